@@ -1,0 +1,1 @@
+"""foveasim: watch a machine look."""

@@ -1,0 +1,74 @@
+"""What has been seen so far: the sharpest view of every pixel, with optional forgetting."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from foveasim import check
+from foveasim.errors import InvalidValueError
+from foveasim.types import Belief, Glimpse
+
+__all__ = ["coverage", "empty", "integrate", "remembered"]
+
+_UNSEEN = 127  # grey level of a pixel that was never seen
+
+
+def empty(lanes: int, size: tuple[int, int], device: torch.device | str = "cpu") -> Belief:
+    """Return the belief of an eye that has seen nothing: mid-grey, acuity 0.
+
+    Example:
+        >>> empty(2, (96, 96)).acuity.shape
+        torch.Size([2, 96, 96])
+    """
+    height, width = check.size_hw("size", size)
+    image = torch.full((lanes, height, width, 3), _UNSEEN, dtype=torch.uint8, device=device)
+    return Belief(image, torch.zeros(lanes, height, width, dtype=torch.uint8, device=device))
+
+
+def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
+    """Return the share of acuity that is left after a time.
+
+    Args:
+        elapsed_ms: (B,) float32.
+        half_life_ms: Time after which half of it is left; None forgets nothing.
+
+    Returns:
+        (B,) float32, 0 to 1.
+    """
+    if half_life_ms is None:
+        return torch.ones_like(elapsed_ms)
+    return torch.exp2(-elapsed_ms / half_life_ms)
+
+
+def integrate(belief: Belief, glimpse: Glimpse, keep: Tensor | None = None) -> Belief:
+    """Take over every pixel that is now seen at least as sharply as it is remembered.
+
+    A view that is exactly as sharp as the remembered one replaces it, so belief follows a scene that moves.
+
+    Args:
+        belief: B lanes; not changed.
+        glimpse: B lanes of the same size.
+        keep: (B,) float32, the share of acuity left since the last glimpse (see :func:`remembered`); None keeps all.
+
+    Returns:
+        The new belief.
+
+    Raises:
+        InvalidValueError: Sizes that do not fit.
+    """
+    if belief.image.shape != glimpse.image.shape:
+        raise InvalidValueError(
+            f"glimpse.image must have the belief's shape {tuple(belief.image.shape)}; got {tuple(glimpse.image.shape)}."
+        )
+    kept = belief.acuity
+    if keep is not None:
+        kept = (kept.to(torch.float32) * keep[:, None, None]).to(torch.uint8)
+    newer = glimpse.acuity >= kept
+    image = torch.where(newer[..., None], glimpse.image, belief.image)
+    return Belief(image, torch.where(newer, glimpse.acuity, kept))
+
+
+def coverage(belief: Belief) -> Tensor:
+    """Return the acuity-weighted share of the scene that has been seen, (B,) float32 in [0, 1]."""
+    return (belief.acuity.sum((1, 2), dtype=torch.int64) / (255 * belief.acuity[0].numel())).to(torch.float32)

@@ -1,0 +1,46 @@
+"""Errors that foveasim raises on purpose. Each message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentError",
+    "FoveasimError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "NoDisplayError",
+    "SceneError",
+    "UnknownNameError",
+    "WeightsError",
+]
+
+
+class FoveasimError(Exception):
+    """Base of every error that foveasim raises on purpose."""
+
+
+class InvalidValueError(FoveasimError, ValueError):
+    """An argument of the right type has a value, shape or range that cannot be used."""
+
+
+class InvalidTypeError(FoveasimError, TypeError):
+    """An argument has the wrong type or dtype."""
+
+
+class UnknownNameError(FoveasimError, ValueError):
+    """A name is not in its registry."""
+
+
+class SceneError(FoveasimError, ValueError):
+    """A scene cannot be read: missing, empty, truncated or not an image."""
+
+
+class WeightsError(FoveasimError, ValueError):
+    """A weights file is missing, truncated or does not fit its network."""
+
+
+class AgentError(FoveasimError, ValueError):
+    """An agent breaks the protocol of ``foveasim.agents.base.Agent``."""
+
+
+class NoDisplayError(FoveasimError, RuntimeError):
+    """A window was asked for where there is no display."""

@@ -1,0 +1,310 @@
+"""Retinas that hide: what they show is as sharp as the scene, the rest is filled."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim import check, geometry
+from foveasim.errors import InvalidValueError
+from foveasim.footprint import Footprints, offset_distance_px, offset_index
+from foveasim.retina import Prepared, Retina, fresh_glimpse, rows
+from foveasim.rng import Key, Stream
+from foveasim.types import Glimpse, Scene
+
+__all__ = ["Disc", "Fill", "Masking", "Patches", "TwoSpot", "disc_radius_px"]
+
+Fill = Literal["visible_mean", "image_mean", "blur"]
+
+# The paper's blurry mask: a 33-tap Gaussian of sigma 100, all but a box of 33 px, so a 33rd of the detail survives.
+_BLUR_TAPS = 33
+_BLUR_SIGMA = 100.0
+_BLUR_ACUITY = round(255 / _BLUR_TAPS)
+
+
+def disc_radius_px(size: tuple[int, int], hidden_ratio: float) -> int:
+    """Return the radius of the sharp disc that hides a share of the scene.
+
+    Args:
+        size: (H, W), px.
+        hidden_ratio: r, 0 to 1.
+
+    Returns:
+        ``int(sqrt(H W (1 - r) / pi))``, px.
+
+    Reference:
+        Weiler et al. (2024), masked periphery.
+
+    Example:
+        >>> disc_radius_px((96, 96), 0.8)
+        24
+    """
+    return int(math.sqrt(size[0] * size[1] * (1 - hidden_ratio) / math.pi))
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """Blur (B, H, W, 3) uint8 as the paper's blurry mask does, mirrored at the border."""
+    at = torch.arange(_BLUR_TAPS, device=image.device, dtype=torch.float32) - _BLUR_TAPS // 2
+    taps = torch.exp(-0.5 * (at / _BLUR_SIGMA) ** 2)
+    taps = taps / taps.sum()
+    blurred = image.to(torch.float32)
+    for axis in (1, 2):
+        extent = image.shape[axis]
+        index = torch.arange(-(_BLUR_TAPS // 2), extent + _BLUR_TAPS // 2, device=image.device).abs()
+        index = index % max(2 * extent - 2, 1)
+        index = torch.minimum(index, (2 * extent - 2 - index).abs())
+        windows = blurred.index_select(axis, index).unfold(axis, _BLUR_TAPS, 1)
+        blurred = windows @ taps
+    return blurred.round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Masking(Retina):
+    """Base of the retinas that hide.
+
+    Attributes:
+        fill: What is shown where the scene is hidden: "visible_mean" the mean colour of the visible pixels,
+            "image_mean" that of the whole scene, as the paper's code has it, which leaks a little of what is hidden,
+            "blur" the scene blurred by the paper's 33 px kernel, with the acuity of that blur.
+    """
+
+    fill: Fill = "visible_mean"
+
+    def __post_init__(self) -> None:
+        """Validate.
+
+        Raises:
+            InvalidValueError: An option out of range.
+        """
+        if self.fill not in ("visible_mean", "image_mean", "blur"):
+            raise InvalidValueError(f"fill must be 'visible_mean', 'image_mean' or 'blur'; got {self.fill!r}.")
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a glimpse depends on pixels whose acuity is 0: the mean of the whole scene does."""
+        return self.fill == "image_mean"
+
+    @property
+    def hidden_acuity(self) -> int:
+        """Acuity of what is hidden."""
+        return _BLUR_ACUITY if self.fill == "blur" else 0
+
+    @abstractmethod
+    def tables(self, scene: Scene) -> Tensor:
+        """Return the footprint of each lane, (B,) int64."""
+
+    def prepare(self, scene: Scene) -> Prepared:
+        """Work out the fill."""
+        lanes = len(scene.image)
+        device = scene.image.device
+        mean = torch.empty(lanes, 0, dtype=torch.uint8, device=device)
+        behind = torch.empty(lanes, 0, 0, 3, dtype=torch.uint8, device=device)
+        if self.fill == "image_mean":
+            mean = scene.image.flatten(1, 2).to(torch.float32).mean(1).round().to(torch.uint8)
+        elif self.fill == "blur":
+            behind = _blurred(scene.image)
+        return Prepared(scene.image, scene.px_per_deg, (self.tables(scene), mean, behind))
+
+    def hide(self, prepared: Prepared, visible: Tensor) -> Glimpse:
+        """Fill what is not visible, in torch.
+
+        Args:
+            prepared: From :meth:`prepare`.
+            visible: (B, H, W) bool.
+        """
+        image, (_, mean, behind) = prepared.image, prepared.parts
+        shown = visible[..., None]
+        if self.fill == "visible_mean":
+            total = torch.where(shown, image, 0).sum((1, 2), dtype=torch.int64)
+            count = visible.sum((1, 2))[:, None]
+            mean = torch.where(count > 0, (2 * total + count) // (2 * count).clamp_min(1), 127).to(torch.uint8)
+        filling = behind if self.fill == "blur" else mean[:, None, None, :]
+        acuity = torch.where(visible, 255, self.hidden_acuity).to(torch.uint8)
+        return Glimpse(torch.where(shown, image, filling), acuity)
+
+
+@dataclass(frozen=True)
+class Disc(Masking):
+    """Masked periphery: a sharp disc around the fixation, everything else hidden.
+
+    Attributes:
+        hidden_ratio: Share of the scene that is hidden when the disc lies inside it.
+        radius_deg: Radius in degrees instead; None goes by ``hidden_ratio``.
+
+    Reference:
+        Weiler et al. (2024), masked periphery: a pixel is visible where its squared distance is at most radius**2.
+    """
+
+    name: ClassVar[str] = "disc"
+
+    hidden_ratio: float = 0.8
+    radius_deg: float | None = None
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        check.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
+        if self.radius_deg is not None:
+            check.number("radius_deg", self.radius_deg, 0)
+
+    def scaled(self, factor: float) -> Self:
+        """Return this retina with the disc's radius multiplied by a factor."""
+        check.number("factor", factor, 0, open_low=True)
+        if self.radius_deg is not None:
+            return replace(self, radius_deg=self.radius_deg * factor)
+        return replace(self, hidden_ratio=max(1 - (1 - self.hidden_ratio) * factor**2, 0.0))
+
+    @functools.cached_property
+    def _footprints(self) -> Footprints:
+        return Footprints(self._build)
+
+    def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[np.generic], ...]:
+        if self.radius_deg is None:
+            radius = float(disc_radius_px(size, self.hidden_ratio))
+        else:
+            radius = self.radius_deg * px_per_deg
+        inside = offset_distance_px(size) <= radius
+        return inside[:, size[1] - 1 :].sum(1).astype(np.int64) - 1, inside
+
+    def tables(self, scene: Scene) -> Tensor:
+        """Return the footprint of each lane."""
+        return self._footprints.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
+
+    def spots(self, prepared: Prepared, fixation_px: Tensor, key: Key | None) -> Tensor:
+        """Return the centres of the discs, (B, S, 2) float32, px."""
+        return fixation_px[:, None]
+
+    def sense(
+        self,
+        prepared: Prepared,
+        fixation_px: Tensor,
+        key: Key | None = None,
+        zoom: Tensor | None = None,
+        out: Glimpse | None = None,
+    ) -> Glimpse:
+        """Show the discs."""
+        spots, (table, mean, behind) = self.spots(prepared, fixation_px, key), prepared.parts
+        if prepared.image.device.type == "cpu":
+            from foveasim.kernels import cover_spots
+
+            out = fresh_glimpse(prepared) if out is None else out
+            cover_spots(
+                rows(prepared.image).numpy(),
+                spots.numpy(),
+                table.numpy(),
+                self._footprints.arrays(prepared.size)[0],
+                mean.numpy(),
+                rows(behind).numpy(),
+                self.hidden_acuity,
+                rows(out.image).numpy(),
+                out.acuity.numpy(),
+            )
+            return out
+        return self._sense_torch(prepared, spots)
+
+    def _sense_torch(self, prepared: Prepared, spots: Tensor) -> Glimpse:
+        """Do what ``cover_spots`` does, in torch."""
+        size, table = prepared.size, prepared.parts[0]
+        inside = self._footprints.tensors(size, prepared.image.device)[1].flatten(1)
+        visible = torch.zeros(prepared.image.shape[:3], dtype=torch.bool, device=prepared.image.device)
+        for spot in spots.unbind(1):
+            index = offset_index(geometry.pixel_index(spot, size), size)
+            visible |= inside[table[:, None, None], index]
+        return self.hide(prepared, visible)
+
+
+@dataclass(frozen=True)
+class TwoSpot(Disc):
+    """Two sharp discs: one at the fixation and one that is attended covertly, at a random place of each step.
+
+    Attributes:
+        hidden_ratio: Share of the scene hidden by *one* such disc alone.
+
+    Reference:
+        Weiler et al. (2024), covert attention.
+    """
+
+    name: ClassVar[str] = "two_spot"
+    needs_key: ClassVar[bool] = True
+
+    def spots(self, prepared: Prepared, fixation_px: Tensor, key: Key | None) -> Tensor:
+        """Return the fixation and the place attended, (B, 2, 2) float32, px."""
+        if key is None:
+            raise InvalidValueError("retina 'two_spot' draws random numbers; give key=Key.of(seed, lanes).")
+        attended = geometry.norm_to_px(2 * key.uniform(Stream.MASK, 2).to(torch.float32) - 1, prepared.size)
+        return torch.stack((fixation_px, attended), 1)
+
+
+@dataclass(frozen=True)
+class Patches(Masking):
+    """Random patches: squares of the scene are hidden at random, anew at every step, wherever the eye looks.
+
+    Attributes:
+        hidden_ratio: Share r of the n patches that is hidden, ``int(n r)`` of them.
+        patch_px: Side of a patch in px; patches at the right and lower edge may be cut.
+
+    Reference:
+        Weiler et al. (2024), random patches: 144 of 8 x 8 px at 96 x 96.
+    """
+
+    name: ClassVar[str] = "patches"
+    needs_key: ClassVar[bool] = True
+
+    hidden_ratio: float = 0.6
+    patch_px: int = 8
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        check.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
+        check.number("patch_px", self.patch_px, 1)
+
+    def tables(self, scene: Scene) -> Tensor:
+        """Return zeros: there is no footprint."""
+        return torch.zeros(len(scene.image), dtype=torch.int64, device=scene.image.device)
+
+    def visible(self, size: tuple[int, int], key: Key) -> Tensor:
+        """Return which pixels are visible, (B, H, W) bool."""
+        down, across = -(-size[0] // self.patch_px), -(-size[1] // self.patch_px)
+        count = down * across
+        order = key.uniform(Stream.MASK, count).argsort(1)
+        shown = torch.ones(len(order), count, dtype=torch.bool, device=order.device)
+        shown.scatter_(1, order[:, : int(count * self.hidden_ratio)], value=False)
+        grid = shown.view(-1, down, across).repeat_interleave(self.patch_px, 1).repeat_interleave(self.patch_px, 2)
+        return grid[:, : size[0], : size[1]]
+
+    def sense(
+        self,
+        prepared: Prepared,
+        fixation_px: Tensor,
+        key: Key | None = None,
+        zoom: Tensor | None = None,
+        out: Glimpse | None = None,
+    ) -> Glimpse:
+        """Hide patches."""
+        if key is None:
+            raise InvalidValueError("retina 'patches' draws random numbers; give key=Key.of(seed, lanes).")
+        visible = self.visible(prepared.size, key)
+        if prepared.image.device.type == "cpu":
+            from foveasim.kernels import mask_pixels
+
+            out = fresh_glimpse(prepared) if out is None else out
+            torch.mul(visible, 255, out=out.acuity)
+            mask_pixels(
+                rows(prepared.image).numpy(),
+                prepared.parts[1].numpy(),
+                rows(prepared.parts[2]).numpy(),
+                self.hidden_acuity,
+                out.acuity.numpy(),
+                rows(out.image).numpy(),
+            )
+            return out
+        return self.hide(prepared, visible)

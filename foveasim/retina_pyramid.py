@@ -1,0 +1,212 @@
+"""The eccentricity-blur retina: sharp where it fixates, coarser with every degree away from there."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim import check, geometry
+from foveasim.errors import InvalidValueError
+from foveasim.footprint import Footprints, offset_distance_px, offset_index
+from foveasim.pyramid import gaussian_pyramid
+from foveasim.retina import Prepared, Retina, fresh_glimpse, rows
+from foveasim.rng import Key
+from foveasim.types import Glimpse, Scene
+
+__all__ = ["Pyramid", "paper_blend", "relative_resolution"]
+
+# The published fovea filter: PAPER "The fovea filter, exactly as published".
+_PAPER_SIGMA = 0.248
+_PAPER_LEVELS = 6
+_PAPER_HALF_DEG = 2.5
+_PAPER_PX_PER_DEG = 3.5
+
+
+def relative_resolution(eccentricity_deg: NDArray[np.float64], half_deg: float) -> NDArray[np.float64]:
+    """Return R(e) = e2 / (e2 + e), the resolution at an eccentricity relative to that of the fovea.
+
+    Args:
+        eccentricity_deg: Any shape, degrees.
+        half_deg: e2, the eccentricity at which resolution has halved.
+
+    Reference:
+        Geisler and Perry (1998), A real-time foveated multiresolution system, equation 1 (e2 = 2.3 degrees).
+
+    Example:
+        >>> relative_resolution(np.array([0.0, 2.3]), 2.3).tolist()
+        [1.0, 0.5]
+    """
+    return half_deg / (half_deg + eccentricity_deg)
+
+
+def paper_blend(distance_px: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return what the published fovea filter shows at a distance from the fixation.
+
+    Args:
+        distance_px: Any shape, px.
+
+    Returns:
+        near: The finer of two neighbouring levels, counted from 0.
+        share: How much of the coarser one is added. It lies between 0 and 1.37: the published band edges are stretched
+            to run from 0 to 1 and its transfer functions are not, so that parts of each band extrapolate.
+
+    Reference:
+        Weiler et al. (2024), fovea filter; constants as in the published code.
+    """
+    r = relative_resolution(distance_px / _PAPER_PX_PER_DEG, _PAPER_HALF_DEG)
+    number = np.arange(1, _PAPER_LEVELS)
+    octave = 2.0 ** (number - 3)
+    edge = np.append(_PAPER_SIGMA * np.sqrt(np.log(2)) / (octave * np.sqrt(0.5)), 0.0)
+    edge = (edge - edge.min()) / (edge.max() - edge.min())
+    transfer = [np.exp(-0.5 * (o * r / _PAPER_SIGMA) ** 2) for o in octave] + [np.zeros_like(r)]
+    near, share = np.zeros(r.shape, np.int64), np.zeros_like(r)
+    for i in number[1:]:  # the higher layer where two meet, so later ones overwrite
+        inside = (edge[i] <= r) & (r <= edge[i - 1])
+        blend = (0.5 - transfer[i]) / (transfer[i - 1] - transfer[i] + 1e-5)
+        near, share = np.where(inside, i - 2, near), np.where(inside, 1 - blend, share)
+    return near, share
+
+
+@dataclass(frozen=True)
+class Pyramid(Retina):
+    """Eccentricity blur: a linear blend of the two nearest levels of a Gaussian pyramid.
+
+    Acuity is the relative resolution R(e), see :func:`relative_resolution`; level -log2 R is shown.
+
+    Attributes:
+        half_deg: e2, the half-resolution eccentricity in degrees.
+        levels: Depth of the pyramid; beyond the coarsest level nothing gets coarser.
+        preset: "geisler_perry", or "paper" for the fovea filter of Weiler et al. (2024) with its own constants (e2 = 2.5
+            degrees, 3.5 px/deg, six hardly antialiased levels), whatever the scene's px_per_deg.
+
+    Reference:
+        Geisler and Perry (1998), A real-time foveated multiresolution system for low-bandwidth video communication.
+    """
+
+    name: ClassVar[str] = "pyramid"
+    zoomable: ClassVar[bool] = True
+
+    half_deg: float = 2.3
+    levels: int = 6
+    preset: Literal["geisler_perry", "paper"] = "geisler_perry"
+
+    def __post_init__(self) -> None:
+        """Validate.
+
+        Raises:
+            InvalidValueError: An option out of range.
+        """
+        check.number("half_deg", self.half_deg, 0, open_low=True)
+        check.number("levels", self.levels, 2, 10)
+        if self.preset not in ("geisler_perry", "paper"):
+            raise InvalidValueError(f"preset must be 'geisler_perry' or 'paper'; got {self.preset!r}.")
+
+    def scaled(self, factor: float) -> Self:
+        """Return this retina with e2 multiplied by a factor; the paper's preset has constants and stays."""
+        check.number("factor", factor, 0, open_low=True)
+        return self if self.preset == "paper" else replace(self, half_deg=self.half_deg * factor)
+
+    @property
+    def depth(self) -> int:
+        """Levels of the pyramid."""
+        return _PAPER_LEVELS if self.preset == "paper" else int(self.levels)
+
+    @functools.cached_property
+    def _footprints(self) -> Footprints:
+        return Footprints(self._build)
+
+    def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[np.generic], ...]:
+        distance = offset_distance_px(size)
+        if self.preset == "paper":
+            near, share = paper_blend(distance / zoom)
+            resolution = np.minimum(2.0 ** -(near + share) / zoom, 1)
+            weight = np.round(share * 256).astype(np.int16)
+        else:
+            resolution = np.minimum(relative_resolution(distance / (px_per_deg * zoom), self.half_deg) / zoom, 1)
+            level = np.minimum(-np.log2(resolution), self.depth - 1)
+            near = np.minimum(np.floor(level), self.depth - 2).astype(np.int64)
+            weight = np.minimum(np.round((level - near) * 256), 255).astype(np.uint8)
+        half = near[:, size[1] - 1 :]
+        edges = np.stack([(half <= shown).sum(1) for shown in range(self.depth - 1)], 1).astype(np.int64)
+        acuity = np.maximum(np.round(255 * resolution), 1).astype(np.uint8)
+        return np.repeat(weight, 3, axis=1), acuity, edges, near.astype(np.uint8)
+
+    def prepare(self, scene: Scene) -> Prepared:
+        """Build the pyramids."""
+        levels = _paper_pyramid(scene.image) if self.preset == "paper" else gaussian_pyramid(scene.image, self.depth)
+        size = (scene.image.shape[1], scene.image.shape[2])
+        table = self._footprints.lookup(size, scene.px_per_deg)
+        return Prepared(scene.image, scene.px_per_deg, (levels, table))
+
+    def sense(
+        self,
+        prepared: Prepared,
+        fixation_px: Tensor,
+        key: Key | None = None,
+        zoom: Tensor | None = None,
+        out: Glimpse | None = None,
+    ) -> Glimpse:
+        """Blend the two levels nearest to each pixel's resolution."""
+        levels, table = prepared.parts
+        size = prepared.size
+        if zoom is not None:
+            table = self._footprints.lookup(size, prepared.px_per_deg, zoom)
+        if prepared.image.device.type == "cpu":
+            from foveasim.kernels import blend_levels
+
+            out = fresh_glimpse(prepared) if out is None else out
+            weights, acuities, edges, _ = self._footprints.arrays(size)
+            blend_levels(
+                rows(levels).numpy(),
+                fixation_px.numpy(),
+                table.numpy(),
+                weights,
+                acuities,
+                edges,
+                rows(out.image).numpy(),
+                out.acuity.numpy(),
+            )
+            return out
+        return self._sense_torch(prepared, fixation_px, table)
+
+    def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
+        """Do what ``blend_levels`` does, in torch."""
+        levels, size = prepared.parts[0], prepared.size
+        weights, acuities, _, near = self._footprints.tensors(size, prepared.image.device)
+        index = offset_index(geometry.pixel_index(fixation_px, size), size).flatten(1)
+        per_table = acuities.shape[1] * acuities.shape[2]
+        index = index + (table * per_table)[:, None]
+        shape = prepared.image.shape[:3]
+        weight = weights[..., ::3].flatten()[index].view(*shape, 1).to(torch.int32)
+        level = near.flatten()[index].view(shape[0], 1, *shape[1:], 1).to(torch.int64).expand(-1, -1, -1, -1, 3)
+        finer, coarser = levels.gather(1, level)[:, 0], levels.gather(1, level + 1)[:, 0]
+        image = ((finer.to(torch.int32) * (256 - weight) + coarser.to(torch.int32) * weight + 128) >> 8).clamp(0, 255)
+        return Glimpse(image.to(torch.uint8), acuities.flatten()[index].view(shape))
+
+
+def _paper_pyramid(image: Tensor) -> Tensor:
+    """Build the published pyramid: blurred by a 5 x 5 Gaussian of 0.248 px, halved and doubled bilinearly."""
+    interpolate = functools.partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=False)
+    taps = torch.exp(-0.5 * (torch.arange(-2, 3, device=image.device, dtype=torch.float32) / _PAPER_SIGMA) ** 2)
+    taps = (taps / taps.sum()).expand(3, 1, 1, 5)
+    level = image.permute(0, 3, 1, 2).to(torch.float32)
+    sizes, grown = [], [image]
+    for _ in range(1, _PAPER_LEVELS):
+        sizes.append(level.shape[-2:])
+        if min(level.shape[-2:]) < 3:
+            raise InvalidValueError("the paper's fovea filter needs scenes of at least 65 px a side; use a larger size.")
+        padded = torch.nn.functional.pad(level, (2, 2, 2, 2), mode="reflect")
+        blurred = torch.nn.functional.conv2d(padded, taps, groups=3)
+        blurred = torch.nn.functional.conv2d(blurred, taps.transpose(2, 3), groups=3)
+        level = interpolate(blurred, size=(max(level.shape[2] // 2, 1), max(level.shape[3] // 2, 1)))
+        larger = level
+        for size in reversed(sizes):
+            larger = interpolate(larger, size=size)
+        grown.append(larger.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8))
+    return torch.stack(grown, 1)

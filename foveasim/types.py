@@ -1,0 +1,158 @@
+"""The values that pass between modules: frozen dataclasses of torch tensors with a leading lane axis B.
+
+Convention:
+    Images are contiguous uint8 (B, H, W, 3), sRGB 0-255. Points are (x, y) float32 in px, x right, y down. Pixel centres
+    lie at +0.5: the middle of the first pixel of a row is x = 0.5, the right edge of the last one is x = W. Sizes are
+    (H, W). A physical quantity carries its unit in its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+__all__ = ["Belief", "Glimpse", "Lanes", "Prediction", "Saccade", "Scene", "State"]
+
+
+class Lanes:
+    """Base of the dataclasses below: whatever they hold, lane by lane."""
+
+    def select(self, lanes: Tensor, other: Self) -> Self:
+        """Take ``other`` in the lanes that are marked and ``self`` in the rest.
+
+        Args:
+            lanes: (B,) bool, True where ``other`` is taken.
+            other: The same type with the same B and shapes.
+
+        Returns:
+            A new value; neither input is changed.
+        """
+        taken: dict[str, object] = {}
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, Tensor):
+                mask = lanes.reshape(-1, *[1] * (mine.ndim - 1))
+                taken[field.name] = torch.where(mask, theirs, mine)
+            elif isinstance(mine, Lanes):
+                taken[field.name] = mine.select(lanes, theirs)
+            elif isinstance(mine, tuple):
+                taken[field.name] = tuple(t if k else m for k, m, t in zip(lanes.tolist(), mine, theirs, strict=True))
+            else:
+                taken[field.name] = mine
+        return type(self)(**taken)
+
+    def clone(self) -> Self:
+        """Return a deep copy that later steps of a simulator do not change."""
+        copied: dict[str, object] = {}
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            copied[field.name] = value.clone() if isinstance(value, Tensor | Lanes) else value
+        return type(self)(**copied)
+
+
+@dataclass(frozen=True)
+class Scene(Lanes):
+    """What there is to see, at one moment.
+
+    Attributes:
+        image: (B, H, W, 3) uint8.
+        label: (B,) int64, -1 where unknown.
+        px_per_deg: (B,) float32, pixels of ``image`` for one degree of visual angle.
+        name: B names, for people.
+        time_ms: (B,) float32, the moment of the frame; 0 for a still image.
+    """
+
+    image: Tensor
+    label: Tensor
+    px_per_deg: Tensor
+    name: tuple[str, ...]
+    time_ms: Tensor
+
+
+@dataclass(frozen=True)
+class Glimpse(Lanes):
+    """What the eye delivers at one fixation, registered with the scene.
+
+    Attributes:
+        image: (B, H, W, 3) uint8.
+        acuity: (B, H, W) uint8, 255 where sharp, 0 where nothing was seen.
+        patch: (B, S, h, w, 3) uint8, what a sensor with a geometry of its own delivers (``window``, ``multiscale``,
+            ``log_polar``): S crops or views of h x w; None for the others.
+    """
+
+    image: Tensor
+    acuity: Tensor
+    patch: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Belief(Lanes):
+    """The sharpest view of every pixel so far.
+
+    Attributes:
+        image: (B, H, W, 3) uint8.
+        acuity: (B, H, W) uint8, 255 where sharp, 0 where nothing was seen.
+    """
+
+    image: Tensor
+    acuity: Tensor
+
+
+@dataclass(frozen=True)
+class Saccade(Lanes):
+    """One movement of the eye.
+
+    Attributes:
+        start_px: (B, 2) float32.
+        target_px: (B, 2) float32, where it was aimed.
+        landing_px: (B, 2) float32, where it landed.
+        amplitude_deg: (B,) float32, from start to landing.
+        duration_ms: (B,) float32.
+    """
+
+    start_px: Tensor
+    target_px: Tensor
+    landing_px: Tensor
+    amplitude_deg: Tensor
+    duration_ms: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction(Lanes):
+    """What a network believes about the whole scene.
+
+    Attributes:
+        image: (B, H, W, 3) float32 in [0, 1].
+        std: (B, H, W) float32, the network's own uncertainty of ``image``, or None.
+        latent: (B, ...) float32, the network's code, or None.
+    """
+
+    image: Tensor
+    std: Tensor | None = None
+    latent: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class State(Lanes):
+    """Everything that a simulator knows about its lanes.
+
+    Attributes:
+        scene: The scenes at this moment.
+        fixation_px: (B, 2) float32.
+        belief: What has been seen in this episode.
+        clock_ms: (B,) float32, time since the episode began.
+        step: (B,) int64, saccades made in this episode.
+        episode: (B,) int64, episodes finished since the lane was seeded.
+        seed: (B,) int64.
+    """
+
+    scene: Scene
+    fixation_px: Tensor
+    belief: Belief
+    clock_ms: Tensor
+    step: Tensor
+    episode: Tensor
+    seed: Tensor
