@@ -1,0 +1,245 @@
+"""A file imports only from its own layer or a lower one, and other rules of the house, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+CORE, ENVS, AGENTS, FACES = 1, 2, 3, 4
+LAYER_NAMES = {CORE: "core", ENVS: "envs", AGENTS: "agents", FACES: "faces"}
+FACE_NAMES = (
+    "render",
+    "drawing",
+    "layout",
+    "viewer",
+    "viewer_*",
+    "record",
+    "movie",
+    "report",
+    "session",
+    "cli",
+    "__main__",
+)
+NOT_IN_CORE = {"gymnasium", "pygame", "stable_baselines3", "sb3_contrib", "jsonargparse", "rich", "tensorboard"}
+LAZY = {"pygame", "stable_baselines3", "sb3_contrib", "tensorboard"}
+DOORS = {
+    "foveasim": {*LAZY, "numba", "cv2", "matplotlib"},
+    "foveasim.envs": LAZY,
+    "foveasim.agents": LAZY,
+    "foveasim.agents.rl": LAZY,
+    "foveasim.cli": LAZY,
+}
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+UNSAFE_LOADERS = {"torch", "PPO", "A2C", "DQN", "SAC", "TD3", "DDPG", "BaseAlgorithm", "RecurrentPPO"}
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+MOST_LINES = 500
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "stable_baselines3": "stable-baselines3"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, or a name in it."""
+
+    module: str
+    line: int
+    top: bool
+    typing_only: bool
+
+
+def layer(module: str) -> int:
+    """Return the layer of a module of the project."""
+    parts = module.split(".")
+    if parts[:2] == ["foveasim", "envs"]:
+        return ENVS
+    if parts[:2] == ["foveasim", "agents"]:
+        return AGENTS
+    return FACES if len(parts) > 1 and any(fnmatch(parts[1], face) for face in FACE_NAMES) else CORE
+
+
+def imports(tree: ast.Module) -> Iterator[Import]:
+    """Yield what a file imports, anywhere in it; ``from a import b`` yields both ``a`` and ``a.b``."""
+
+    def walk(node: ast.AST, top: bool, typing_only: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno, top, typing_only) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            yield Import(source, node.lineno, top, typing_only)
+            yield from (Import(f"{source}.{alias.name}", node.lineno, top, typing_only) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for statement in node.body:
+                yield from walk(statement, top, True)
+            for statement in node.orelse:
+                yield from walk(statement, top, typing_only)
+        else:
+            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            for child in ast.iter_child_nodes(node):
+                yield from walk(child, top and not inside, typing_only)
+
+    yield from walk(tree, True, False)
+
+
+def import_faults(module: str, source: str) -> list[str]:
+    """Return what is wrong with the imports of a module."""
+    faults = []
+    own = layer(module)
+    for found in imports(ast.parse(source)):
+        first = found.module.split(".")[0]
+        if found.module.startswith("."):
+            faults.append(f"line {found.line}: relative import; write the full name foveasim.…")
+        if first in ("envs", "agents", "tests", "examples"):
+            faults.append(f"line {found.line}: imports {found.module}; write foveasim.{found.module}")
+        if first == "foveasim" and layer(found.module) > own and not (module == "foveasim" and not found.top):
+            faults.append(
+                f"line {found.line}: {LAYER_NAMES[own]} imports {found.module} of {LAYER_NAMES[layer(found.module)]}"
+            )
+        # foveasim/__init__.py registers the environment ids, which needs gymnasium's registry and nothing else of it
+        if own == CORE and first in NOT_IN_CORE and not (module == "foveasim" and first == "gymnasium"):
+            faults.append(f"line {found.line}: the core imports {first}")
+        if own in (CORE, ENVS) and first in LAZY and found.top and not found.typing_only:
+            faults.append(f"line {found.line}: imports {first} at the top; import it inside the function that needs it")
+        if first in UNSAFE_MODULES:
+            faults.append(f"line {found.line}: imports {first}; nothing is unpickled, use safetensors, JSON or CSV")
+    return faults
+
+
+def call_faults(source: str) -> list[str]:
+    """Return the calls that would unpickle a file."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner = node.func.value
+        name = owner.id if isinstance(owner, ast.Name) else ""
+        if node.func.attr == "load" and name in UNSAFE_LOADERS:
+            faults.append(f"line {node.lineno}: {name}.load unpickles; use safetensors")
+        allow = [k for k in node.keywords if k.arg == "allow_pickle"]
+        if any(not (isinstance(k.value, ast.Constant) and k.value.value is False) for k in allow):
+            faults.append(f"line {node.lineno}: allow_pickle")
+        if name == "yaml" and node.func.attr in ("load", "unsafe_load", "full_load"):
+            faults.append(f"line {node.lineno}: yaml.{node.func.attr} can run code; use yaml.safe_load")
+    return faults
+
+
+def loaded_at_import(start: str, files: dict[str, Path]) -> dict[str, str]:
+    """Return every module that importing ``start`` imports at the top of some file, and who asks for it."""
+    waiting, reached = [(start, "you")], {}
+    while waiting:
+        module, asker = waiting.pop()
+        if module in reached:
+            continue
+        reached[module] = asker
+        parent = module.rpartition(".")[0]
+        if parent:
+            waiting.append((parent, module))
+        if module in files:
+            found = imports(ast.parse(files[module].read_text(encoding="utf-8")))
+            waiting.extend((one.module, module) for one in found if one.top and not one.typing_only)
+    return reached
+
+
+def test_imports_keep_to_their_layer(module_name: str, module_files: dict[str, Path]) -> None:
+    source = module_files[module_name].read_text(encoding="utf-8")
+    assert not import_faults(module_name, source)
+
+
+def test_nothing_is_unpickled(module_name: str, module_files: dict[str, Path]) -> None:
+    assert not call_faults(module_files[module_name].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_a_door_leaves_unloaded(door: str, module_files: dict[str, Path]) -> None:
+    reached = loaded_at_import(door, module_files)
+    heavy = {name: asker for name, asker in reached.items() if name.split(".")[0] in DOORS[door]}
+    assert not heavy, f"import {door} also imports (module: who asks for it) {heavy}"
+
+
+def test_third_party_packages_are_declared(module_name: str, module_files: dict[str, Path], root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["rl"]]
+    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements}
+    used = {found.module.split(".")[0] for found in imports(ast.parse(module_files[module_name].read_text("utf-8")))}
+    third_party = used - set(sys.stdlib_module_names) - {"foveasim"}
+    undeclared = {
+        name for name in third_party if DISTRIBUTIONS.get(name, name.replace("_", "-")).lower() not in declared
+    }
+    assert not undeclared, f"imported but not among the dependencies in pyproject.toml: {sorted(undeclared)}"
+
+
+def source_files(root: Path) -> list[Path]:
+    """Return every Python file of the project, tests and examples included."""
+    folders = ("foveasim", "envs", "agents", "tests", "examples")
+    return [root / "dev", *(path for folder in folders for path in sorted((root / folder).rglob("*.py")))]
+
+
+def test_files_are_short_and_named_for_what_they_hold(root: Path) -> None:
+    for path in source_files(root):
+        assert path.stem not in VAGUE_NAMES, f"{path.name} says nothing about what it holds"
+        assert not VAGUE_NAMES & set(path.relative_to(root).parts), path
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES, f"{path.relative_to(root)} has {lines} lines; split it"
+
+
+def test_examples_and_tests_import_as_a_user_does(root: Path) -> None:
+    for path in source_files(root):
+        if path.parent.name not in ("tests", "examples"):
+            continue
+        for found in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not found.module.startswith("."), f"{path.name}:{found.line}"
+            assert found.module.split(".")[0] not in ("envs", "agents"), f"{path.name}:{found.line}: {found.module}"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "fault"),
+    [
+        ("foveasim.retina", "import foveasim.envs.single", "core imports foveasim.envs.single of envs"),
+        ("foveasim.retina", "def f():\n    from foveasim.agents import base", "core imports foveasim.agents of agents"),
+        ("foveasim.retina", "from foveasim import render", "core imports foveasim.render of faces"),
+        ("foveasim.retina", "import gymnasium as gym", "the core imports gymnasium"),
+        (
+            "foveasim.envs.single",
+            "from foveasim.agents.base import Agent",
+            "envs imports foveasim.agents.base of agents",
+        ),
+        ("foveasim.envs.single", "import pygame", "imports pygame at the top"),
+        (
+            "foveasim.agents.human",
+            "from foveasim.viewer_panels import P",
+            "agents imports foveasim.viewer_panels of faces",
+        ),
+        ("foveasim.agents.base", "from . import scripted", "relative import"),
+        ("foveasim.cli", "import envs.single", "write foveasim.envs.single"),
+        ("foveasim.cli", "import pickle", "nothing is unpickled"),
+    ],
+)
+def test_import_rules_can_fail(module: str, source: str, fault: str) -> None:
+    assert any(fault in found for found in import_faults(module, source))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("foveasim.cli", "from foveasim.agents.base import Agent\nimport gymnasium"),
+        ("foveasim.agents.base", "from foveasim.envs import FoveaEnv"),
+        ("foveasim.envs.single", "def render():\n    import pygame"),
+        ("foveasim", "import gymnasium\ndef f():\n    import foveasim.envs"),
+    ],
+)
+def test_import_rules_let_good_code_pass(module: str, source: str) -> None:
+    assert import_faults(module, source) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["torch.load('a.pt', weights_only=True)", "np.load(f, allow_pickle=True)", "PPO.load(p)", "yaml.load(f)"]
+)
+def test_unpickling_is_noticed(source: str) -> None:
+    assert call_faults(source)
+    assert not call_faults("np.load(f, allow_pickle=False)\nsafetensors.torch.load(data)")
