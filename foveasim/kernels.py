@@ -60,6 +60,19 @@ def _pixel(position: float, extent: int) -> int:
 
 
 @_jit
+def _copy_run(out: U8, source: U8) -> None:
+    """Copy; numba's own slice assignment guards against overlap with a temporary array, at several times the cost."""
+    for i in range(out.size):
+        out[i] = source[i]
+
+
+@_jit
+def _set_run(out: U8, value: int) -> None:
+    for i in range(out.size):
+        out[i] = value
+
+
+@_jit
 def _blend_run(out: U8, near: U8, far: U8, weight: U8) -> None:
     for i in range(out.size):
         w = np.uint16(weight[i])
@@ -104,7 +117,7 @@ def blend_levels(
             away = abs(y - row)
             weight_row = weights[t, away][3 * first : 3 * (first + width)]
             out_row = out[b, y]
-            out_acuity[b, y][:] = acuities[t, away][first : first + width]
+            _copy_run(out_acuity[b, y], acuities[t, away][first : first + width])
             edge_row = edges[t, away]
             for level in range(depth - 2, -1, -1):
                 outer = edge_row[level]
@@ -194,16 +207,16 @@ def cover_spots(
                 if y == 0:
                     _fill_row(out[b, 0], colour)
                 else:
-                    out[b, y][:] = out[b, 0]
+                    _copy_run(out[b, y], out[b, 0])
             else:
-                out[b, y][:] = behind[b, y]
-            out_acuity[b, y][:] = hidden_acuity
+                _copy_run(out[b, y], behind[b, y])
+            _set_run(out_acuity[b, y], np.uint8(hidden_acuity))
         for y in range(height):
             for s in range(count_spots):
                 start, stop = starts[y, s], stops[y, s]
                 if stop > start:
-                    out[b, y][3 * start : 3 * stop] = image[b, y][3 * start : 3 * stop]
-                    out_acuity[b, y][start:stop] = np.uint8(255)
+                    _copy_run(out[b, y][3 * start : 3 * stop], image[b, y][3 * start : 3 * stop])
+                    _set_run(out_acuity[b, y][start:stop], np.uint8(255))
 
 
 @_jit
@@ -418,7 +431,8 @@ def build_pyramid(image: U8, levels: U8) -> None:
     lanes, depth, height, bytes_wide = levels.shape
     column = np.empty(bytes_wide + 6, np.uint16)
     for b in range(lanes):
-        levels[b, 0] = image[b]
+        for y in range(height):
+            _copy_run(levels[b, 0, y], image[b, y])
         small = image[b]
         heights, widths = np.empty(depth, np.int64), np.empty(depth, np.int64)
         heights[0], widths[0] = height, bytes_wide // 3

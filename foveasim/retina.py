@@ -11,11 +11,14 @@ Convention:
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
@@ -24,7 +27,7 @@ from foveasim.registry import Registry
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
-__all__ = ["RETINAS", "Full", "Prepared", "Retina", "fresh_glimpse", "make_retina", "rows"]
+__all__ = ["RETINAS", "Full", "Prepared", "Retina", "as_glimpse", "fresh_arrays", "make_retina"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,18 @@ class Prepared:
     px_per_deg: Tensor
     parts: tuple[Tensor, ...] = ()
 
-    @property
+    @functools.cached_property
     def size(self) -> tuple[int, int]:
         """(H, W) of the scene."""
         return self.image.shape[1], self.image.shape[2]
+
+    @functools.cached_property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The image and the parts as NumPy views, CPU only: images (…, H, W, 3) as rows (…, H, 3 W) for the kernels."""
+        return tuple(
+            part.view(*part.shape[:-2], part.shape[-2] * part.shape[-1]).numpy() if part.ndim > 3 else part.numpy()
+            for part in (self.image, *self.parts)
+        )
 
     def put(self, lanes: Tensor, other: Prepared) -> None:
         """Overwrite lanes in place.
@@ -67,13 +78,16 @@ class Retina(ABC):
 
     Attributes:
         name: Its name in ``RETINAS``.
-        zoomable: Whether ``sense`` takes a zoom.
         needs_key: Whether it draws random numbers.
     """
 
     name: ClassVar[str]
-    zoomable: ClassVar[bool] = False
     needs_key: ClassVar[bool] = False
+
+    @property
+    def zoomable(self) -> bool:
+        """Whether ``sense`` takes a zoom."""
+        return False
 
     @property
     def leaks(self) -> bool:
@@ -91,7 +105,6 @@ class Retina(ABC):
         fixation_px: Tensor,
         key: Key | None = None,
         zoom: Tensor | None = None,
-        out: Glimpse | None = None,
     ) -> Glimpse:
         """Deliver a glimpse.
 
@@ -101,8 +114,17 @@ class Retina(ABC):
             key: For retinas that draw random numbers.
             zoom: (B,) float32, how far every length of the retina is stretched over the scene, coarsening what is seen
                 by the same factor; None for 1.
-            out: Written and returned where given; a fresh glimpse otherwise.
         """
+
+    def sense_arrays(
+        self, prepared: Prepared, fixation_px: NDArray[np.float32], key: Key, zoom: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+        """Deliver image and acuity of :meth:`sense` on the CPU without touching torch, whose views cost more than a kernel.
+
+        Returns:
+            (B, H, W, 3) and (B, H, W) uint8; None where the retina has no such path.
+        """
+        return None
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its fovea made larger or smaller by a factor."""
@@ -179,24 +201,19 @@ class Full(Retina):
         fixation_px: Tensor,
         key: Key | None = None,
         zoom: Tensor | None = None,
-        out: Glimpse | None = None,
     ) -> Glimpse:
         """Deliver the scene."""
-        out = fresh_glimpse(prepared) if out is None else out
-        out.image.copy_(prepared.image)
-        out.acuity.fill_(255)
-        return out
+        return Glimpse(prepared.image.clone(), torch.full_like(prepared.image[..., 0], 255))
 
 
-def fresh_glimpse(prepared: Prepared) -> Glimpse:
-    """Return an unwritten glimpse of the size of its scenes."""
-    image = prepared.image
-    return Glimpse(torch.empty_like(image), torch.empty(image.shape[:3], dtype=torch.uint8, device=image.device))
+def fresh_arrays(lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return an unwritten image, (B, H, 3 W), and acuity, (B, H, W), for a kernel to write."""
+    return np.empty((lanes, size[0], 3 * size[1]), np.uint8), np.empty((lanes, *size), np.uint8)
 
 
-def rows(image: Tensor) -> Tensor:
-    """View (..., H, W, 3) as (..., H, 3 W), the form that kernels take."""
-    return image.view(*image.shape[:-2], image.shape[-2] * image.shape[-1])
+def as_glimpse(image: NDArray[np.uint8], acuity: NDArray[np.uint8]) -> Glimpse:
+    """Return what a kernel wrote as a glimpse."""
+    return Glimpse(torch.from_numpy(image), torch.from_numpy(acuity))
 
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
-from foveasim.retina import Prepared, Retina, fresh_glimpse, rows
+from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 
@@ -188,27 +188,30 @@ class Disc(Masking):
         fixation_px: Tensor,
         key: Key | None = None,
         zoom: Tensor | None = None,
-        out: Glimpse | None = None,
     ) -> Glimpse:
         """Show the discs."""
-        spots, (table, mean, behind) = self.spots(prepared, fixation_px, key), prepared.parts
         if prepared.image.device.type == "cpu":
-            from foveasim.kernels import cover_spots
+            return as_glimpse(*self._cover(prepared, self.spots(prepared, fixation_px, key).numpy()))
+        return self._sense_torch(prepared, self.spots(prepared, fixation_px, key))
 
-            out = fresh_glimpse(prepared) if out is None else out
-            cover_spots(
-                rows(prepared.image).numpy(),
-                spots.numpy(),
-                table.numpy(),
-                self._footprints.arrays(prepared.size)[0],
-                mean.numpy(),
-                rows(behind).numpy(),
-                self.hidden_acuity,
-                rows(out.image).numpy(),
-                out.acuity.numpy(),
-            )
-            return out
-        return self._sense_torch(prepared, spots)
+    def sense_arrays(
+        self,
+        prepared: Prepared,
+        fixation_px: NDArray[np.float32],
+        key: Key | None,
+        zoom: NDArray[np.float32] | None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Show the disc on the CPU."""
+        return self._cover(prepared, fixation_px[:, None])
+
+    def _cover(self, prepared: Prepared, spots: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        from foveasim.kernels import cover_spots
+
+        size, (scene, table, mean, behind) = prepared.size, prepared.arrays
+        image, acuity = fresh_arrays(len(spots), size)
+        half = self._footprints.arrays(size)[0]
+        cover_spots(scene, spots, table, half, mean, behind, self.hidden_acuity, image, acuity)
+        return image.reshape(-1, *size, 3), acuity
 
     def _sense_torch(self, prepared: Prepared, spots: Tensor) -> Glimpse:
         """Do what ``cover_spots`` does, in torch."""
@@ -241,6 +244,16 @@ class TwoSpot(Disc):
             raise InvalidValueError("retina 'two_spot' draws random numbers; give key=Key.of(seed, lanes).")
         attended = geometry.norm_to_px(2 * key.uniform(Stream.MASK, 2).to(torch.float32) - 1, prepared.size)
         return torch.stack((fixation_px, attended), 1)
+
+    def sense_arrays(
+        self,
+        prepared: Prepared,
+        fixation_px: NDArray[np.float32],
+        key: Key | None,
+        zoom: NDArray[np.float32] | None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Show both discs on the CPU."""
+        return self._cover(prepared, self.spots(prepared, torch.from_numpy(fixation_px), key).numpy())
 
 
 @dataclass(frozen=True)
@@ -287,7 +300,6 @@ class Patches(Masking):
         fixation_px: Tensor,
         key: Key | None = None,
         zoom: Tensor | None = None,
-        out: Glimpse | None = None,
     ) -> Glimpse:
         """Hide patches."""
         if key is None:
@@ -296,15 +308,9 @@ class Patches(Masking):
         if prepared.image.device.type == "cpu":
             from foveasim.kernels import mask_pixels
 
-            out = fresh_glimpse(prepared) if out is None else out
-            torch.mul(visible, 255, out=out.acuity)
-            mask_pixels(
-                rows(prepared.image).numpy(),
-                prepared.parts[1].numpy(),
-                rows(prepared.parts[2]).numpy(),
-                self.hidden_acuity,
-                out.acuity.numpy(),
-                rows(out.image).numpy(),
-            )
-            return out
+            scene, _, mean, behind = prepared.arrays
+            image, acuity = fresh_arrays(len(visible), prepared.size)
+            np.multiply(visible.numpy(), 255, out=acuity, casting="unsafe")
+            mask_pixels(scene, mean, behind, self.hidden_acuity, acuity, image)
+            return as_glimpse(image.reshape(prepared.image.shape), acuity)
         return self.hide(prepared, visible)

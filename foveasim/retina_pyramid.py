@@ -15,7 +15,7 @@ from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
 from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina import Prepared, Retina, fresh_glimpse, rows
+from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
@@ -90,8 +90,6 @@ class Pyramid(Retina):
     """
 
     name: ClassVar[str] = "pyramid"
-    zoomable: ClassVar[bool] = True
-
     half_deg: float = 2.3
     levels: int = 6
     preset: Literal["geisler_perry", "paper"] = "geisler_perry"
@@ -113,6 +111,11 @@ class Pyramid(Retina):
         return self if self.preset == "paper" else replace(self, half_deg=self.half_deg * factor)
 
     @property
+    def zoomable(self) -> bool:
+        """Whether ``sense`` takes a zoom; the paper's preset has constants."""
+        return self.preset != "paper"
+
+    @property
     def depth(self) -> int:
         """Levels of the pyramid."""
         return _PAPER_LEVELS if self.preset == "paper" else int(self.levels)
@@ -124,8 +127,8 @@ class Pyramid(Retina):
     def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[np.generic], ...]:
         distance = offset_distance_px(size)
         if self.preset == "paper":
-            near, share = paper_blend(distance / zoom)
-            resolution = np.minimum(2.0 ** -(near + share) / zoom, 1)
+            near, share = paper_blend(distance)
+            resolution = 2.0 ** -np.maximum(near + share, 0)
             weight = np.round(share * 256).astype(np.int16)
         else:
             resolution = np.minimum(relative_resolution(distance / (px_per_deg * zoom), self.half_deg) / zoom, 1)
@@ -150,30 +153,33 @@ class Pyramid(Retina):
         fixation_px: Tensor,
         key: Key | None = None,
         zoom: Tensor | None = None,
-        out: Glimpse | None = None,
     ) -> Glimpse:
         """Blend the two levels nearest to each pixel's resolution."""
-        levels, table = prepared.parts
-        size = prepared.size
-        if zoom is not None:
-            table = self._footprints.lookup(size, prepared.px_per_deg, zoom)
         if prepared.image.device.type == "cpu":
-            from foveasim.kernels import blend_levels
-
-            out = fresh_glimpse(prepared) if out is None else out
-            weights, acuities, edges, _ = self._footprints.arrays(size)
-            blend_levels(
-                rows(levels).numpy(),
-                fixation_px.numpy(),
-                table.numpy(),
-                weights,
-                acuities,
-                edges,
-                rows(out.image).numpy(),
-                out.acuity.numpy(),
-            )
-            return out
+            zooms = None if zoom is None else zoom.numpy()
+            return as_glimpse(*self.sense_arrays(prepared, fixation_px.contiguous().numpy(), key, zooms))
+        table = prepared.parts[1]
+        if zoom is not None:
+            table = self._footprints.lookup(prepared.size, prepared.px_per_deg, zoom)
         return self._sense_torch(prepared, fixation_px, table)
+
+    def sense_arrays(
+        self,
+        prepared: Prepared,
+        fixation_px: NDArray[np.float32],
+        key: Key | None,
+        zoom: NDArray[np.float32] | None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Blend on the CPU."""
+        from foveasim.kernels import blend_levels
+
+        size, (_, levels, table) = prepared.size, prepared.arrays
+        if zoom is not None:
+            table = self._footprints.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
+        weights, acuities, edges, _ = self._footprints.arrays(size)
+        image, acuity = fresh_arrays(len(fixation_px), size)
+        blend_levels(levels, fixation_px, table, weights, acuities, edges, image, acuity)
+        return image.reshape(-1, *size, 3), acuity
 
     def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
         """Do what ``blend_levels`` does, in torch."""

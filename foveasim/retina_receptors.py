@@ -50,7 +50,10 @@ def _box_means(table: Tensor, left: Tensor, top: Tensor, right: Tensor, bottom: 
 class Receptors(Retina):
     """Base of the retinas that are grids of receptors."""
 
-    zoomable: ClassVar[bool] = True
+    @property
+    def zoomable(self) -> bool:
+        """Whether ``sense`` takes a zoom: it does."""
+        return True
 
     def prepare(self, scene: Scene) -> Prepared:
         """Sum areas."""
@@ -67,19 +70,11 @@ class Receptors(Retina):
         fixation_px: Tensor,
         key: Key | None = None,
         zoom: Tensor | None = None,
-        out: Glimpse | None = None,
     ) -> Glimpse:
         """Read the receptors and show them back in the scene."""
         if zoom is None:
             zoom = torch.ones(len(fixation_px), device=fixation_px.device)
-        seen = self.view(prepared, geometry.pixel_index(fixation_px, prepared.size), zoom)
-        if out is None or out.patch is None:
-            return seen
-        out.image.copy_(seen.image)
-        out.acuity.copy_(seen.acuity)
-        if seen.patch is not None:
-            out.patch.copy_(seen.patch)
-        return out
+        return self.view(prepared, geometry.pixel_index(fixation_px, prepared.size), zoom)
 
 
 @dataclass(frozen=True)
