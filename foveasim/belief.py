@@ -9,9 +9,10 @@ from foveasim import check
 from foveasim.errors import InvalidValueError
 from foveasim.types import Belief, Glimpse
 
-__all__ = ["coverage", "empty", "integrate", "remembered"]
+__all__ = ["UNSEEN", "coverage", "empty", "integrate", "remembered"]
 
-_UNSEEN = 127  # grey level of a pixel that was never seen
+UNSEEN = 127
+"""Grey level of a pixel that was never seen."""
 
 
 def empty(lanes: int, size: tuple[int, int], device: torch.device | str = "cpu") -> Belief:
@@ -22,7 +23,7 @@ def empty(lanes: int, size: tuple[int, int], device: torch.device | str = "cpu")
         torch.Size([2, 96, 96])
     """
     height, width = check.size_hw("size", size)
-    image = torch.full((lanes, height, width, 3), _UNSEEN, dtype=torch.uint8, device=device)
+    image = torch.full((lanes, height, width, 3), UNSEEN, dtype=torch.uint8, device=device)
     return Belief(image, torch.zeros(lanes, height, width, dtype=torch.uint8, device=device))
 
 

@@ -57,15 +57,16 @@ class Prepared:
             for part in (self.image, *self.parts)
         )
 
-    def put(self, lanes: Tensor, other: Prepared) -> None:
-        """Overwrite lanes in place.
+    def put(self, lane: int, other: Prepared) -> None:
+        """Overwrite a lane in place.
 
         Args:
-            lanes: (K,) int64, which lanes.
-            other: K lanes of the same retina and size.
+            lane: Which.
+            other: One lane of the same retina and size.
         """
-        for mine, theirs in zip((self.image, self.px_per_deg, *self.parts), (other.image, other.px_per_deg, *other.parts), strict=True):
-            mine[lanes] = theirs
+        mine, theirs = (self.image, self.px_per_deg, *self.parts), (other.image, other.px_per_deg, *other.parts)
+        for here, there in zip(mine, theirs, strict=True):
+            here[lane] = there[0]
 
     def take(self, lanes: Tensor) -> Prepared:
         """Return a copy of some lanes, (K,) int64."""

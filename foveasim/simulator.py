@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,12 +24,45 @@ from foveasim.picture import Picture, fit_picture
 from foveasim.retina import Prepared, Retina, as_glimpse, make_retina
 from foveasim.rng import Key, Stream, uniform
 from foveasim.saccade import Saccades
-from foveasim.scenes import SceneSource, open_scenes
+from foveasim.scenes import FittedScenes, SceneSource, open_scenes
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State
 
-__all__ = ["Simulator"]
+__all__ = ["Measured", "Simulator"]
 
 _MAX_CACHE_BYTES = 1 << 30
+_SCATTER = int(Stream.SCATTER)
+
+
+class Measured(NamedTuple):
+    """What a simulator keeps of its lanes: NumPy arrays where its kernels run, tensors elsewhere.
+
+    Attributes:
+        glimpse: (B, H, W, 3) uint8, never written to again.
+        acuity: (B, H, W) uint8, never written to again.
+        belief: (B, H, W, 3) uint8.
+        belief_acuity: (B, H, W) uint8.
+        fixation_px: (B, 2) float32.
+        target_px: (B, 2) float32.
+        amplitude_deg: (B,) float32.
+        duration_ms: (B,) float32.
+        clock_ms: (B,) float32.
+        step: (B,) int64.
+        coverage: (B,) float32, acuity-weighted share of the scene seen so far.
+        coverage_before: (B,) float32, before the last saccade.
+    """
+
+    glimpse: Any
+    acuity: Any
+    belief: Any
+    belief_acuity: Any
+    fixation_px: Any
+    target_px: Any
+    amplitude_deg: Any
+    duration_ms: Any
+    clock_ms: Any
+    step: Any
+    coverage: Any
+    coverage_before: Any
 
 
 class Simulator:
@@ -45,6 +79,7 @@ class Simulator:
         remember: Whether belief keeps images; acuity is kept in any case.
         cache_bytes: Bound on the prepared scenes that are kept for the next episode.
         device: Where the lanes live.
+        kernels: Whether the CPU uses its kernels; False takes the path of a GPU there, to compare the two.
 
     Raises:
         InvalidValueError: An option out of range.
@@ -70,8 +105,11 @@ class Simulator:
         remember: bool = True,
         cache_bytes: int = _MAX_CACHE_BYTES,
         device: torch.device | str = "cpu",
+        kernels: bool = True,
     ) -> None:
         self.scenes: SceneSource = open_scenes(scenes)
+        self._fixed_size = None if size is None else check.size_hw("size", size)
+        self._fitted = FittedScenes(self.scenes, self._fixed_size, fit, cache_bytes=cache_bytes)
         self.retina = make_retina(retina)
         self.lanes = int(check.number("lanes", lanes, 1))
         self.fit = fit
@@ -81,9 +119,9 @@ class Simulator:
         self.half_life_ms = half_life_ms
         self.remember = remember
         self.device = torch.device(device)
-        if size is None and lanes > 1:
+        self._kernels = kernels
+        if size is None and self.lanes > 1:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
-        self._fixed_size = None if size is None else check.size_hw("size", size)
         self._cache: OrderedDict[int, tuple[Picture, Prepared]] = OrderedDict()
         self._cache_room = int(check.number("cache_bytes", cache_bytes, 0))
         self._limits = np.array(self.saccades.limits, np.float32)
@@ -97,19 +135,19 @@ class Simulator:
         def whole() -> Tensor:
             return torch.zeros(lanes, dtype=torch.int64, device=device)
 
-        def real(*shape: int) -> Tensor:
-            return torch.zeros(lanes, *shape, device=device)
+        def points() -> Tensor:
+            return torch.zeros(lanes, 2, device=device)
 
         self._key = torch.zeros(3, lanes, dtype=torch.int64, device=device)
         self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.index, self.label = whole(), whole()
-        self.fixation_px, self.start_px, self.target_px = real(2), real(2), real(2)
-        self.amplitude_deg, self.duration_ms, self.clock_ms = real(), real(), real()
-        self.coverage, self.coverage_before = real(), real()
+        self.fixation_px, self.start_px, self.target_px = points(), points(), points()
+        self._reals = torch.zeros(5, lanes, device=device)
+        self.amplitude_deg, self.duration_ms, self.clock_ms, self.coverage, self.coverage_before = self._reals.unbind(0)
         self._glimpse: Glimpse | None = None
         self.names: list[str] = [""] * lanes
         self._ones = torch.ones(lanes, device=device)
-        self._on_cpu = device.type == "cpu"
+        self._on_cpu = device.type == "cpu" and self._kernels
         if self._on_cpu:
             self._np_key, self._np_fixation, self._np_start = self._key.numpy(), self.fixation_px.numpy(), self.start_px.numpy()
             self._np_target = self.target_px.numpy()
@@ -122,6 +160,7 @@ class Simulator:
         """Lay out the lanes' scenes and beliefs for a size."""
         self.size = size
         self._np_size = np.array(size, np.int64)
+        self._centre = geometry.centre_px(size).to(self.device)
         shape = self.lanes
 
         def room(part: Tensor) -> Tensor:
@@ -132,6 +171,7 @@ class Simulator:
         self._np_px_per_deg = self.prepared.px_per_deg.numpy() if self._on_cpu else None
         if self._on_cpu:
             self._np_belief = (self.belief.image.view(shape, size[0], -1).numpy(), self.belief.acuity.numpy())
+            self._np_whole_belief = (self.belief.image.numpy(), self.belief.acuity.numpy())
 
     # Episodes
 
@@ -171,51 +211,56 @@ class Simulator:
         which = np.arange(self.lanes) if lanes is None else np.flatnonzero(lanes)
         if which.size == 0:
             return
-        at = torch.from_numpy(which).to(self.device)
+        # Whole-lane assignment is several times cheaper than an index, and one lane is always whole.
+        at = slice(None) if len(which) == self.lanes else torch.from_numpy(which).to(self.device)
         if seed is not None:
-            seeds = [check.seed_value("seed", seed) + int(i) for i in which] if isinstance(seed, int | np.integer) else seed
-            if len(seeds) != len(which):
-                raise InvalidValueError(f"seed must be one number or {len(which)}, one for each lane; got {len(seeds)}.")
-            self.seed[at] = torch.tensor([check.seed_value("seed", s) for s in seeds], device=self.device)
+            self.seed[at] = torch.tensor(self._lane_seeds(seed, which), device=self.device)
             self.episode[at] = 0
-            self._seeded = True
         elif self._seeded:
             self.episode[at] += 1
         else:
-            self.seed[at] = at
-        self.step_count[at] = 0
-        self.clock_ms[at] = 0
-        for tensor in (self.amplitude_deg, self.duration_ms, self.coverage, self.coverage_before):
-            tensor[at] = 0
+            self.seed[at] = torch.from_numpy(which).to(self.device)
         self._seeded = True
+        self.step_count[at] = 0
+        self._reals[:, at] = 0
         self._place_scenes(which, at, index, pictures)
-        if fixation_px is None:
-            self.fixation_px[at] = geometry.centre_px(self.size, len(which)).to(self.device)
-        else:
-            point = check.points("fixation_px", fixation_px, self.lanes)[which]
-            if not torch.equal(geometry.clamp_px(point, self.size), point):
-                raise InvalidValueError(
-                    f"fixation_px must lie in the scene, x from 0 to {self.size[1]} and y from 0 to {self.size[0]} px; "
-                    f"got {point.tolist()}."
-                )
-            self.fixation_px[at] = point.to(self.device)
+        self.fixation_px[at] = self._start(which, fixation_px)
         self.start_px[at] = self.fixation_px[at]
         self.target_px[at] = self.fixation_px[at]
         self.belief.acuity[at] = 0
-        self.belief.image[at] = 127
+        if self.remember:
+            self.belief.image[at] = beliefs.UNSEEN
+
+    def _lane_seeds(self, seed: int | Sequence[int] | NDArray[np.int64], which: NDArray[np.int64]) -> list[int]:
+        if isinstance(seed, int | np.integer):
+            first = check.seed_value("seed", seed)
+            return [first + lane for lane in which.tolist()]
+        if len(seed) != len(which):
+            raise InvalidValueError(f"seed must be one number or {len(which)}, one for each lane; got {len(seed)}.")
+        return [check.seed_value("seed", one) for one in seed]
+
+    def _start(self, which: NDArray[np.int64], fixation_px: Tensor | None) -> Tensor:
+        if fixation_px is None:
+            return self._centre
+        point = check.points("fixation_px", fixation_px, self.lanes)[which]
+        if not torch.equal(geometry.clamp_px(point, self.size), point):
+            raise InvalidValueError(
+                f"fixation_px must lie in the scene, x from 0 to {self.size[1]} and y from 0 to {self.size[0]} px; "
+                f"got {point.tolist()}."
+            )
+        return point.to(self.device)
 
     def _place_scenes(
         self,
         which: NDArray[np.int64],
-        at: Tensor,
+        at: slice | Tensor,
         index: int | Sequence[int] | None,
         pictures: Sequence[Picture] | None,
     ) -> None:
         if pictures is not None:
             chosen = [-1] * len(which)
         elif index is None:
-            share = uniform(self.seed[at], self.episode[at], torch.zeros_like(at), Stream.SCENE, 1)[:, 0]
-            chosen = (share * len(self.scenes)).long().tolist()
+            chosen = self._draw_scenes(which, at)
         else:
             chosen = [int(index)] * len(which) if isinstance(index, int | np.integer) else [int(i) for i in index]
             if len(chosen) != len(which):
@@ -228,13 +273,23 @@ class Simulator:
                 self._make_room(prepared.size, prepared)
             self.names[lane] = picture.name
             self.label[lane] = picture.label
-            self.prepared.put(torch.tensor([lane]), prepared)
+            self.prepared.put(lane, prepared)
+
+    def _draw_scenes(self, which: NDArray[np.int64], at: slice | Tensor) -> list[int]:
+        if self._on_cpu:
+            from foveasim.kernels import mix
+
+            seeds, episodes = self._np_key[0], self._np_key[1]
+            return [int(mix(seeds[i], episodes[i], 0, int(Stream.SCENE), 0) * len(self.scenes)) for i in which]
+        seeds = self.seed[at]
+        share = uniform(seeds, self.episode[at], torch.zeros_like(seeds), Stream.SCENE, 1)[:, 0]
+        return (share * len(self.scenes)).long().tolist()
 
     def _load(self, index: int) -> tuple[Picture, Prepared]:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        loaded = self._prepare([self.scenes.picture(index)])[0]
+        loaded = self._prepare([self._fitted.picture(index)])[0]
         size = sum(part.nbytes for part in (loaded[1].image, *loaded[1].parts))
         if not self.scenes.moving and size <= self._cache_room:
             self._cache[index] = loaded
@@ -267,55 +322,69 @@ class Simulator:
         self.look(zoom)
         return self.saccade.clone()
 
-    def advance(self, target_px: Tensor, moving: Tensor | None = None) -> None:
+    def advance(self, target_px: Tensor | NDArray[np.float32], moving: NDArray[np.bool_] | None = None) -> None:
         """Move eyes and let time pass, without looking yet.
 
         Args:
-            target_px: (B, 2) float32, px, finite.
+            target_px: (B, 2) float32, px, finite; on the CPU also as an array.
             moving: (B,) bool; the other lanes stay as they are, and no time passes for them. None: all move.
         """
-        saccades = self.saccades
-        if self._on_cpu and moving is None:
-            from foveasim.kernels import execute_saccades
-
-            np.copyto(self._np_start, self._np_fixation)
-            np.copyto(self._np_target, target_px.numpy())
-            execute_saccades(
-                self._np_start,
-                self._np_target,
-                self._np_size,
-                self._np_px_per_deg,
-                self._np_key,
-                int(Stream.SCATTER),
-                self._limits,
-                self._np_fixation,
-                self._np_amplitude,
-                self._np_duration,
-            )
-            self._np_clock += self._np_duration
-            self._np_clock += saccades.dwell_ms
-            self._np_step += 1
+        if self._on_cpu:
+            self._advance_arrays(target_px, moving)
         else:
-            move = torch.ones(self.lanes, dtype=torch.bool, device=self.device) if moving is None else moving
-            made = saccades.execute(
-                self.fixation_px.clone(), target_px, self.size, self.prepared.px_per_deg, self.key
-            )
-            self.start_px.copy_(torch.where(move[:, None], made.start_px, self.fixation_px))
-            self.target_px.copy_(torch.where(move[:, None], made.target_px, self.fixation_px))
-            self.fixation_px.copy_(torch.where(move[:, None], made.landing_px, self.fixation_px))
-            self.amplitude_deg.copy_(torch.where(move, made.amplitude_deg, 0))
-            self.duration_ms.copy_(torch.where(move, made.duration_ms, 0))
-            self.clock_ms += torch.where(move, made.duration_ms + saccades.dwell_ms, 0)
-            self.step_count += move
+            self._advance_tensors(torch.as_tensor(target_px, device=self.device), moving)
         if self.scenes.moving:
             self.refresh()
+
+    def _advance_arrays(self, target_px: Tensor | NDArray[np.float32], moving: NDArray[np.bool_] | None) -> None:
+        from foveasim.kernels import execute_saccades
+
+        start, target, fixation = self._np_start, self._np_target, self._np_fixation
+        start[:] = fixation
+        target[:] = target_px
+        execute_saccades(
+            start,
+            target,
+            self._np_size,
+            self._np_px_per_deg,
+            self._np_key,
+            _SCATTER,
+            self._limits,
+            fixation,
+            self._np_amplitude,
+            self._np_duration,
+        )
+        if moving is None:
+            self._np_clock += self._np_duration
+            self._np_clock += self.saccades.dwell_ms
+            self._np_step += 1
+            return
+        held = ~moving
+        fixation[held] = target[held] = start[held]
+        self._np_amplitude[held] = self._np_duration[held] = 0
+        self._np_clock += (self._np_duration + np.float32(self.saccades.dwell_ms)) * moving
+        self._np_step += moving
+
+    def _advance_tensors(self, target_px: Tensor, moving: NDArray[np.bool_] | None) -> None:
+        """Do what ``_advance_arrays`` does, in torch."""
+        move = torch.ones(self.lanes, dtype=torch.bool) if moving is None else torch.from_numpy(moving)
+        move = move.to(self.device)
+        here = self.fixation_px.clone()
+        made = self.saccades.execute(here, target_px, self.size, self.prepared.px_per_deg, self.key)
+        self.start_px.copy_(here)
+        self.target_px.copy_(torch.where(move[:, None], made.target_px, here))
+        self.fixation_px.copy_(torch.where(move[:, None], made.landing_px, here))
+        self.amplitude_deg.copy_(torch.where(move, made.amplitude_deg, 0))
+        self.duration_ms.copy_(torch.where(move, made.duration_ms, 0))
+        self.clock_ms += torch.where(move, made.duration_ms + self.saccades.dwell_ms, 0)
+        self.step_count += move
 
     def refresh(self) -> None:
         """Bring every lane's scene to the frame of its clock."""
         for lane, (index, time_ms) in enumerate(zip(self.index.tolist(), self.clock_ms.tolist(), strict=True)):
             if index >= 0:
-                _, prepared = self._prepare([self.scenes.picture(index, time_ms)])[0]
-                self.prepared.put(torch.tensor([lane]), prepared)
+                _, prepared = self._prepare([self._fitted.picture(index, time_ms)])[0]
+                self.prepared.put(lane, prepared)
 
     def look(self, zoom: Tensor | None = None) -> None:
         """Take a glimpse at the fixation of every lane and integrate it into belief.
@@ -339,7 +408,7 @@ class Simulator:
             self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
             seen = (self._glimpse.image.numpy(), self._glimpse.acuity.numpy())
         self.glimpse_arrays = seen
-        np.copyto(self._np_before, self._np_coverage)
+        self._np_before[:] = self._np_coverage
         keep = self._np_ones if self.half_life_ms is None else self._kept().numpy()
         image, acuity = self._np_belief
         if self.remember:
@@ -348,11 +417,48 @@ class Simulator:
         else:
             widen_coverage(acuity, seen[1], keep, self._np_coverage)
 
+    def look_again(self, lanes: NDArray[np.bool_]) -> None:
+        """Look with some lanes only, after they began anew within a step; the glimpses of the others stay.
+
+        Args:
+            lanes: (B,) bool.
+        """
+        at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
+        key = Key(self.seed[at], self.episode[at], self.step_count[at])
+        fresh = self.retina.sense(self.prepared.take(at), self.fixation_px[at], key)
+        seen = self.glimpse
+        patch = None if seen.patch is None or fresh.patch is None else seen.patch.index_copy(0, at, fresh.patch)
+        merged = Glimpse(
+            seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch
+        )
+        self._glimpse = merged
+        self.belief.acuity[at] = fresh.acuity
+        self.belief.image[at] = fresh.image
+        self.coverage[at] = beliefs.coverage(Belief(fresh.image, fresh.acuity))
+        self.coverage_before[at] = 0
+        if self._on_cpu:
+            self.glimpse_arrays = (merged.image.numpy(), merged.acuity.numpy())
+
     def _kept(self) -> Tensor:
         elapsed = torch.where(self.step_count > 0, self.duration_ms + self.saccades.dwell_ms, 0)
         return beliefs.remembered(elapsed, self.half_life_ms)
 
     # What is known
+
+    @property
+    def measured(self) -> Measured:
+        """The lanes' numbers as they are kept: arrays with kernels, tensors without. A live view."""
+        if self._on_cpu:
+            image, acuity = self.glimpse_arrays
+            return Measured(
+                image, acuity, *self._np_whole_belief, self._np_fixation, self._np_target, self._np_amplitude,
+                self._np_duration, self._np_clock, self._np_step, self._np_coverage, self._np_before,
+            )
+        return Measured(
+            self.glimpse.image, self.glimpse.acuity, self.belief.image, self.belief.acuity, self.fixation_px,
+            self.target_px, self.amplitude_deg, self.duration_ms, self.clock_ms, self.step_count, self.coverage,
+            self.coverage_before,
+        )
 
     @property
     def glimpse(self) -> Glimpse:

@@ -1,0 +1,146 @@
+"""What an action means: the action space of each mode, and the way from an action to a target in pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim import check, geometry
+from foveasim.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["ACTION_MODES", "ZOOMS", "ActionCode", "Intent"]
+
+ACTION_MODES = ("absolute", "relative", "grid")
+ZOOMS = (0.5, 1.0, 2.0)
+"""Zooms of the grid's second choice. The zoom axis of the other modes runs continuously from the last to the first."""
+
+
+class Intent(NamedTuple):
+    """What the actions of B lanes ask for.
+
+    Attributes:
+        target_px: (B, 2) float32; it may lie outside of the scene where the mode is relative.
+        zoom: (B,) float32, or None without a zoom axis.
+        stop: (B,) bool, or None without a stop action.
+    """
+
+    target_px: Any
+    zoom: Any
+    stop: Any
+
+
+@dataclass(frozen=True)
+class ActionCode:
+    """The actions of an env.
+
+    Attributes:
+        mode: "absolute": the next fixation in normalised scene coordinates, (-1, -1) the top-left corner, (1, 1) the
+            bottom-right. "relative": the displacement from the fixation in the same units, so (1, 0) is half the scene's
+            width to the right. "grid": the number of a cell, row by row.
+        grid: (rows, columns) of the grid mode.
+        zoom: Whether there is a zoom axis: -1 to 1 doubles to halves every length of the retina (0 leaves it as it is); in
+            grid mode one of ``ZOOMS``.
+        stop: Whether there is a stop action: a last axis above 0; in grid mode the cell after the last one.
+    """
+
+    mode: str = "absolute"
+    grid: tuple[int, int] = (8, 8)
+    zoom: bool = False
+    stop: bool = False
+
+    def __post_init__(self) -> None:
+        """Validate.
+
+        Raises:
+            InvalidValueError: An unknown mode or an empty grid.
+        """
+        if self.mode not in ACTION_MODES:
+            raise InvalidValueError(f"action_mode must be one of {', '.join(ACTION_MODES)}; got {self.mode!r}.")
+        check.size_hw("grid", self.grid, 1, 256)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    def space(self) -> gym.Space[Any]:
+        """Return the action space of one lane."""
+        if self.mode != "grid":
+            return gym.spaces.Box(-1.0, 1.0, (2 + self.zoom + self.stop,), np.float32)
+        choices = self.cells + self.stop
+        return gym.spaces.MultiDiscrete([choices, len(ZOOMS)]) if self.zoom else gym.spaces.Discrete(choices)
+
+    def validate(self, action: object, lanes: int) -> NDArray[Any] | Tensor:
+        """Return the actions of B lanes as an array or tensor of the right shape and range.
+
+        Raises:
+            InvalidTypeError: Not numbers, or not whole numbers in grid mode.
+            InvalidValueError: Wrong shape, NaN, infinite or out of range.
+        """
+        if isinstance(action, Tensor) and action.device.type != "cpu":
+            return self._validate_on_device(action, lanes)
+        whole = self.mode == "grid"
+        try:
+            array = np.asarray(action, None if whole else np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidTypeError(f"action must be numbers; got {action!r}.") from error
+        shape: tuple[int, ...] = (lanes, 2 + self.zoom + self.stop)
+        if whole:
+            shape = (lanes, 2) if self.zoom else (lanes,)
+            if not np.issubdtype(array.dtype, np.integer):
+                raise InvalidTypeError(f"action must be whole numbers in grid mode; got {array.dtype}.")
+        if array.shape != shape:
+            raise InvalidValueError(f"action must have the shape {shape}; got {array.shape}.")
+        if whole:
+            most = np.array([self.cells + self.stop - 1, len(ZOOMS) - 1]) if self.zoom else self.cells + self.stop - 1
+            if not bool(((array >= 0) & (array <= most)).all()):
+                raise InvalidValueError(f"action must be from 0 to {most}; got {array.tolist()}.")
+        elif not (np.abs(array) <= 1).all():  # also where it is NaN
+            lane = int(np.argmin((np.abs(array) <= 1).all(1)))
+            raise InvalidValueError(
+                f"action must be finite and in [-1, 1]; lane {lane} is {array[lane].tolist()}. Clip or squash it (np.clip, tanh)."
+            )
+        return array
+
+    def _validate_on_device(self, action: Tensor, lanes: int) -> Tensor:
+        """Check the shape here and the values on the device, without waiting for it."""
+        shape = (lanes, *(self.space().shape or ()))
+        if tuple(action.shape) != shape:
+            raise InvalidValueError(f"action must have the shape {shape}; got {tuple(action.shape)}.")
+        if self.mode != "grid":
+            torch._assert_async((action.abs() <= 1).all())
+        return action
+
+    def intent(self, action: NDArray[Any] | Tensor, fixation_px: Any, half_px: Any, size: tuple[int, int]) -> Intent:
+        """Turn validated actions into targets.
+
+        Args:
+            action: From :meth:`validate`.
+            fixation_px: (B, 2) float32, where the eyes are.
+            half_px: (2,) float32, half the scene's width and height; an array or a tensor, as the rest.
+            size: (H, W) of the scene, px.
+        """
+        if self.mode == "grid":
+            return self._grid_intent(action, fixation_px, size)
+        point = action if action.shape[1] == 2 else action[:, :2]
+        target = point * half_px + (half_px if self.mode == "absolute" else fixation_px)
+        zoom = 2.0 ** -action[:, 2] if self.zoom else None
+        stop = action[:, -1] > 0 if self.stop else None
+        return Intent(target, zoom, stop)
+
+    def _grid_intent(self, action: Any, fixation_px: Any, size: tuple[int, int]) -> Intent:
+        cell = torch.as_tensor(action[:, 0] if self.zoom else action).long()
+        centres = geometry.norm_to_px(geometry.grid_norm(*self.grid), size).to(cell.device)
+        stop = cell == self.cells
+        target = torch.where(stop[:, None], torch.as_tensor(fixation_px), centres[cell.clamp_max(self.cells - 1)])
+        zoom = torch.tensor(ZOOMS, device=cell.device)[torch.as_tensor(action[:, 1]).long()] if self.zoom else None
+        if isinstance(action, Tensor):
+            return Intent(target, zoom, stop if self.stop else None)
+        zooms = None if zoom is None else zoom.numpy()
+        return Intent(target.numpy(), zooms, stop.numpy() if self.stop else None)

@@ -1,0 +1,93 @@
+"""What an agent gets to see: the observation's spaces and how it is filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveasim.errors import InvalidValueError
+from foveasim.simulator import Simulator
+
+__all__ = ["ObservationCode", "as_torch"]
+
+
+@dataclass(frozen=True)
+class ObservationCode:
+    """The keys of an observation.
+
+    ``glimpse`` (H, W, 3) uint8 and ``acuity`` (H, W, 1) uint8 are what the eye delivers; ``fixation`` (2,) float32 is
+    where it looks, normalised; ``time`` (1,) float32 is what is left of the budget. Everything depends on the scene only
+    through what was seen: changing pixels whose acuity is 0 changes nothing, but for ``scene``.
+
+    Attributes:
+        belief: Adds ``belief`` (H, W, 3) and ``belief_acuity`` (H, W, 1), the sharpest view of every pixel so far.
+        patch: Adds ``patch`` (h, w, 3 S) uint8, the receptors of ``window``, ``multiscale`` or ``log_polar``, S scales behind
+            one another.
+        scene: Adds ``scene`` (H, W, 3), the hidden truth: for privileged agents, which must say so.
+    """
+
+    belief: bool = False
+    patch: bool = False
+    scene: bool = False
+
+    def space(self, simulator: Simulator) -> gym.spaces.Dict:
+        """Return the space of one lane. The simulator must have looked once."""
+        height, width = simulator.size
+        image = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
+        map_ = gym.spaces.Box(0, 255, (height, width, 1), np.uint8)
+        spaces: dict[str, gym.Space[Any]] = {
+            "glimpse": image,
+            "acuity": map_,
+            "fixation": gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
+            "time": gym.spaces.Box(0.0, 1.0, (1,), np.float32),
+        }
+        if self.belief:
+            spaces |= {"belief": image, "belief_acuity": map_}
+        if self.patch:
+            patch = simulator.glimpse.patch
+            if patch is None:
+                raise InvalidValueError(
+                    f"retina {simulator.retina.name!r} has no patch; use window, multiscale or log_polar, or patch=False."
+                )
+            spaces["patch"] = gym.spaces.Box(0, 255, (*patch.shape[2:4], 3 * patch.shape[1]), np.uint8)
+        if self.scene:
+            spaces["scene"] = image
+        return gym.spaces.Dict(spaces)
+
+    def build(self, simulator: Simulator, half_px: Any, time_left: Any) -> dict[str, Any]:
+        """Return the observation of all lanes: fresh arrays, or tensors where the simulator runs without its kernels.
+
+        Args:
+            simulator: After it looked.
+            half_px: (2,) float32, half the scene's width and height.
+            time_left: (B, 1) float32.
+        """
+        seen = simulator.measured
+        observation = {
+            "glimpse": seen.glimpse,
+            "acuity": seen.acuity[..., None],
+            "fixation": (seen.fixation_px - half_px) / half_px,
+            "time": time_left,
+        }
+        if self.belief:
+            observation["belief"] = seen.belief.copy() if isinstance(seen.belief, np.ndarray) else seen.belief
+            kept = seen.belief_acuity
+            observation["belief_acuity"] = (kept.copy() if isinstance(kept, np.ndarray) else kept)[..., None]
+        if self.patch:
+            patch = cast("Tensor", simulator.glimpse.patch)  # space() refused retinas without one
+            stacked = patch.permute(0, 2, 3, 1, 4).flatten(3)
+            observation["patch"] = stacked.numpy() if isinstance(seen.glimpse, np.ndarray) else stacked
+        if self.scene:
+            scene = simulator.prepared.image
+            observation["scene"] = scene.numpy().copy() if isinstance(seen.glimpse, np.ndarray) else scene.clone()
+        return observation
+
+
+def as_torch(observation: dict[str, Any]) -> dict[str, Tensor]:
+    """Return an observation as tensors that share its memory."""
+    return {key: torch.as_tensor(value) for key, value in observation.items()}

@@ -1,0 +1,137 @@
+"""One eye: the Gymnasium env that is a vector env with one lane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from foveasim.envs.vector import FoveaVectorEnv
+from foveasim.errors import InvalidValueError
+from foveasim.registry import load_object
+
+__all__ = ["FoveaEnv"]
+
+
+class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
+    """Free viewing with one eye.
+
+    Everything is as in :class:`foveasim.envs.vector.FoveaVectorEnv`, which this env holds one lane of, without the lane
+    axis and in NumPy: its sections Description, Observation Space, Action Space, Rewards, Starting State, Episode End and
+    Arguments hold here too.
+
+    ## Version History
+    * v0: first version.
+
+    Args:
+        render_mode: None, "human" (a window), "rgb_array" (``render()`` returns a picture) or "rgb_array_list" (it returns the
+            pictures since the last call).
+        render_size: (H, W) of what is drawn, px.
+        **options: Of ``FoveaVectorEnv``.
+
+    Raises:
+        InvalidValueError: An option out of range.
+        UnknownNameError: An unknown name.
+        SceneError: Scenes that cannot be read.
+        NoDisplayError: A window was asked for where there is no display.
+
+    Example:
+        >>> env = gym.make("foveasim/Glimpse-v0", retina="disc")
+        >>> observation, info = env.reset(seed=0, options={"scene": 0, "fixation": (0.2, -0.4)})
+        >>> observation["glimpse"].shape
+        (96, 96, 3)
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "rgb_array_list"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(
+        self, render_mode: str | None = None, render_size: tuple[int, int] = (480, 854), **options: Any
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise InvalidValueError(
+                f"render_mode must be None or one of {', '.join(self.metadata['render_modes'])}; got {render_mode!r}."
+            )
+        refused = sorted({"num_envs", "autoreset_mode", "output", "device"} & set(options))
+        if refused:
+            raise InvalidValueError(f"{', '.join(refused)}: only for the vector env; use gym.make_vec.")
+        self.render_mode = render_mode
+        self.render_size = render_size
+        drawn = None if render_mode is None else "rgb_array"
+        self.lanes = FoveaVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=drawn, **options)
+        self.observation_space = self.lanes.single_observation_space
+        self.action_space = self.lanes.single_action_space
+        self._frames: list[NDArray[np.uint8]] = []
+        self._window: Any = None
+        if render_mode == "human":
+            self._window = load_object("foveasim.viewer:FrameWindow")(render_size, self.metadata["render_fps"])  # type: ignore[operator]
+
+    @property
+    def simulator(self) -> Any:
+        """The simulator of the one lane."""
+        return self.lanes.simulator
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: Seed of the scenes and of all noise. None goes on to the next episode of the last seed.
+            options: ``scene`` and ``fixation``, see ``FoveaVectorEnv.reset``.
+
+        Returns:
+            Observation and info.
+        """
+        super().reset(seed=seed)
+        if seed is None and not self.lanes.seeded:
+            seed = int(self.np_random.integers(2**31))
+        observation, info = self.lanes.reset(seed=seed, options=options)
+        self._show(begin=True)
+        return _first(observation), _first_info(info)
+
+    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Move the eye. Arguments, returns and errors as in ``FoveaVectorEnv.step``, without the lane axis."""
+        observation, reward, terminated, _, info = self.lanes.step(np.asarray(action)[None])
+        self._show()
+        return _first(observation), float(reward[0]), bool(terminated[0]), False, _first_info(info)
+
+    def render(self) -> Any:
+        """Return a picture, (H, W, 3) uint8, a list of them, or None, as ``render_mode`` says."""
+        if self.render_mode == "rgb_array":
+            return self.lanes.draw(0, self.render_size)
+        if self.render_mode == "rgb_array_list":
+            frames, self._frames = self._frames, []
+            return frames
+        return None
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _show(self, begin: bool = False) -> None:
+        if self.render_mode == "rgb_array_list":
+            if begin:
+                self._frames = []
+            self._frames.append(self.lanes.draw(0, self.render_size))
+        elif self._window is not None:
+            self._window.show(self.lanes.draw(0, self.render_size))
+
+
+def _first(observation: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    return {key: value[0] for key, value in observation.items()}
+
+
+def _first_info(info: dict[str, Any]) -> dict[str, Any]:
+    """Take the one lane out of a vector env's info, masks left out."""
+    single: dict[str, Any] = {}
+    for key, value in info.items():
+        if key == "reward_terms":
+            single[key] = {name: float(term[0]) for name, term in value.items()}
+        elif key[0] != "_":
+            single[key] = value[0] if value.ndim > 1 or value.dtype == object else value[0].item()
+    return single

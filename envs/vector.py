@@ -1,0 +1,432 @@
+"""Many eyes at once: a native Gymnasium vector env over one simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from foveasim import check, geometry
+from foveasim.envs.actions import ActionCode
+from foveasim.envs.observation import ObservationCode, as_torch
+from foveasim.envs.rewards import Reward, make_reward
+from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.picture import Picture
+from foveasim.registry import load_object
+from foveasim.retina import Retina, make_retina
+from foveasim.rng import Stream, uniform
+from foveasim.saccade import Saccades
+from foveasim.scenes import open_scenes
+from foveasim.simulator import Simulator
+
+__all__ = ["FoveaVectorEnv"]
+
+_OPTIONS = ("scene", "fixation", "reset_mask")
+
+
+class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
+    """Free viewing with B eyes, each before a scene of its own.
+
+    ## Description
+    An eye looks at an image or a video and moves by saccades. It sees sharply only around the point it fixates. One step is
+    one saccade and the glimpse that follows it; time passes as the main sequence and the fixation's dwell say.
+
+    ## Observation Space
+    ``Dict``, see :class:`foveasim.envs.observation.ObservationCode`: ``glimpse`` (H, W, 3) uint8, ``acuity`` (H, W, 1)
+    uint8, ``fixation`` (2,) float32 in [-1, 1], ``time`` (1,) float32 in [0, 1], and where asked for ``belief`` (H, W, 3) and
+    ``belief_acuity`` (H, W, 1), ``patch`` (h, w, 3 S), ``scene`` (H, W, 3).
+
+    ## Action Space
+    See :class:`foveasim.envs.actions.ActionCode`. Default ``Box(-1, 1, (2,))``: the next fixation in normalised scene
+    coordinates (x, y), (-1, -1) the top-left corner. A relative action may aim beyond the scene: gaze stops at its edge,
+    and ``info["target_px"]`` shows where it was aimed.
+
+    ## Rewards
+    ``coverage``: the gain of acuity-weighted coverage minus a cost per degree of saccade. Each term is in
+    ``info["reward_terms"]``.
+
+    ## Starting State
+    A scene drawn by (seed, episode); the eye at its centre, or anywhere with ``start="random"``. The first glimpse is part
+    of the reset. ``reset(options={"scene": path | array | index, "fixation": (x, y)})`` fixes either; the fixation is
+    normalised as actions are.
+
+    ## Episode End
+    After ``budget`` saccades, or by a stop action, the episode *terminates*: the budget is part of the task, and
+    ``time`` shows what is left of it.
+
+    ## Arguments
+    See below; ``gym.make_vec("foveasim/Glimpse-v0", num_envs=64, retina="disc", budget=16)``.
+
+    ## Version History
+    * v0: first version.
+
+    Args:
+        num_envs: B.
+        scenes: A scene source, or what ``open_scenes`` takes: "photos", a file, a folder, an array, a video.
+        retina: A retina or its name.
+        retina_options: Options of a retina given by name.
+        size: (H, W) of the observation, px.
+        fit: How scenes are fitted to it: "crop", "pad" or "stretch".
+        budget: Saccades an episode.
+        action_mode: "absolute", "relative" or "grid".
+        grid: (rows, columns) of the grid mode.
+        zoom: Whether there is a zoom axis; for retinas that are ``zoomable``.
+        stop: Whether there is a stop action.
+        belief: Whether belief is observed.
+        patch: Whether the retina's own receptors are observed.
+        privileged: Whether the hidden scene is observed.
+        reward: A reward or its name.
+        reward_options: Options of a reward given by name.
+        start: Where episodes start, "centre" or "random".
+        saccades: What the eyes can do.
+        half_life_ms: Forgetting, see ``Simulator``.
+        autoreset_mode: Gymnasium's: next step, same step or disabled.
+        output: "numpy" or "torch"; on another device than the CPU always torch.
+        device: Where the lanes live.
+        render_mode: None or "rgb_array", which draws each lane.
+
+    Raises:
+        InvalidValueError: An option out of range.
+        UnknownNameError: An unknown name.
+        SceneError: Scenes that cannot be read.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012  # Gymnasium's own form
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        scenes: object = "photos",
+        retina: str | Retina = "pyramid",
+        retina_options: dict[str, Any] | None = None,
+        size: tuple[int, int] = (96, 96),
+        fit: str = "crop",
+        budget: int = 8,
+        action_mode: str = "absolute",
+        grid: tuple[int, int] = (8, 8),
+        zoom: bool = False,
+        stop: bool = False,
+        belief: bool = False,
+        patch: bool = False,
+        privileged: bool = False,
+        reward: str | Reward = "coverage",
+        reward_options: dict[str, Any] | None = None,
+        start: Literal["centre", "random"] = "centre",
+        saccades: Saccades | None = None,
+        half_life_ms: float | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        output: Literal["numpy", "torch"] = "numpy",
+        device: torch.device | str = "cpu",
+        render_mode: str | None = None,
+    ) -> None:
+        self.num_envs = int(check.number("num_envs", num_envs, 1))
+        self.budget = int(check.number("budget", budget, 1))
+        if start not in ("centre", "random"):
+            raise InvalidValueError(f"start must be 'centre' or 'random'; got {start!r}.")
+        if output not in ("numpy", "torch"):
+            raise InvalidValueError(f"output must be 'numpy' or 'torch'; got {output!r}.")
+        if render_mode not in (None, "rgb_array"):
+            raise InvalidValueError(f"render_mode must be None or 'rgb_array'; got {render_mode!r}.")
+        self.start, self.output, self.render_mode = start, output, render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        eye = make_retina(retina, **(retina_options or {}))
+        if zoom and not eye.zoomable:
+            raise InvalidValueError(
+                f"retina {eye.name!r} has no zoom; use zoom=False, or pyramid, window, multiscale or log_polar."
+            )
+        self.actions = ActionCode(action_mode, tuple(grid), zoom, stop)
+        self.observations = ObservationCode(belief, patch, privileged)
+        self.reward = make_reward(reward, **(reward_options or {}))
+        self.simulator = Simulator(
+            scenes,
+            eye,
+            self.num_envs,
+            size=size,
+            fit=fit,
+            saccades=saccades,
+            half_life_ms=half_life_ms,
+            remember=belief or render_mode is not None,
+            device=device,
+        )
+        self._arrays = self.simulator.device.type == "cpu"
+        self.simulator.reset(seed=0)
+        self.single_observation_space = self.observations.space(self.simulator)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.single_action_space = self.actions.space()
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        height, width = self.simulator.size
+        half = np.array([width / 2, height / 2], np.float32)
+        self._half = half if self._arrays else torch.from_numpy(half).to(self.simulator.device)
+        self._done = np.zeros(self.num_envs, bool)
+        self._every = np.ones(self.num_envs, bool)
+        self._never = np.zeros(self.num_envs, bool)
+        self._running = False
+
+    # Gymnasium
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin episodes.
+
+        Args:
+            seed: Lane i is seeded ``seed + i``, or by the i-th of a list. None goes on to the next episode of each lane's seed;
+                a vector env that was never seeded draws one.
+            options: ``scene``: an index into the scenes, a path or an image (H, W, 3) uint8; ``fixation``: (x, y) or
+                (B, 2), normalised; ``reset_mask``: (B,) bool, which lanes begin anew.
+
+        Returns:
+            Observation and info.
+
+        Raises:
+            InvalidTypeError: A seed, mask or scene of the wrong type.
+            InvalidValueError: Unknown options, a mask that marks no lane, a fixation outside of the scene.
+            SceneError: A scene that cannot be read.
+        """
+        options = options or {}
+        unknown = sorted(set(options) - set(_OPTIONS))
+        if unknown:
+            raise InvalidValueError(f"options must be among {', '.join(_OPTIONS)}; got {', '.join(unknown)}.")
+        mask = self._mask(options.get("reset_mask"))
+        seeds = self._seeds(seed, mask)
+        self._begin(mask, seeds, options.get("scene"), options.get("fixation"))
+        self._running = True
+        self._done[mask] = False
+        self.simulator.look()
+        return self._observe(), self._reset_info(mask)
+
+    def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
+        """Move every eye.
+
+        Args:
+            actions: (B, …) of the action space.
+
+        Returns:
+            Observation, reward (B,) float64, terminated and truncated (B,) bool, info. On another device than the CPU
+            they are tensors.
+
+        Raises:
+            InvalidTypeError: Actions that are not numbers.
+            InvalidValueError: Actions of the wrong shape, NaN or out of range.
+            gymnasium.error.ResetNeeded: Before the first reset, or with autoreset disabled, after an episode's end.
+        """
+        if not self._running:
+            raise gym.error.ResetNeeded("call reset() before step().")
+        simulator = self.simulator
+        action = self.actions.validate(actions, self.num_envs)
+        intent = self.actions.intent(
+            action, simulator.measured.fixation_px, self._half, simulator.size
+        )
+        moving = None
+        again = self._done if self._done.any() else None
+        if again is not None:
+            if self.autoreset_mode == AutoresetMode.DISABLED:
+                raise gym.error.ResetNeeded(
+                    f"lanes {np.flatnonzero(again).tolist()} are done; call reset(options={{'reset_mask': mask}}) first."
+                )
+            moving = ~again
+        stopped = None
+        if intent.stop is not None:
+            stopped = intent.stop if isinstance(intent.stop, np.ndarray) else intent.stop.cpu().numpy()
+            moving = ~stopped if moving is None else moving & ~stopped
+        zoom = None if intent.zoom is None else torch.as_tensor(intent.zoom, dtype=torch.float32)
+        simulator.advance(intent.target_px, moving)
+        if again is not None:
+            self._begin(again, None, None, None)
+            if zoom is not None:
+                zoom = torch.where(torch.from_numpy(again), 1.0, zoom)
+        simulator.look(zoom)
+        terms = self.reward(simulator)
+        reward = sum(terms.values())
+        terminated = self._ended()
+        if stopped is not None:
+            terminated |= stopped
+        if again is not None:
+            terminated &= ~again
+            reward = reward * ~again if self._arrays else reward * torch.from_numpy(~again).to(reward.device)
+        info = self._step_info(terms)
+        if again is not None:
+            info |= self._reset_info(again)
+        observation = self._observe()
+        self._done = terminated
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and terminated.any():
+            observation, info = self._reset_now(terminated, observation, info)
+            self._done = self._never.copy()
+        reward = reward.astype(np.float64) if self._arrays else reward
+        return self._result(observation, reward, terminated.copy(), info)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether a reset has given or drawn a seed."""
+        return self._running
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Draw every lane, (H, W, 3) uint8 each, where ``render_mode="rgb_array"``."""
+        if self.render_mode is None:
+            return None
+        return tuple(self.draw(lane) for lane in range(self.num_envs))
+
+    def draw(self, lane: int = 0, size: tuple[int, int] = (480, 854)) -> NDArray[np.uint8]:
+        """Draw one lane: scene, glimpse, belief and acuity, (H, W, 3) uint8 of a size."""
+        # The faces stand above the envs, so they are named, not imported.
+        picture: NDArray[np.uint8] = load_object("foveasim.render:render_lane")(self.simulator, lane, size)  # type: ignore[operator]
+        return picture
+
+    # Inside
+
+    def _mask(self, mask: object) -> NDArray[np.bool_]:
+        if mask is None:
+            return self._every
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise InvalidTypeError(f"options['reset_mask'] must be a bool array ({self.num_envs},); got {mask!r}.")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise InvalidValueError(f"options['reset_mask'] must mark at least one of {self.num_envs} lanes; got {mask}.")
+        return mask
+
+    def _seeds(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> list[int] | None:
+        lanes = np.flatnonzero(mask)
+        if seed is None:
+            if self._running:
+                return None
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(seed, int | np.integer):
+            first = check.seed_value("seed", seed)
+            return [first + int(lane) for lane in lanes]
+        if len(seed) != self.num_envs:
+            raise InvalidValueError(f"seed must be a number or a list of {self.num_envs}; got {len(seed)}.")
+        chosen = [seed[lane] for lane in lanes]
+        if all(one is None for one in chosen):
+            return self._seeds(None, mask)
+        return [check.seed_value("seed", one) for one in chosen]
+
+    def _begin(self, mask: NDArray[np.bool_], seeds: list[int] | None, scene: object, fixation: object) -> None:
+        simulator = self.simulator
+        lanes = int(mask.sum())
+        which = None if lanes == self.num_envs else mask
+        index, pictures = None, None
+        if isinstance(scene, int | np.integer) and not isinstance(scene, bool):
+            index = check_scene_index(int(scene), len(simulator.scenes))
+        elif scene is not None:
+            pictures = _pictures(scene) * lanes
+        start = None
+        if fixation is not None:
+            start = self._fixation(fixation)
+        simulator.begin(seeds, which, index=index, pictures=pictures, fixation_px=start)
+        if fixation is None and self.start == "random":
+            key = simulator.key
+            drawn = uniform(key.seed, key.episode, key.step * 0, Stream.FIXATION, 2).to(torch.float32)
+            place = geometry.norm_to_px(2 * drawn - 1, simulator.size)
+            chosen = torch.from_numpy(mask).to(place.device)[:, None]
+            for point in (simulator.fixation_px, simulator.start_px, simulator.target_px):
+                point.copy_(torch.where(chosen, place, point))
+
+    def _fixation(self, fixation: object) -> torch.Tensor:
+        point = np.asarray(fixation, np.float32)
+        point = np.broadcast_to(point, (self.num_envs, 2)) if point.shape == (2,) else point
+        norm = check.points("options['fixation']", point.copy(), self.num_envs)
+        if not bool((norm.abs() <= 1).all()):
+            raise InvalidValueError(
+                f"options['fixation'] must be normalised, each of (x, y) in [-1, 1]; got {norm.tolist()}. "
+                "Convert pixels with foveasim.geometry.px_to_norm."
+            )
+        return geometry.norm_to_px(norm, self.simulator.size)
+
+    def _ended(self) -> NDArray[np.bool_]:
+        step = self.simulator.measured.step
+        ended: NDArray[np.bool_] = (step if self._arrays else step.cpu().numpy()) >= self.budget
+        return ended
+
+    def _observe(self) -> dict[str, Any]:
+        simulator = self.simulator
+        if self._arrays:
+            left = 1 - simulator.measured.step.astype(np.float32)[:, None] / np.float32(self.budget)
+        else:
+            left = 1 - simulator.step_count.to(torch.float32)[:, None] / self.budget
+        return self.observations.build(simulator, self._half, left)
+
+    def _result(
+        self, observation: dict[str, Any], reward: Any, terminated: NDArray[np.bool_], info: dict[str, Any]
+    ) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
+        truncated = self._never.copy()
+        if self.output == "torch" or not self._arrays:
+            device = self.simulator.device
+            ends = torch.from_numpy(terminated).to(device), torch.from_numpy(truncated).to(device)
+            return as_torch(observation), torch.as_tensor(reward), *ends, info
+        return observation, reward, terminated, truncated, info
+
+    def _step_info(self, terms: dict[str, Any]) -> dict[str, Any]:
+        seen = self.simulator.measured
+        every = self._every
+        copied = {
+            "fixation_px": seen.fixation_px,
+            "target_px": seen.target_px,
+            "amplitude_deg": seen.amplitude_deg,
+            "duration_ms": seen.duration_ms,
+            "clock_ms": seen.clock_ms,
+            "coverage": seen.coverage,
+        }
+        info: dict[str, Any] = {}
+        for name, value in copied.items():
+            info[name] = value.copy() if self._arrays else value.clone()
+            info["_" + name] = every
+        info["reward_terms"] = terms
+        return info
+
+    def _reset_info(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        simulator = self.simulator
+        info = self._step_info({})
+        del info["reward_terms"]
+        names = np.array(simulator.names, dtype=object)
+        names[~mask] = None
+        values = {"scene": names, "label": simulator.label.cpu().numpy().copy(), "seed": simulator.seed.cpu().numpy().copy()}
+        values["episode"] = simulator.episode.cpu().numpy().copy()
+        for name, value in values.items():
+            info[name], info["_" + name] = value, mask.copy()
+        return info
+
+    def _reset_now(
+        self, done: NDArray[np.bool_], observation: dict[str, Any], info: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin finished lanes at once; what they saw last goes to ``final_obs`` and ``final_info``."""
+        finals = np.full(self.num_envs, None, dtype=object)
+        for lane in np.flatnonzero(done):
+            finals[lane] = {key: value[lane] for key, value in observation.items()}
+        final_info = {**info, "_reward_terms": done.copy()}
+        self._begin(done, None, None, None)
+        self.simulator.look_again(done)
+        info = {**info, **self._reset_info(done)}
+        info |= {"final_obs": finals, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
+        return self._observe(), info
+
+
+def check_scene_index(index: int, count: int) -> int:
+    """Return an index into the scenes.
+
+    Raises:
+        InvalidValueError: Out of range.
+    """
+    if not 0 <= index < count:
+        raise InvalidValueError(f"options['scene'] must be from 0 to {count - 1}; got {index}.")
+    return index
+
+
+def _pictures(scene: object) -> list[Picture]:
+    """Return the one picture of a path or an image."""
+    source = open_scenes(scene)
+    if source.moving or len(source) != 1:
+        raise InvalidValueError(
+            f"options['scene'] must be one still image or an index; got {len(source)} scenes"
+            f"{' that move' if source.moving else ''}. Give a folder or a video as scenes= when you make the env."
+        )
+    return [source.picture(0)]
