@@ -68,9 +68,10 @@ class ObservationCode:
             time_left: (B, 1) float32.
         """
         seen = simulator.measured
+        image, acuity = simulator.seen
         observation = {
-            "glimpse": seen.glimpse,
-            "acuity": seen.acuity[..., None],
+            "glimpse": image,
+            "acuity": acuity[..., None],
             "fixation": (seen.fixation_px - half_px) / half_px,
             "time": time_left,
         }
@@ -81,10 +82,10 @@ class ObservationCode:
         if self.patch:
             patch = cast("Tensor", simulator.glimpse.patch)  # space() refused retinas without one
             stacked = patch.permute(0, 2, 3, 1, 4).flatten(3)
-            observation["patch"] = stacked.numpy() if isinstance(seen.glimpse, np.ndarray) else stacked
+            observation["patch"] = stacked.numpy() if isinstance(image, np.ndarray) else stacked
         if self.scene:
             scene = simulator.prepared.image
-            observation["scene"] = scene.numpy().copy() if isinstance(seen.glimpse, np.ndarray) else scene.clone()
+            observation["scene"] = scene.numpy().copy() if isinstance(image, np.ndarray) else scene.clone()
         return observation
 
 

@@ -94,9 +94,21 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Move the eye. Arguments, returns and errors as in ``FoveaVectorEnv.step``, without the lane axis."""
-        observation, reward, terminated, _, info = self.lanes.step(np.asarray(action)[None])
+        if not self.lanes.seeded:
+            raise gym.error.ResetNeeded("call reset() before step().")
+        terms, reward, terminated, _ = self.lanes.move(np.asarray(action)[None])
         self._show()
-        return _first(observation), float(reward[0]), bool(terminated[0]), False, _first_info(info)
+        seen = self.lanes.simulator.measured
+        info = {
+            "fixation_px": seen.fixation_px[0].copy(),
+            "target_px": seen.target_px[0].copy(),
+            "amplitude_deg": seen.amplitude_deg.item(),
+            "duration_ms": seen.duration_ms.item(),
+            "clock_ms": seen.clock_ms.item(),
+            "coverage": seen.coverage.item(),
+            "reward_terms": {name: term.item() for name, term in terms.items()},
+        }
+        return _first(self.lanes.observe()), reward.item(), terminated.item(), False, info
 
     def render(self) -> Any:
         """Return a picture, (H, W, 3) uint8, a list of them, or None, as ``render_mode`` says."""
@@ -130,8 +142,6 @@ def _first_info(info: dict[str, Any]) -> dict[str, Any]:
     """Take the one lane out of a vector env's info, masks left out."""
     single: dict[str, Any] = {}
     for key, value in info.items():
-        if key == "reward_terms":
-            single[key] = {name: float(term[0]) for name, term in value.items()}
-        elif key[0] != "_":
+        if key[0] != "_":
             single[key] = value[0] if value.ndim > 1 or value.dtype == object else value[0].item()
     return single

@@ -165,7 +165,10 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         height, width = self.simulator.size
         half = np.array([width / 2, height / 2], np.float32)
         self._half = half if self._arrays else torch.from_numpy(half).to(self.simulator.device)
+        left = 1 - np.arange(self.budget + 1, dtype=np.float32)[:, None] / self.budget
+        self._left = left if self._arrays else torch.from_numpy(left).to(self.simulator.device)
         self._done = np.zeros(self.num_envs, bool)
+        self._any_done = False
         self._every = np.ones(self.num_envs, bool)
         self._never = np.zeros(self.num_envs, bool)
         self._running = False
@@ -203,8 +206,9 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         self._begin(mask, seeds, options.get("scene"), options.get("fixation"))
         self._running = True
         self._done[mask] = False
+        self._any_done = bool(self._done.any())
         self.simulator.look()
-        return self._observe(), self._reset_info(mask)
+        return self.observe(), self._reset_info(mask)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Move every eye.
@@ -223,29 +227,45 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if not self._running:
             raise gym.error.ResetNeeded("call reset() before step().")
+        terms, reward, terminated, again = self.move(actions)
+        info = self._step_info(terms)
+        if again is not None:
+            info |= self._reset_info(again)
+        observation = self.observe()
+        if self._any_done and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            observation, info = self._reset_now(terminated, observation, info)
+            self._any_done = False
+        reward = reward.astype(np.float64) if self._arrays else reward
+        return self._result(observation, reward, terminated, info)
+
+    def move(
+        self, actions: Any
+    ) -> tuple[dict[str, Any], Any, NDArray[np.bool_], NDArray[np.bool_] | None]:
+        """Do the work of :meth:`step` and leave out its observation and info.
+
+        Returns:
+            The reward's terms and the reward, (B,) float32 each; which lanes have ended, (B,) bool; and which began anew
+            in this step, or None.
+        """
         simulator = self.simulator
         action = self.actions.validate(actions, self.num_envs)
-        intent = self.actions.intent(
-            action, simulator.measured.fixation_px, self._half, simulator.size
-        )
-        moving = None
-        again = self._done if self._done.any() else None
-        if again is not None:
-            if self.autoreset_mode == AutoresetMode.DISABLED:
-                raise gym.error.ResetNeeded(
-                    f"lanes {np.flatnonzero(again).tolist()} are done; call reset(options={{'reset_mask': mask}}) first."
-                )
-            moving = ~again
+        intent = self.actions.intent(action, simulator.measured.fixation_px, self._half, simulator.size)
+        again = self._done if self._any_done else None
+        moving = None if again is None else ~again
+        if again is not None and self.autoreset_mode == AutoresetMode.DISABLED:
+            raise gym.error.ResetNeeded(
+                f"lanes {np.flatnonzero(again).tolist()} are done; call reset(options={{'reset_mask': mask}}) first."
+            )
         stopped = None
         if intent.stop is not None:
-            stopped = intent.stop if isinstance(intent.stop, np.ndarray) else intent.stop.cpu().numpy()
+            stopped = intent.stop if self._arrays else intent.stop.cpu().numpy()
             moving = ~stopped if moving is None else moving & ~stopped
         zoom = None if intent.zoom is None else torch.as_tensor(intent.zoom, dtype=torch.float32)
         simulator.advance(intent.target_px, moving)
         if again is not None:
             self._begin(again, None, None, None)
             if zoom is not None:
-                zoom = torch.where(torch.from_numpy(again), 1.0, zoom)
+                zoom = torch.where(torch.from_numpy(again).to(zoom.device), 1.0, zoom)
         simulator.look(zoom)
         terms = self.reward(simulator)
         reward = sum(terms.values())
@@ -254,17 +274,10 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             terminated |= stopped
         if again is not None:
             terminated &= ~again
-            reward = reward * ~again if self._arrays else reward * torch.from_numpy(~again).to(reward.device)
-        info = self._step_info(terms)
-        if again is not None:
-            info |= self._reset_info(again)
-        observation = self._observe()
-        self._done = terminated
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and terminated.any():
-            observation, info = self._reset_now(terminated, observation, info)
-            self._done = self._never.copy()
-        reward = reward.astype(np.float64) if self._arrays else reward
-        return self._result(observation, reward, terminated.copy(), info)
+            reward = reward * (~again if self._arrays else torch.from_numpy(~again).to(reward.device))
+        self._done = terminated.copy()
+        self._any_done = bool(terminated.any())
+        return terms, reward, terminated, again
 
     @property
     def seeded(self) -> bool:
@@ -303,6 +316,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(seed, int | np.integer):
             first = check.seed_value("seed", seed)
             return [first + int(lane) for lane in lanes]
+        if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str):
+            raise InvalidTypeError(f"seed must be a whole number or a list of {self.num_envs}; got {seed!r}.")
         if len(seed) != self.num_envs:
             raise InvalidValueError(f"seed must be a number or a list of {self.num_envs}; got {len(seed)}.")
         chosen = [seed[lane] for lane in lanes]
@@ -347,12 +362,11 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         ended: NDArray[np.bool_] = (step if self._arrays else step.cpu().numpy()) >= self.budget
         return ended
 
-    def _observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Any]:
+        """Return the observation of this moment."""
         simulator = self.simulator
-        if self._arrays:
-            left = 1 - simulator.measured.step.astype(np.float32)[:, None] / np.float32(self.budget)
-        else:
-            left = 1 - simulator.step_count.to(torch.float32)[:, None] / self.budget
+        step = simulator.measured.step
+        left = self._left.take(step, 0) if self._arrays else self._left[step]
         return self.observations.build(simulator, self._half, left)
 
     def _result(
@@ -390,7 +404,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         names = np.array(simulator.names, dtype=object)
         names[~mask] = None
         values = {"scene": names, "label": simulator.label.cpu().numpy().copy(), "seed": simulator.seed.cpu().numpy().copy()}
-        values["episode"] = simulator.episode.cpu().numpy().copy()
+        values["episode_number"] = simulator.episode.cpu().numpy().copy()
         for name, value in values.items():
             info[name], info["_" + name] = value, mask.copy()
         return info
@@ -407,7 +421,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         self.simulator.look_again(done)
         info = {**info, **self._reset_info(done)}
         info |= {"final_obs": finals, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
-        return self._observe(), info
+        return self.observe(), info
 
 
 def check_scene_index(index: int, count: int) -> int:

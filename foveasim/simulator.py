@@ -8,8 +8,10 @@ every scene and belief at every step would cost more than the step.)
 from __future__ import annotations
 
 import functools
+import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +39,6 @@ class Measured(NamedTuple):
     """What a simulator keeps of its lanes: NumPy arrays where its kernels run, tensors elsewhere.
 
     Attributes:
-        glimpse: (B, H, W, 3) uint8, never written to again.
-        acuity: (B, H, W) uint8, never written to again.
         belief: (B, H, W, 3) uint8.
         belief_acuity: (B, H, W) uint8.
         fixation_px: (B, 2) float32.
@@ -51,8 +51,6 @@ class Measured(NamedTuple):
         coverage_before: (B,) float32, before the last saccade.
     """
 
-    glimpse: Any
-    acuity: Any
     belief: Any
     belief_acuity: Any
     fixation_px: Any
@@ -119,7 +117,7 @@ class Simulator:
         self.half_life_ms = half_life_ms
         self.remember = remember
         self.device = torch.device(device)
-        self._kernels = kernels
+        self._on_cpu = self.device.type == "cpu" and kernels
         if size is None and self.lanes > 1:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
         self._cache: OrderedDict[int, tuple[Picture, Prepared]] = OrderedDict()
@@ -147,12 +145,14 @@ class Simulator:
         self._glimpse: Glimpse | None = None
         self.names: list[str] = [""] * lanes
         self._ones = torch.ones(lanes, device=device)
-        self._on_cpu = device.type == "cpu" and self._kernels
         if self._on_cpu:
+            # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
+            self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
+            self._np_all = np.ones(lanes, np.bool_)
             self._np_key, self._np_fixation, self._np_start = self._key.numpy(), self.fixation_px.numpy(), self.start_px.numpy()
             self._np_target = self.target_px.numpy()
             self._np_amplitude, self._np_duration = self.amplitude_deg.numpy(), self.duration_ms.numpy()
-            self._np_clock, self._np_step = self.clock_ms.numpy(), self._np_key[2]
+            self._np_clock = self.clock_ms.numpy()
             self._np_coverage, self._np_before = self.coverage.numpy(), self.coverage_before.numpy()
             self._np_ones = self._ones.numpy()
 
@@ -171,7 +171,18 @@ class Simulator:
         self._np_px_per_deg = self.prepared.px_per_deg.numpy() if self._on_cpu else None
         if self._on_cpu:
             self._np_belief = (self.belief.image.view(shape, size[0], -1).numpy(), self.belief.acuity.numpy())
-            self._np_whole_belief = (self.belief.image.numpy(), self.belief.acuity.numpy())
+            self._measured = Measured(
+                self.belief.image.numpy(),
+                self.belief.acuity.numpy(),
+                self._np_fixation,
+                self._np_target,
+                self._np_amplitude,
+                self._np_duration,
+                self._np_clock,
+                self._np_key[2],
+                self._np_coverage,
+                self._np_before,
+            )
 
     # Episodes
 
@@ -277,8 +288,7 @@ class Simulator:
 
     def _draw_scenes(self, which: NDArray[np.int64], at: slice | Tensor) -> list[int]:
         if self._on_cpu:
-            from foveasim.kernels import mix
-
+            mix = self._kernels.mix
             seeds, episodes = self._np_key[0], self._np_key[1]
             return [int(mix(seeds[i], episodes[i], 0, int(Stream.SCENE), 0) * len(self.scenes)) for i in which]
         seeds = self.seed[at]
@@ -337,33 +347,23 @@ class Simulator:
             self.refresh()
 
     def _advance_arrays(self, target_px: Tensor | NDArray[np.float32], moving: NDArray[np.bool_] | None) -> None:
-        from foveasim.kernels import execute_saccades
-
-        start, target, fixation = self._np_start, self._np_target, self._np_fixation
-        start[:] = fixation
-        target[:] = target_px
-        execute_saccades(
-            start,
-            target,
+        aim = target_px.numpy() if isinstance(target_px, Tensor) else target_px
+        self._kernels.move_lanes(
+            self._np_fixation,
+            aim,
+            self._np_all if moving is None else moving,
             self._np_size,
             self._np_px_per_deg,
             self._np_key,
             _SCATTER,
             self._limits,
-            fixation,
+            self.saccades.dwell_ms,
+            self._np_start,
+            self._np_target,
             self._np_amplitude,
             self._np_duration,
+            self._np_clock,
         )
-        if moving is None:
-            self._np_clock += self._np_duration
-            self._np_clock += self.saccades.dwell_ms
-            self._np_step += 1
-            return
-        held = ~moving
-        fixation[held] = target[held] = start[held]
-        self._np_amplitude[held] = self._np_duration[held] = 0
-        self._np_clock += (self._np_duration + np.float32(self.saccades.dwell_ms)) * moving
-        self._np_step += moving
 
     def _advance_tensors(self, target_px: Tensor, moving: NDArray[np.bool_] | None) -> None:
         """Do what ``_advance_arrays`` does, in torch."""
@@ -399,23 +399,21 @@ class Simulator:
             self.belief = beliefs.integrate(self.belief, self._glimpse, kept)
             self.coverage.copy_(beliefs.coverage(self.belief))
             return
-        from foveasim.kernels import integrate_belief, widen_coverage
-
         zooms = None if zoom is None else zoom.numpy()
         seen = self.retina.sense_arrays(self.prepared, self._np_fixation, self.key, zooms)
         self._glimpse = None
         if seen is None:
             self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
             seen = (self._glimpse.image.numpy(), self._glimpse.acuity.numpy())
-        self.glimpse_arrays = seen
+        self._seen = seen
         self._np_before[:] = self._np_coverage
         keep = self._np_ones if self.half_life_ms is None else self._kept().numpy()
         image, acuity = self._np_belief
         if self.remember:
             new_image = seen[0].reshape(self.lanes, self.size[0], -1)
-            integrate_belief(image, acuity, new_image, seen[1], keep, self._np_coverage)
+            self._kernels.integrate_belief(image, acuity, new_image, seen[1], keep, self._np_coverage)
         else:
-            widen_coverage(acuity, seen[1], keep, self._np_coverage)
+            self._kernels.widen_coverage(acuity, seen[1], keep, self._np_coverage)
 
     def look_again(self, lanes: NDArray[np.bool_]) -> None:
         """Look with some lanes only, after they began anew within a step; the glimpses of the others stay.
@@ -437,7 +435,7 @@ class Simulator:
         self.coverage[at] = beliefs.coverage(Belief(fresh.image, fresh.acuity))
         self.coverage_before[at] = 0
         if self._on_cpu:
-            self.glimpse_arrays = (merged.image.numpy(), merged.acuity.numpy())
+            self._seen = (merged.image.numpy(), merged.acuity.numpy())
 
     def _kept(self) -> Tensor:
         elapsed = torch.where(self.step_count > 0, self.duration_ms + self.saccades.dwell_ms, 0)
@@ -449,22 +447,31 @@ class Simulator:
     def measured(self) -> Measured:
         """The lanes' numbers as they are kept: arrays with kernels, tensors without. A live view."""
         if self._on_cpu:
-            image, acuity = self.glimpse_arrays
-            return Measured(
-                image, acuity, *self._np_whole_belief, self._np_fixation, self._np_target, self._np_amplitude,
-                self._np_duration, self._np_clock, self._np_step, self._np_coverage, self._np_before,
-            )
+            return self._measured
+        belief = self.belief
         return Measured(
-            self.glimpse.image, self.glimpse.acuity, self.belief.image, self.belief.acuity, self.fixation_px,
-            self.target_px, self.amplitude_deg, self.duration_ms, self.clock_ms, self.step_count, self.coverage,
+            belief.image,
+            belief.acuity,
+            self.fixation_px,
+            self.target_px,
+            self.amplitude_deg,
+            self.duration_ms,
+            self.clock_ms,
+            self.step_count,
+            self.coverage,
             self.coverage_before,
         )
+
+    @property
+    def seen(self) -> tuple[Any, Any]:
+        """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. They are not written to again."""
+        return self._seen if self._on_cpu else (self.glimpse.image, self.glimpse.acuity)
 
     @property
     def glimpse(self) -> Glimpse:
         """What the eyes see now. It is not written to again."""
         if self._glimpse is None:
-            self._glimpse = as_glimpse(*self.glimpse_arrays)
+            self._glimpse = as_glimpse(*self._seen)
         return self._glimpse
 
     @functools.cached_property

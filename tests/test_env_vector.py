@@ -1,0 +1,190 @@
+"""The vector env: parity with the single one, autoreset, partial resets, output, stable-baselines3."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from foveasim.envs import FoveaEnv, FoveaVectorEnv
+from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.retina import RETINAS
+from foveasim.saccade import Saccades
+
+ID = "foveasim/Glimpse-v0"
+PICTURES = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 3), dtype=np.uint8)
+
+
+def options(**more: Any) -> dict[str, Any]:
+    return {"scenes": PICTURES, "size": (48, 48), "budget": 3, "belief": True, **more}
+
+
+def walk(lanes: int, steps: int) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (steps, lanes, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("retina", list(RETINAS))
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_lane_i_is_the_single_env(retina: str, mode: str) -> None:
+    lanes, steps = 3, 8
+    more = {"retina": retina, "start": "random", "saccades": Saccades(scatter=0.1), "half_life_ms": 700.0}
+    many = FoveaVectorEnv(lanes, autoreset_mode=AutoresetMode(mode), **options(**more))
+    ones = [FoveaEnv(**options(**more)) for _ in range(lanes)]
+    observation, info = many.reset(seed=11)
+    actions = walk(lanes, steps)
+    for lane, env in enumerate(ones):
+        alone, alone_info = env.reset(seed=11 + lane)
+        for key, value in alone.items():
+            np.testing.assert_array_equal(observation[key][lane], value, err_msg=key)
+        assert info["scene"][lane] == alone_info["scene"]
+    done = [False] * lanes
+    for action in actions:
+        observation, reward, terminated, truncated, info = many.step(action)
+        assert not truncated.any()
+        for lane, env in enumerate(ones):
+            if done[lane] and mode == "NextStep":
+                alone, _ = env.reset()
+                gain, ended = 0.0, False
+            else:
+                alone, gain, ended, _, _ = env.step(action[lane])
+            if ended and mode == "SameStep":
+                for key, value in alone.items():
+                    np.testing.assert_array_equal(info["final_obs"][lane][key], value, err_msg=f"final {key}")
+                alone, _ = env.reset()
+            for key, value in alone.items():
+                np.testing.assert_array_equal(observation[key][lane], value, err_msg=key)
+            assert reward[lane] == pytest.approx(gain, abs=1e-7)
+            assert terminated[lane] == ended
+            done[lane] = ended and mode == "NextStep"
+
+
+def test_partial_reset_leaves_the_other_lanes_alone() -> None:
+    env = gym.make_vec(ID, num_envs=3, **options(), autoreset_mode="Disabled")
+    env.reset(seed=0)
+    for action in walk(3, 3):
+        before, *_ = env.step(action)
+    with pytest.raises(gym.error.ResetNeeded, match=r"\[0, 1, 2\]"):
+        env.step(walk(3, 1)[0])
+    mask = np.array([True, False, True])
+    after, info = env.reset(options={"reset_mask": mask})
+    for key in before:
+        np.testing.assert_array_equal(before[key][1], after[key][1], err_msg=key)
+    assert (after["time"][mask] == 1).all()
+    np.testing.assert_array_equal(info["_scene"], mask)
+
+
+def test_gymnasium_makes_it_natively_and_its_spaces_hold() -> None:
+    env = gym.make_vec(ID, num_envs=5, **options())
+    assert isinstance(env.unwrapped, FoveaVectorEnv)
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    for _ in range(8):
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        assert env.observation_space.contains(observation)
+        assert reward.shape == terminated.shape == truncated.shape == (5,)
+        assert info["coverage"].shape == (5,)
+
+
+def test_vector_wrappers_of_gymnasium_work() -> None:
+    env = gym.wrappers.vector.RecordEpisodeStatistics(gym.make_vec(ID, num_envs=4, **options()))
+    env.reset(seed=0)
+    lengths = []
+    for action in walk(4, 9):
+        info = env.step(action)[4]
+        if "episode" in info:
+            lengths += info["episode"]["l"][info["_episode"]].tolist()
+    assert lengths
+    assert set(lengths) == {3}
+
+
+def test_torch_output_shares_the_numbers() -> None:
+    arrays, tensors = (FoveaVectorEnv(2, output=kind, **options()) for kind in ("numpy", "torch"))
+    arrays.reset(seed=0), tensors.reset(seed=0)
+    action = walk(2, 1)[0]
+    one, two = arrays.step(action), tensors.step(torch.from_numpy(action))
+    for key in one[0]:
+        assert isinstance(two[0][key], torch.Tensor)
+        np.testing.assert_array_equal(one[0][key], two[0][key].numpy())
+    np.testing.assert_allclose(one[1], two[1].numpy())
+    assert two[2].dtype == torch.bool
+
+
+def test_seeds_may_be_a_list() -> None:
+    env = FoveaVectorEnv(3, **options())
+    one, _ = env.reset(seed=[5, 9, 5])
+    np.testing.assert_array_equal(one["glimpse"][0], one["glimpse"][2])
+    two, _ = env.reset(seed=5)
+    np.testing.assert_array_equal(one["glimpse"][0], two["glimpse"][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": [1, 2]}, InvalidValueError, "a list of 3"),
+        ({"seed": 1.5}, InvalidTypeError, "whole number"),
+        ({"seed": -1}, InvalidValueError, "from 0"),
+        ({"options": {"reset_mask": [True, True, True]}}, InvalidTypeError, "bool array"),
+        ({"options": {"reset_mask": np.zeros(3, bool)}}, InvalidValueError, "at least one"),
+        ({"options": {"fixation": (np.nan, 0)}}, InvalidValueError, "finite"),
+    ],
+)
+def test_bad_resets_are_refused(arguments: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        FoveaVectorEnv(3, **options()).reset(**arguments)
+
+
+def test_wrong_number_of_actions_is_refused() -> None:
+    env = FoveaVectorEnv(3, **options())
+    env.reset(seed=0)
+    with pytest.raises(InvalidValueError, match=r"\(3, 2\)"):
+        env.step(np.zeros((2, 2), np.float32))
+
+
+def test_a_video_moves_on_during_the_flight(tmp_path: Any) -> None:
+    import cv2
+
+    path = tmp_path / "brightening.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, (64, 64))
+    for level in range(0, 200, 4):
+        writer.write(np.full((64, 64, 3), level, np.uint8))
+    writer.release()
+    env = FoveaEnv(scenes=str(path), size=(64, 64), retina="full", budget=6)
+    levels = [float(env.reset(seed=0)[0]["glimpse"].mean())]
+    for _ in range(5):
+        observation, _, _, _, info = env.step(np.zeros(2, np.float32))
+        levels.append(float(observation["glimpse"].mean()))
+        assert levels[-1] == pytest.approx(4 * int(info["clock_ms"] / 50), abs=6)
+    assert all(later > earlier for earlier, later in zip(levels, levels[1:], strict=False))
+
+
+def test_spawned_worker_sees_the_same_episode() -> None:
+    code = (
+        "import gymnasium as gym, numpy as np, hashlib\n"
+        "env = gym.make('foveasim:foveasim/Glimpse-v0', scenes='photos', size=(48, 48))\n"
+        "o, _ = env.reset(seed=3); o = env.step(np.array([0.3, -0.6], np.float32))[0]\n"
+        "print(hashlib.sha256(b''.join(o[k].tobytes() for k in sorted(o))).hexdigest())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    import hashlib
+
+    env = FoveaEnv(scenes="photos", size=(48, 48))
+    env.reset(seed=3)
+    observation = env.step(np.array([0.3, -0.6], np.float32))[0]
+    here = hashlib.sha256(b"".join(observation[key].tobytes() for key in sorted(observation))).hexdigest()
+    assert said == here
+
+
+def test_ppo_trains_on_it_unmodified() -> None:
+    from stable_baselines3 import PPO
+
+    env = gym.make(ID, **options(retina="disc"))
+    model = PPO("MultiInputPolicy", env, n_steps=32, batch_size=16, n_epochs=1, seed=0, device="cpu")
+    before = [p.clone() for p in model.policy.parameters()]
+    model.learn(64)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
