@@ -1,0 +1,1 @@
+"""Who looks and who predicts: gaze policies and networks."""

@@ -1,0 +1,245 @@
+"""Who looks: the protocol of an agent, the names of the built-in ones, and how a name becomes an agent."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim.check import seed_value
+from foveasim.errors import AgentError
+from foveasim.registry import Registry
+from foveasim.types import Prediction
+
+__all__ = [
+    "ACTION_MODES",
+    "AGENTS",
+    "EXTRA_KEYS",
+    "Agent",
+    "Imagines",
+    "Observation",
+    "agent_action_mode",
+    "agent_factory",
+    "agent_name",
+    "agent_needs",
+    "make_agent",
+    "observed",
+]
+
+Observation: TypeAlias = Mapping[str, Any]
+"""NumPy arrays (or torch tensors, where a GPU env was asked for them) by key, each with a leading lane axis B."""
+
+ACTION_MODES = ("absolute", "relative", "grid")
+"""How an action is read: a place in the scene, a displacement from the fixation, or a cell of a grid."""
+
+EXTRA_KEYS = ("belief", "scene")
+"""What an agent may ask for on top of the usual observation. ``scene`` holds hidden pixels."""
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Something that looks. Any class with these two methods is one; nothing has to be inherited.
+
+    Observations carry the lane axis also for one eye: ``glimpse`` (B, H, W, 3) uint8, ``acuity`` (B, H, W, 1) uint8,
+    ``fixation`` (B, 2) float32 in [-1, 1], ``time`` (B, 1) float32, what is left of the budget, in [0, 1].
+
+    An agent may also have the attributes ``needs``, a tuple of further keys (``("belief",)`` adds ``belief``
+    (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1); ``("scene",)`` adds ``scene`` (B, H, W, 3)), ``action_mode``, one
+    of :data:`ACTION_MODES`, and ``name``, for people.
+
+    Example:
+        >>> class Corner:
+        ...     def reset(self, lanes): ...
+        ...     def act(self, observation):
+        ...         return np.full((len(observation["fixation"]), 2), -1, np.float32)
+        >>> isinstance(Corner(), Agent)
+        True
+    """
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        """Forget the lanes that begin a new episode.
+
+        Args:
+            lanes: (B,) bool. All True before the first ``act``.
+        """
+
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """Choose the next fixation of every lane.
+
+        Returns:
+            (B, 2) float32 in [-1, 1], normalised scene coordinates (x, y), (-1, -1) the top-left corner; or what the
+            action space of its ``action_mode`` says.
+        """
+
+
+@runtime_checkable
+class Imagines(Protocol):
+    """An agent that also predicts what it does not see."""
+
+    def imagine(self, observation: Observation) -> Prediction:
+        """Predict the whole scene of every lane: an image (B, H, W, 3) float32 in [0, 1]."""
+
+
+AGENTS = Registry[Agent]("agent", group="foveasim.agents")
+"""Every agent that has a name. Other packages announce theirs by an entry point of the group ``foveasim.agents``."""
+
+for _name, _class in {
+    "centre": "scripted:Centre",
+    "random": "scripted:Random",
+    "gaussian": "scripted:Gaussian",
+    "raster": "scripted:Raster",
+    "spiral": "scripted:Spiral",
+    "walk": "scripted:Walk",
+    "saliency": "saliency:IttiKoch",
+    "itti_koch": "saliency:IttiKoch",
+    "spectral_residual": "saliency:SpectralResidual",
+    "human": "human:Human",
+}.items():
+    AGENTS.add(_name, f"foveasim.agents.{_class}")
+
+
+def make_agent(spec: object, *, seed: int = 0, **arguments: object) -> Agent:
+    """Turn what a user names into an agent.
+
+    Args:
+        spec: A registered name, ``package.module:Class``, a class, an agent (returned as it is), or a stable-baselines3
+            model in hand (seen through an adapter that calls its ``predict``).
+        seed: Seed of lane 0; lane i has ``seed + i``. A class without a ``seed`` argument is built without one.
+        **arguments: Passed on to the class.
+
+    Raises:
+        UnknownNameError: No agent of that name; the message lists the choices.
+        InvalidTypeError: An argument that the class does not take.
+        AgentError: What was built is no agent, or ``spec`` is nothing that can become one.
+
+    Example:
+        >>> make_agent("centre").act({"fixation": np.zeros((2, 2), np.float32)}).tolist()
+        [[0.0, 0.0], [0.0, 0.0]]
+    """
+    seed = seed_value("seed", seed)
+    if isinstance(spec, str | Path):
+        text = str(spec)
+        return _checked(AGENTS.make(text, **_with_seed(agent_factory(text), seed, arguments)), text)
+    if isinstance(spec, type):
+        return _checked(spec(**_with_seed(spec, seed, arguments)), spec.__name__)
+    if callable(getattr(spec, "predict", None)) and hasattr(spec, "observation_space") and not hasattr(spec, "act"):
+        from foveasim.agents.rl.adapter import PredictAgent  # here, so that a plain agent does not load it
+
+        adapter: Callable[..., Agent] = PredictAgent
+        return adapter(spec, seed=seed, **arguments)
+    if arguments:
+        raise AgentError(f"an agent that is already built takes no arguments; got {', '.join(sorted(arguments))}.")
+    return _checked(spec, type(spec).__name__)
+
+
+def agent_factory(name: str) -> Callable[..., Agent]:
+    """Return the class behind a registered name or ``package.module:Class``, without building it.
+
+    Raises:
+        UnknownNameError: No agent of that name; the message lists the choices.
+        AgentError: A file; the message says what is accepted.
+    """
+    if name not in AGENTS:
+        _refuse_files(name)
+    return AGENTS.factory(name)
+
+
+def agent_needs(agent: object) -> tuple[str, ...]:
+    """Return the extra observation keys that an agent asks for, in the order of :data:`EXTRA_KEYS`.
+
+    Raises:
+        AgentError: ``needs`` is not a tuple of known keys.
+    """
+    needs = getattr(agent, "needs", ())
+    if isinstance(needs, str) or not isinstance(needs, tuple | list | set | frozenset):
+        raise AgentError(
+            f"needs of {agent_name(agent)} must be a tuple of keys; got {needs!r}. "
+            f"Write needs = ({needs!r},), with the comma."
+            if isinstance(needs, str)
+            else f"needs of {agent_name(agent)} must be a tuple of keys such as ('belief',); got {needs!r}."
+        )
+    unknown = [key for key in needs if key not in EXTRA_KEYS]
+    if unknown:
+        raise AgentError(
+            f"needs of {agent_name(agent)} names {unknown!r}; choose from {', '.join(EXTRA_KEYS)}. "
+            "glimpse, acuity, fixation and time are always there."
+        )
+    return tuple(key for key in EXTRA_KEYS if key in needs)
+
+
+def agent_action_mode(agent: object) -> str:
+    """Return how an agent's actions are read, ``"absolute"`` where it does not say.
+
+    Raises:
+        AgentError: ``action_mode`` is none of :data:`ACTION_MODES`.
+    """
+    mode = getattr(agent, "action_mode", "absolute")
+    if mode not in ACTION_MODES:
+        raise AgentError(f"action_mode of {agent_name(agent)} must be one of {', '.join(ACTION_MODES)}; got {mode!r}.")
+    return cast("str", mode)
+
+
+def agent_name(agent: object) -> str:
+    """Return what to call an agent in a status line: its ``name``, or the name of its class."""
+    name = getattr(agent, "name", None)
+    return name if isinstance(name, str) and name else type(agent).__name__
+
+
+def observed(observation: Observation, key: str) -> NDArray[Any]:
+    """Return one entry of an observation as a NumPy array, wherever the env keeps it.
+
+    Raises:
+        AgentError: The observation has no such key.
+    """
+    if key not in observation:
+        hint = " Declare needs = ('belief',) on the agent, or make the env with belief=True." if "belief" in key else ""
+        raise AgentError(f"the observation must have {key!r}; it has {', '.join(observation)}.{hint}")
+    value = observation[key]
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _with_seed(factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> dict[str, object]:
+    """Add the seed for whoever takes one. ``**kwargs`` counts: a wrong guess there is loud, a missed seed is not."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # a builtin without a signature
+        return dict(arguments)
+    takes = any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
+    return {"seed": seed, **arguments} if takes else dict(arguments)
+
+
+def _refuse_files(text: str) -> None:
+    """Name the way out for a path where an agent's name belongs.
+
+    Raises:
+        AgentError: ``text`` is a file.
+    """
+    accepted = f"Accepted are a name ({', '.join(AGENTS)}) and 'package.module:Class'."
+    path, _, attribute = text.partition(":")
+    if path.endswith(".py"):
+        module = ".".join(Path(path).with_suffix("").parts).lstrip("./")
+        raise AgentError(
+            f"an agent in a file is named by its module; got {text!r}. Write {module}:{attribute or 'Class'}."
+        )
+    if path.endswith((".zip", ".pt", ".pth", ".pkl", ".ckpt")):
+        raise AgentError(
+            f"{text!r} is a pickled file, which can run any code and is never opened. "
+            f"Load a stable-baselines3 model that you trust yourself and pass the model. {accepted}"
+        )
+    if path.endswith(".safetensors"):
+        raise AgentError(f"this version reads no policy files; got {text!r}. {accepted}")
+
+
+def _checked(built: object, name: str) -> Agent:
+    missing = [method for method in ("reset", "act") if not callable(getattr(built, method, None))]
+    if missing:
+        raise AgentError(
+            f"{name} is no agent: a {type(built).__name__} without {' and '.join(f'{m}()' for m in missing)}. "
+            "An agent has reset(lanes) and act(observation); see foveasim.agents.base.Agent."
+        )
+    return cast("Agent", built)

@@ -1,0 +1,69 @@
+"""Observations to try an agent on, made without an env: seeded scenes of patches, seen through a disc."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["practice_observations"]
+
+
+def practice_observations(
+    lanes: int, steps: int, *, size: tuple[int, int] = (96, 96), needs: Sequence[str] = (), seed: int = 0
+) -> list[dict[str, NDArray[Any]]]:
+    """Make the observations of one episode, with fixations of their own whatever the agent answers.
+
+    Args:
+        lanes: B; every lane sees another scene.
+        steps: How many observations.
+        size: (H, W) in px.
+        needs: Extra keys, as an agent declares them.
+        seed: Another seed, other scenes and fixations.
+
+    Returns:
+        Observations as an env gives them, with ``belief`` and ``belief_acuity`` or ``scene`` where asked for.
+
+    Example:
+        >>> sorted(practice_observations(2, 1, size=(32, 48))[0])
+        ['acuity', 'fixation', 'glimpse', 'time']
+    """
+    draws = np.random.default_rng(seed)
+    height, width = size
+    scene = np.stack([_patchwork(draws, height, width) for _ in range(lanes)])
+    belief = np.full_like(scene, 127)
+    belief_acuity = np.zeros((lanes, height, width), np.uint8)
+    y, x = np.mgrid[:height, :width] + 0.5
+    observations: list[dict[str, NDArray[Any]]] = []
+    for step in range(steps):
+        fixation = draws.uniform(-1, 1, (lanes, 2)).astype(np.float32)
+        centre = (fixation + 1) * np.array([width, height]) / 2
+        distance = np.hypot(x - centre[:, 0, None, None], y - centre[:, 1, None, None])
+        acuity = np.where(distance < min(size) / 4, 255, 0).astype(np.uint8)
+        glimpse = np.where(acuity[..., None] > 0, scene, 127).astype(np.uint8)
+        belief = np.where(acuity[..., None] > 0, scene, belief).astype(np.uint8)
+        belief_acuity = np.maximum(belief_acuity, acuity)
+        time = np.full((lanes, 1), 1 - step / steps, np.float32)
+        observation: dict[str, NDArray[Any]] = {
+            "glimpse": glimpse,
+            "acuity": acuity[..., None],
+            "fixation": fixation,
+            "time": time,
+        }
+        if "belief" in needs:
+            observation |= {"belief": belief.copy(), "belief_acuity": belief_acuity[..., None].copy()}
+        if "scene" in needs:
+            observation["scene"] = scene.copy()
+        observations.append(observation)
+    return observations
+
+
+def _patchwork(draws: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    image = np.empty((height, width, 3))
+    image[:] = draws.integers(0, 256, 3)
+    for _ in range(12):
+        top, left = draws.integers(0, height), draws.integers(0, width)
+        image[top : top + draws.integers(2, height), left : left + draws.integers(2, width)] = draws.integers(0, 256, 3)
+    return np.clip(image + draws.normal(0, 6, image.shape), 0, 255).astype(np.uint8)

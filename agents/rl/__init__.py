@@ -1,0 +1,1 @@
+"""Gaze policies by reinforcement learning."""

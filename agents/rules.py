@@ -1,0 +1,372 @@
+"""The rules that every agent keeps to, each of which can be tried on anyone's agent.
+
+They need no env: they show the agent observations made for the purpose and compare what it does.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+import statistics
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foveasim.agents.base import Imagines, agent_action_mode, agent_name, agent_needs
+from foveasim.agents.practice import practice_observations
+from foveasim.types import Prediction
+
+__all__ = ["BASIC", "COMPARING", "RULES", "Finding", "Level", "Make", "Trial", "raised"]
+
+Level: TypeAlias = Literal["pass", "note", "warn", "fail"]
+Make: TypeAlias = Callable[[int], Any]
+Observations: TypeAlias = list[dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule found.
+
+    Attributes:
+        rule: A key of :data:`RULES`.
+        level: ``"fail"`` breaks the contract; ``"warn"`` and ``"note"`` do not.
+        message: What was expected and what came.
+        remedy: What to do.
+    """
+
+    rule: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the rules work with.
+
+    Attributes:
+        make: Builds a new agent from a seed.
+        seed: The first seed.
+        size: (H, W) of the observations, px.
+        limit_ms: Time that one ``act`` with one lane should take at most.
+    """
+
+    make: Make
+    seed: int
+    size: tuple[int, int]
+    limit_ms: float
+
+    def show(self, agent: object, lanes: int = 3, steps: int = 4, seed: int = 0) -> Observations:
+        """Make observations that suit the agent."""
+        return practice_observations(lanes, steps, size=self.size, needs=agent_needs(agent), seed=seed)
+
+    def play(self, agent: Any, observations: Observations, resets: dict[int, NDArray[np.bool_]] | None = None) -> Any:
+        """Return the actions of one episode, (steps, B, ...), with further resets before the steps named."""
+        agent.reset(np.ones(len(observations[0]["fixation"]), np.bool_))
+        actions = []
+        for step, observation in enumerate(observations):
+            if resets and step in resets:
+                agent.reset(resets[step].copy())
+            actions.append(_array(agent.act(copy.deepcopy(observation))).copy())
+        return np.stack(actions)
+
+
+def _builds(trial: Trial) -> Finding:
+    try:
+        trial.make(trial.seed)
+    except Exception as error:
+        return raised("builds", error)
+    return Finding("builds", "pass", "it can be built")
+
+
+def _methods(trial: Trial) -> Finding:
+    agent = trial.make(trial.seed)
+    for name, argument in (("reset", "lanes"), ("act", "observation"), ("imagine", "observation")):
+        method = getattr(agent, name, None)
+        if method is None and name == "imagine":
+            continue
+        if not callable(method):
+            return Finding(
+                "methods", "fail", f"{type(agent).__name__} has no {name}().", f"Add: def {name}(self, {argument}): ..."
+            )
+        try:
+            inspect.signature(method).bind(None)
+        except TypeError:
+            came = f"{name}{inspect.signature(method)}"
+            message = f"{name} must take one argument, {argument}; it is {came}."
+            return Finding("methods", "fail", message, f"Write def {name}(self, {argument}): ...")
+    return Finding("methods", "pass", "reset(lanes) and act(observation) are there")
+
+
+def _declares(trial: Trial) -> Finding:
+    agent = trial.make(trial.seed)
+    needs, mode = agent_needs(agent), agent_action_mode(agent)  # each raises with what to do
+    message = f"{agent_name(agent)}: {mode} actions" + (f", needs {', '.join(needs)}" if needs else "")
+    if "scene" in needs:
+        return Finding("declares", "note", f"{message}: privileged, it sees what is hidden.")
+    return Finding("declares", "pass", message)
+
+
+def _acts(trial: Trial) -> Finding:
+    for lanes in (1, 5):
+        agent = trial.make(trial.seed)
+        agent.reset(np.ones(lanes, np.bool_))
+        for step, observation in enumerate(trial.show(agent, lanes)):
+            found = _action_fault(agent.act(observation), lanes, agent_action_mode(agent))
+            if found:
+                return Finding("acts", "fail", f"step {step}, {lanes} lane{'s'[: lanes > 1]}: {found[0]}", found[1])
+    return Finding("acts", "pass", "actions have the right shape and type, are finite and in range, for 1 and 5 lanes")
+
+
+def _action_fault(action: Any, lanes: int, mode: str) -> tuple[str, str] | None:
+    """Return what is wrong with an action and what to do, or None."""
+    shape = f"({lanes},) integers" if mode == "grid" else f"({lanes}, 2) floats"
+    if action is None:
+        return f"act must return {shape}; it returned None.", "Return the action: is a 'return' missing at its end?"
+    if not isinstance(action, np.ndarray | torch.Tensor):
+        return (
+            f"act must return a NumPy array, {shape}; it returned a {type(action).__name__}.",
+            "Return np.asarray(action, np.float32).",
+        )
+    value = _array(action)
+    if mode == "grid":
+        if value.shape != (lanes,) or value.dtype.kind not in "iu":
+            return (
+                f"act must return {shape}; it returned {value.shape} {value.dtype}.",
+                "Return one cell for each lane.",
+            )
+        return (
+            ("cells must be 0 or more; the least is " + str(value.min()), "Count from 0.") if value.min() < 0 else None
+        )
+    if value.shape != (lanes, 2):
+        hint = "Add the lane axis: action[None]." if value.shape == (2,) else "Return one (x, y) for each lane."
+        return f"act must return {shape}; its shape is {value.shape}.", hint
+    if value.dtype.kind != "f":
+        return f"act must return float32; it returned {value.dtype}.", "Return action.astype(np.float32)."
+    if not np.isfinite(value).all():
+        return (
+            f"actions must be finite; got {value[~np.isfinite(value).all(1)][0].tolist()}.",
+            "Look for 0 / 0 and the log of 0, such as normalising a map that is 0 everywhere.",
+        )
+    if np.abs(value).max() > 1:
+        worst = value[np.abs(value).max(1).argmax()].tolist()
+        return (
+            f"actions must lie in [-1, 1]; got {worst}.",
+            "Actions are normalised, not px: x_norm = 2 * x_px / width - 1. Stay inside with np.clip(action, -1, 1).",
+        )
+    return None
+
+
+def _keeps_inputs(trial: Trial) -> Finding:
+    agent = trial.make(trial.seed)
+    agent.reset(np.ones(3, np.bool_))
+    for observation in trial.show(agent):
+        before = copy.deepcopy(observation)
+        agent.act(observation)
+        if isinstance(agent, Imagines):
+            agent.imagine(observation)
+        changed = [key for key in before if not np.array_equal(before[key], observation.get(key, np.nan))]
+        if changed or set(observation) != set(before):
+            names = ", ".join(changed) or "its keys"
+            return Finding(
+                "keeps inputs",
+                "fail",
+                f"the observation was changed: {names}.",
+                "Copy before writing: x = observation[key].copy(). Beware of -=, *= and out=, also on views of it.",
+            )
+    return Finding("keeps inputs", "pass", "observations are left as they are")
+
+
+def _partial_resets(trial: Trial) -> Finding:
+    one = np.array([False, True, False])
+    agent = trial.make(trial.seed)
+    observations = trial.show(agent, steps=5)
+    plain = trial.play(agent, observations)
+    cut = trial.play(trial.make(trial.seed), observations, {2: one})
+    fault = _action_fault(cut[-1], 3, agent_action_mode(agent))
+    if fault:
+        return Finding("partial resets", "fail", f"after a reset of one lane: {fault[0]}", fault[1])
+    if not _same(plain[:, ~one], cut[:, ~one]):
+        return Finding(
+            "partial resets",
+            "fail",
+            "after reset(lanes) with one lane marked, lanes that were not marked acted differently.",
+            "Reset only the marked ones: state[lanes] = start. Draw noise by lane, not from one generator whose "
+            "position depends on who was reset; foveasim.agents.noise.LaneNoise does so.",
+        )
+    return Finding("partial resets", "pass", "a lane that is reset leaves the others alone")
+
+
+def _repeats(trial: Trial) -> Finding:
+    first = trial.make(trial.seed)
+    observations = trial.show(first, steps=6)
+    actions = trial.play(first, observations)
+    # Another place in the global random streams: whoever draws from them acts differently.
+    random.random(), np.random.random(), torch.rand(())  # noqa: NPY002
+    again = trial.play(trial.make(trial.seed), observations)
+    if not _same(actions, again):
+        return Finding(
+            "repeats",
+            "fail",
+            "two agents with the same seed, shown the same, acted differently.",
+            "Take a seed in __init__ and draw from it, by np.random.default_rng(seed) or LaneNoise(seed), not from "
+            "np.random, random or torch.rand, whose state is global.",
+        )
+    if _same(actions, trial.play(trial.make(trial.seed + 1), observations)):
+        return Finding(
+            "repeats", "note", "the same seed gives the same actions; so does another seed: it draws nothing."
+        )
+    return Finding("repeats", "pass", "the same seed gives the same actions, another seed others")
+
+
+def _own_noise(trial: Trial) -> Finding:
+    before = _random_state()
+    agent = trial.make(trial.seed)
+    trial.play(agent, trial.show(agent))
+    touched = [name for name, state in _random_state().items() if state != before[name]]
+    if touched:
+        return Finding(
+            "own noise",
+            "warn",
+            f"the global random state of {', '.join(touched)} was changed.",
+            "Draw from a generator of your own; seeding or using a global one disturbs whoever else draws from it.",
+        )
+    return Finding("own noise", "pass", "global random state is left alone")
+
+
+def _forgets(trial: Trial) -> Finding:
+    agents = [trial.make(trial.seed) for _ in range(2)]
+    ahead = trial.show(agents[0], seed=100)
+    for history, agent in enumerate(agents):
+        trial.play(agent, trial.show(agent, steps=5, seed=1 + history))
+    if not _same(*(trial.play(agent, ahead) for agent in agents)):
+        return Finding(
+            "forgets",
+            "fail",
+            "after a reset of all lanes, what was seen in the episode before still changed the actions.",
+            "In reset(lanes), clear all that was learnt from observations in the lanes marked: maps, recurrent states, "
+            "lists of fixations.",
+        )
+    return Finding("forgets", "pass", "a reset forgets the episode before")
+
+
+def _lanes(trial: Trial) -> Finding:
+    agent = trial.make(trial.seed)
+    mine, others = trial.show(agent, lanes=4, steps=5), trial.show(agent, lanes=4, steps=5, seed=50)
+    mixed = [{k: np.concatenate((a[k][:1], b[k][1:])) for k in a} for a, b in zip(mine, others, strict=True)]
+    together = trial.play(agent, mine)[:, 0]
+    if not _same(together, trial.play(trial.make(trial.seed), mixed)[:, 0]):
+        return Finding(
+            "lanes",
+            "fail",
+            "what lane 0 did depended on what the other lanes saw.",
+            "Compute lane by lane: a mean, maximum or argmax without axis=, batch normalisation when training or one "
+            "state for all lanes mixes them.",
+        )
+    alone = [{k: a[k][:1] for k in a} for a in mine]
+    if not _same(together, trial.play(trial.make(trial.seed), alone)[:, 0]):
+        return Finding(
+            "lanes",
+            "note",
+            "lanes are independent, but lane 0 of four draws other noise than one eye with the same seed.",
+            "Draw from LaneNoise(seed): then a batch repeats single episodes.",
+        )
+    return Finding("lanes", "pass", "lanes are independent, and lane 0 of four does what one eye does")
+
+
+def _imagines(trial: Trial) -> Finding | None:
+    agent = trial.make(trial.seed)
+    if not isinstance(agent, Imagines):
+        return None
+    remedy = "Return foveasim.types.Prediction(image=...), float32 (B, H, W, 3), channels last, in [0, 1]."
+    agent = cast("Any", agent)
+    for lanes in (1, 5):
+        agent.reset(np.ones(lanes, np.bool_))
+        for observation in trial.show(agent, lanes, steps=2):
+            prediction = agent.imagine(observation)
+            if not isinstance(prediction, Prediction):
+                came = type(prediction).__name__
+                return Finding("imagines", "fail", f"imagine must return a Prediction; it returned a {came}.", remedy)
+            expected = observation["glimpse"].shape
+            image, std = prediction.image, prediction.std
+            if tuple(image.shape) != expected or not image.dtype.is_floating_point:
+                came = f"{tuple(image.shape)} {image.dtype}"
+                return Finding("imagines", "fail", f"image must be {expected} float32; it is {came}.", remedy)
+            if not bool(torch.isfinite(image).all()) or float(image.min()) < 0 or float(image.max()) > 1:
+                came = f"from {float(image.min()):.3g} to {float(image.max()):.3g}"
+                return Finding("imagines", "fail", f"image must be finite and in [0, 1]; it goes {came}.", remedy)
+            if std is not None and (tuple(std.shape) != expected[:3] or not bool((std >= 0).all())):
+                message = f"std must be {expected[:3]}, 0 or more, or None; it is {tuple(std.shape)}."
+                return Finding("imagines", "fail", message, "Return one number a pixel, or std=None.")
+            agent.act(observation)
+    return Finding("imagines", "pass", "predictions have the right shape, are finite and in [0, 1]")
+
+
+def _quick(trial: Trial) -> Finding:
+    agent = trial.make(trial.seed)
+    agent.reset(np.ones(1, np.bool_))
+    taken_ms = []
+    for observation in trial.show(agent, lanes=1, steps=8):
+        start = time.perf_counter()
+        agent.act(observation)
+        taken_ms.append(1000 * (time.perf_counter() - start))
+    usual = statistics.median(taken_ms)
+    message = f"act takes {usual:.2g} ms with one lane"
+    if usual > trial.limit_ms:
+        remedy = "The window keeps working, but gaze lags behind it. Compute on a smaller picture, or once an episode."
+        return Finding("quick", "warn", f"{message}, more than {trial.limit_ms:g} ms.", remedy)
+    return Finding("quick", "pass", message)
+
+
+RULES: dict[str, Callable[[Trial], Finding | None]] = {
+    "builds": _builds,
+    "methods": _methods,
+    "declares": _declares,
+    "acts": _acts,
+    "repeats": _repeats,
+    "own noise": _own_noise,
+    "keeps inputs": _keeps_inputs,
+    "partial resets": _partial_resets,
+    "forgets": _forgets,
+    "lanes": _lanes,
+    "imagines": _imagines,
+    "quick": _quick,
+}
+"""The rules in the order in which they are tried; ``imagines`` finds nothing where there is no ``imagine``."""
+
+BASIC = ("builds", "methods", "declares", "acts")
+"""Rules without which no other can be tried."""
+
+COMPARING = ("partial resets", "forgets", "lanes")
+"""Rules that compare two agents with one seed, and so mean nothing unless the agent ``repeats``."""
+
+
+def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    # Batches of another size may round differently; a different choice differs by more.
+    return np.allclose(a, b, atol=1e-4) if a.dtype.kind == "f" else np.array_equal(a, b)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def raised(rule: str, error: Exception) -> Finding:
+    """Turn what an agent raised into a finding that shows where."""
+    where = traceback.format_exception(type(error), error, error.__traceback__)[-2].rstrip()
+    remedy = "Mend what raises; an agent raises nothing on a valid observation."
+    return Finding(rule, "fail", f"{type(error).__name__}: {error}\n{where}", remedy)
+
+
+def _random_state() -> dict[str, str]:
+    return {
+        "random": repr(random.getstate()),
+        "np.random": repr([np.asarray(part).tobytes() for part in np.random.get_state()]),  # noqa: NPY002
+        "torch": repr(torch.random.get_rng_state().numpy().tobytes()),
+    }

@@ -1,0 +1,342 @@
+"""The contract: every built-in agent keeps it, and what breaks it is explained."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from foveasim.agents.base import AGENTS, make_agent
+from foveasim.agents.contract import RULES, AgentContract, CheckConfig, check, check_agent
+from foveasim.agents.practice import practice_observations
+from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.types import Prediction
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # Where another program keeps the cores busy, two threads on maps this small wait for each other: 40 s, not 1.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Good:
+    """Looks opposite to where it is, with noise of its own and a count of its steps."""
+
+    def __init__(self, seed=0):
+        self.draws = np.random.default_rng(seed)
+        self.count = np.zeros(0)
+
+    def reset(self, lanes):
+        self.count = np.where(lanes, 0, self.count) if len(self.count) == len(lanes) else np.zeros(len(lanes))
+
+    def act(self, observation):
+        self.count = self.count + 1
+        noise = self.draws.uniform(-0.1, 0.1, (len(self.count), 2))
+        return (-0.5 * observation["fixation"] + 0.1 / self.count[:, None] + noise).astype(np.float32)
+
+
+class NoLaneAxis(Good):
+    def act(self, observation):
+        return np.zeros(2, np.float32)
+
+
+class FlatAction(Good):
+    def act(self, observation):
+        return np.zeros((len(self.count), 3), np.float32)
+
+
+class NotANumber(Good):
+    def act(self, observation):
+        return super().act(observation) * np.float32("nan")
+
+
+class InPixels(Good):
+    def act(self, observation):
+        return (super().act(observation) + 1) * 48
+
+
+class WholeNumbers(Good):
+    def act(self, observation):
+        return super().act(observation).astype(np.int64)
+
+
+class ReturnsNone(Good):
+    def act(self, observation):
+        super().act(observation)
+
+
+class ReturnsList(Good):
+    def act(self, observation):
+        return super().act(observation).tolist()
+
+
+class Raises(Good):
+    def act(self, observation):
+        return self.never_made
+
+
+class NoReset:
+    def act(self, observation):
+        return np.zeros((1, 2), np.float32)
+
+
+class WrongArity(Good):
+    def act(self, observation, info):
+        return super().act(observation)
+
+
+class Unbuildable(Good):
+    def __init__(self, seed=0):
+        raise OSError("weights are missing")
+
+
+class NeedsAString(Good):
+    needs = "belief"
+
+
+class Remembers(Good):
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.sum = 0.0
+
+    def act(self, observation):
+        self.sum += float(observation["glimpse"][0].mean())
+        return np.full((len(self.count), 2), np.sin(self.sum), np.float32)
+
+
+class Unseeded(Good):
+    def act(self, observation):
+        return np.random.uniform(-1, 1, (len(self.count), 2)).astype(np.float32)  # noqa: NPY002
+
+
+class SeedsGlobally(Good):
+    def __init__(self, seed=0):
+        torch.manual_seed(seed)
+        super().__init__(seed)
+
+
+class Mutates(Good):
+    def act(self, observation):
+        observation["fixation"] *= 0.5
+        return super().act(observation)
+
+
+class MixesLanes(Good):
+    def act(self, observation):
+        level = observation["glimpse"].mean() / 255
+        return np.full((len(self.count), 2), level, np.float32)
+
+
+class ResetsAll(Good):
+    def reset(self, lanes):
+        self.count = np.zeros(len(lanes))
+
+
+class Slow(Good):
+    def act(self, observation):
+        time.sleep(0.005)
+        return super().act(observation)
+
+
+class OddCell(Good):
+    action_mode = "grid"
+
+    def act(self, observation):
+        return np.full(len(self.count), -1)
+
+
+class Cell(Good):
+    action_mode = "grid"
+
+    def act(self, observation):
+        return np.full(len(self.count), 3)
+
+
+class Dreamer(Good):
+    scale, channels_first, std, kind = 1.0, False, None, Prediction
+
+    def imagine(self, observation):
+        image = torch.from_numpy(observation["glimpse"]).float() / 255 * self.scale
+        if self.channels_first:
+            image = image.permute(0, 3, 1, 2)
+        return image if self.kind is None else Prediction(image, self.std)
+
+
+class DreamsTooBright(Dreamer):
+    scale = 255.0
+
+
+class DreamsSideways(Dreamer):
+    channels_first = True
+
+
+class DreamsTensors(Dreamer):
+    kind = None
+
+
+class DreamsOddStd(Dreamer):
+    std = torch.ones(3)
+
+
+@pytest.mark.parametrize("name", list(AGENTS))
+def test_every_registered_agent_keeps_it(name):
+    findings = check_agent(name, limit_ms=10_000)
+    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+    assert {finding.rule for finding in findings} >= set(RULES) - {"imagines"}
+
+
+@pytest.mark.parametrize("name", ["itti_koch", "spectral_residual"])
+def test_privileged_agents_keep_it_and_are_noted(name):
+    findings = check_agent(lambda seed: make_agent(name, privileged=True, seed=seed), limit_ms=10_000)
+    assert {finding.level for finding in findings} <= {"pass", "note"}
+    assert "privileged" in next(finding.message for finding in findings if finding.rule == "declares")
+
+
+@pytest.mark.parametrize("cls", [Good, Cell, Dreamer])
+def test_a_good_agent_keeps_it(cls):
+    findings = check_agent(cls)
+    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+    assert ("imagines" in [finding.rule for finding in findings]) == (cls is Dreamer)
+
+
+@pytest.mark.parametrize(
+    ("cls", "rule", "message", "remedy"),
+    [
+        (NoLaneAxis, "acts", "its shape is (2,)", "action[None]"),
+        (FlatAction, "acts", "must return (1, 2) floats; its shape is (1, 3)", "one (x, y) for each lane"),
+        (NotANumber, "acts", "must be finite; got [nan, nan]", "0 / 0"),
+        (InPixels, "acts", "must lie in [-1, 1]", "2 * x_px / width - 1"),
+        (WholeNumbers, "acts", "float32; it returned int64", "astype(np.float32)"),
+        (ReturnsNone, "acts", "returned None", "'return' missing"),
+        (ReturnsList, "acts", "returned a list", "np.asarray"),
+        (OddCell, "acts", "the least is -1", "Count from 0"),
+        (Raises, "acts", "AttributeError: 'Raises' object has no attribute 'never_made'", "Mend what raises"),
+        (NoReset, "methods", "has no reset()", "def reset(self, lanes)"),
+        (WrongArity, "methods", "act must take one argument", "def act(self, observation)"),
+        (Unbuildable, "builds", "weights are missing", "Mend"),
+        (NeedsAString, "declares", "must be a tuple of keys", ""),
+        (Remembers, "forgets", "still changed the actions", "In reset(lanes), clear"),
+        (Unseeded, "repeats", "acted differently", "np.random.default_rng(seed)"),
+        (Mutates, "keeps inputs", "was changed: fixation", ".copy()"),
+        (MixesLanes, "lanes", "depended on what the other lanes saw", "without axis="),
+        (ResetsAll, "partial resets", "not marked acted differently", "state[lanes] = start"),
+        (DreamsTooBright, "imagines", "in [0, 1]; it goes from", "Prediction"),
+        (DreamsSideways, "imagines", "it is (1, 3, 96, 96)", "channels last"),
+        (DreamsTensors, "imagines", "returned a Tensor", "Prediction"),
+        (DreamsOddStd, "imagines", "std must be", "std=None"),
+    ],
+)
+def test_what_breaks_it_is_explained(cls, rule, message, remedy):
+    make = (lambda seed: cls()) if cls is NoReset else (lambda seed: cls(seed))
+    failed = {finding.rule: finding for finding in check_agent(make) if finding.level == "fail"}
+    assert rule in failed
+    # One fault, one finding; only a memory that mixes lanes shows in two places.
+    assert set(failed) <= {rule, *(("lanes", "partial resets") if cls is Remembers else ())}
+    assert message in failed[rule].message
+    assert remedy in failed[rule].remedy
+
+
+def test_what_raises_is_shown_with_its_line():
+    finding = next(finding for finding in check_agent(Raises) if finding.level == "fail")
+    assert "return self.never_made" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("cls", "limit_ms", "rule", "message"),
+    [(SeedsGlobally, 50, "own noise", "state of torch"), (Slow, 1, "quick", "more than 1 ms")],
+)
+def test_what_is_only_warned_of(cls, limit_ms, rule, message):
+    findings = check_agent(cls, limit_ms=limit_ms)
+    assert not [finding for finding in findings if finding.level == "fail"]
+    assert message in next(finding.message for finding in findings if finding.rule == rule and finding.level == "warn")
+
+
+def test_rules_that_rest_on_a_failed_one_are_left_out():
+    assert [finding.rule for finding in check_agent(NotANumber)] == ["builds", "methods", "declares", "acts"]
+    rules = [finding.rule for finding in check_agent(Unseeded)]
+    assert "quick" in rules and not {"forgets", "lanes", "partial resets"} & set(rules)
+
+
+def test_one_rule_brings_those_that_it_rests_on():
+    rules = [finding.rule for finding in check_agent(Good, only=["forgets"])]
+    assert rules == ["builds", "methods", "declares", "acts", "repeats", "forgets"]
+    with pytest.raises(InvalidValueError, match="only must name rules"):
+        check_agent(Good, only=["polite"])
+
+
+def test_an_agent_in_hand_is_copied():
+    agent = Good(3)
+    before = copy.deepcopy(agent.draws.bit_generator.state)
+    assert {finding.level for finding in check_agent(agent)} <= {"pass", "note"}
+    assert agent.draws.bit_generator.state == before
+    with pytest.raises(InvalidTypeError, match="Give it a class or a name"):
+        check_agent(7)
+
+
+def test_the_global_random_state_is_put_back():
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
+    check_agent(Unseeded)
+    check_agent(SeedsGlobally)
+    assert random.getstate() == before[0]
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert torch.equal(torch.random.get_rng_state(), before[2])
+
+
+def test_the_command_prints_and_says_by_its_code(capsys, tmp_path, monkeypatch):
+    assert check(CheckConfig("walk", arguments={"amplitude_deg": 3.0})) == 0
+    assert "walk keeps the contract" in capsys.readouterr().out
+    (tmp_path / "bad_gaze.py").write_text(
+        "import numpy as np\nclass Bad:\n    def reset(self, lanes): ...\n"
+        "    def act(self, observation): return np.full((len(observation['fixation']), 2), np.nan)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert check(CheckConfig("bad_gaze:Bad")) == 1
+    printed = capsys.readouterr().out
+    assert "actions must be finite" in printed and "breaks the contract: acts" in printed
+    assert "rest on 'acts' were not tried" in printed
+
+
+def test_an_unknown_name_is_an_error_not_a_finding():
+    with pytest.raises(UnknownNameError, match="Did you mean 'random'"):
+        check(CheckConfig("randm"))
+
+
+def test_practice_observations_are_what_an_env_gives():
+    for observation in practice_observations(2, 3, size=(40, 60), needs=("belief", "scene")):
+        shapes = {key: (value.shape, str(value.dtype)) for key, value in observation.items()}
+        image, plane = ((2, 40, 60, 3), "uint8"), ((2, 40, 60, 1), "uint8")
+        assert shapes == {
+            "glimpse": image,
+            "acuity": plane,
+            "fixation": ((2, 2), "float32"),
+            "time": ((2, 1), "float32"),
+            "belief": image,
+            "belief_acuity": plane,
+            "scene": image,
+        }
+        shown = observation["belief_acuity"][..., 0] > 0
+        assert np.array_equal(observation["belief"][shown], observation["scene"][shown])
+        assert not np.array_equal(observation["scene"][0], observation["scene"][1])
+
+
+class TestInherited(AgentContract):
+    make = staticmethod(lambda seed: make_agent("walk", seed=seed))
+
+
+def test_an_inherited_test_fails_with_the_remedy():
+    class Mine(AgentContract):
+        make = staticmethod(lambda seed: NotANumber(seed))
+
+    with pytest.raises(AssertionError, match=r"(?s)acts: .*must be finite.*→ Look for 0 / 0"):
+        Mine().test_lanes()
+    assert [name for name in dir(Mine) if name.startswith("test_")] == sorted(
+        f"test_{r.replace(' ', '_')}" for r in RULES
+    )
