@@ -41,11 +41,11 @@ class ActionCode:
 
     Attributes:
         mode: "absolute": the next fixation in normalised scene coordinates, (-1, -1) the top-left corner, (1, 1) the
-            bottom-right. "relative": the displacement from the fixation in the same units, so (1, 0) is half the scene's
-            width to the right. "grid": the number of a cell, row by row.
+            bottom-right. "relative": the displacement from the fixation in the same units, so (1, 0) is half the
+            scene's width to the right. "grid": the number of a cell, row by row.
         grid: (rows, columns) of the grid mode.
-        zoom: Whether there is a zoom axis: -1 to 1 doubles to halves every length of the retina (0 leaves it as it is); in
-            grid mode one of ``ZOOMS``.
+        zoom: Whether there is a zoom axis: -1 to 1 doubles to halves every length of the retina (0 leaves it as it
+            is); in grid mode one of ``ZOOMS``.
         stop: Whether there is a stop action: a last axis above 0; in grid mode the cell after the last one.
     """
 
@@ -104,7 +104,8 @@ class ActionCode:
         elif not _within_one(array):
             lane = int(np.argmin((np.abs(array) <= 1).all(1)))
             raise InvalidValueError(
-                f"action must be finite and in [-1, 1]; lane {lane} is {array[lane].tolist()}. Clip or squash it (np.clip, tanh)."
+                f"action must be finite and in [-1, 1]; lane {lane} is {array[lane].tolist()}. "
+                "Clip or squash it (np.clip, tanh)."
             )
         return array
 

@@ -21,13 +21,13 @@ class ObservationCode:
     """The keys of an observation.
 
     ``glimpse`` (H, W, 3) uint8 and ``acuity`` (H, W, 1) uint8 are what the eye delivers; ``fixation`` (2,) float32 is
-    where it looks, normalised; ``time`` (1,) float32 is what is left of the budget. Everything depends on the scene only
-    through what was seen: changing pixels whose acuity is 0 changes nothing, but for ``scene``.
+    where it looks, normalised; ``time`` (1,) float32 is what is left of the budget. Everything depends on the scene
+    only through what was seen: changing pixels whose acuity is 0 changes nothing, but for ``scene``.
 
     Attributes:
         belief: Adds ``belief`` (H, W, 3) and ``belief_acuity`` (H, W, 1), the sharpest view of every pixel so far.
-        patch: Adds ``patch`` (h, w, 3 S) uint8, the receptors of ``window``, ``multiscale`` or ``log_polar``, S scales behind
-            one another.
+        patch: Adds ``patch`` (h, w, 3 S) uint8, the receptors of ``window``, ``multiscale`` or ``log_polar``, S
+            scales behind one another.
         scene: Adds ``scene`` (H, W, 3), the hidden truth: for privileged agents, which must say so.
     """
 
@@ -52,7 +52,7 @@ class ObservationCode:
             patch = simulator.glimpse.patch
             if patch is None:
                 raise InvalidValueError(
-                    f"retina {simulator.retina.name!r} has no patch; use window, multiscale or log_polar, or patch=False."
+                    f"retina {simulator.retina.name!r} has no patch; use patch=False or window, multiscale, log_polar."
                 )
             spaces["patch"] = gym.spaces.Box(0, 255, (*patch.shape[2:4], 3 * patch.shape[1]), np.uint8)
         if self.scene:

@@ -37,8 +37,8 @@ class Coverage:
     """How much more of the scene has been seen, weighted by acuity, minus a cost of moving.
 
     Attributes:
-        cost_per_deg: Cost of a degree of saccade. The default makes a saccade of 10 degrees cost what seeing half a percent
-            of the scene earns.
+        cost_per_deg: Cost of a degree of saccade. The default makes a saccade of 10 degrees cost what seeing half a
+            percent of the scene earns.
     """
 
     cost_per_deg: float = 0.0005

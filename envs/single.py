@@ -20,15 +20,15 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
     """Free viewing with one eye.
 
     Everything is as in :class:`foveasim.envs.vector.FoveaVectorEnv`, which this env holds one lane of, without the lane
-    axis and in NumPy: its sections Description, Observation Space, Action Space, Rewards, Starting State, Episode End and
-    Arguments hold here too.
+    axis and in NumPy: its sections Description, Observation Space, Action Space, Rewards, Starting State, Episode End
+    and Arguments hold here too.
 
     ## Version History
     * v0: first version.
 
     Args:
-        render_mode: None, "human" (a window), "rgb_array" (``render()`` returns a picture) or "rgb_array_list" (it returns the
-            pictures since the last call).
+        render_mode: None, "human" (a window), "rgb_array" (``render()`` returns a picture) or "rgb_array_list" (it
+            returns the pictures since the last call).
         render_size: (H, W) of what is drawn, px.
         **options: Of ``FoveaVectorEnv``.
 
@@ -66,7 +66,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         self._frames: list[NDArray[np.uint8]] = []
         self._window: Any = None
         if render_mode == "human":
-            self._window = load_object("foveasim.viewer:FrameWindow")(render_size, self.metadata["render_fps"])  # type: ignore[operator]
+            self._window = load_object("foveasim.viewer_frames:FrameWindow")(render_size, self.metadata["render_fps"])  # type: ignore[operator]
 
     @property
     def simulator(self) -> Any:

@@ -34,27 +34,27 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
     """Free viewing with B eyes, each before a scene of its own.
 
     ## Description
-    An eye looks at an image or a video and moves by saccades. It sees sharply only around the point it fixates. One step is
-    one saccade and the glimpse that follows it; time passes as the main sequence and the fixation's dwell say.
+    An eye looks at an image or a video and moves by saccades. It sees sharply only around the point it fixates. One
+    step is one saccade and the glimpse that follows it; time passes as the main sequence and the fixation's dwell say.
 
     ## Observation Space
     ``Dict``, see :class:`foveasim.envs.observation.ObservationCode`: ``glimpse`` (H, W, 3) uint8, ``acuity`` (H, W, 1)
-    uint8, ``fixation`` (2,) float32 in [-1, 1], ``time`` (1,) float32 in [0, 1], and where asked for ``belief`` (H, W, 3) and
-    ``belief_acuity`` (H, W, 1), ``patch`` (h, w, 3 S), ``scene`` (H, W, 3).
+    uint8, ``fixation`` (2,) float32 in [-1, 1], ``time`` (1,) float32 in [0, 1], and where asked for ``belief`` (H,
+    W, 3) and ``belief_acuity`` (H, W, 1), ``patch`` (h, w, 3 S), ``scene`` (H, W, 3).
 
     ## Action Space
     See :class:`foveasim.envs.actions.ActionCode`. Default ``Box(-1, 1, (2,))``: the next fixation in normalised scene
-    coordinates (x, y), (-1, -1) the top-left corner. A relative action may aim beyond the scene: gaze stops at its edge,
-    and ``info["target_px"]`` shows where it was aimed.
+    coordinates (x, y), (-1, -1) the top-left corner. A relative action may aim beyond the scene: gaze stops at its
+    edge, and ``info["target_px"]`` shows where it was aimed.
 
     ## Rewards
     ``coverage``: the gain of acuity-weighted coverage minus a cost per degree of saccade. Each term is in
     ``info["reward_terms"]``.
 
     ## Starting State
-    A scene drawn by (seed, episode); the eye at its centre, or anywhere with ``start="random"``. The first glimpse is part
-    of the reset. ``reset(options={"scene": path | array | index, "fixation": (x, y)})`` fixes either; the fixation is
-    normalised as actions are.
+    A scene drawn by (seed, episode); the eye at its centre, or anywhere with ``start="random"``. The first glimpse is
+    part of the reset. ``reset(options={"scene": path | array | index, "fixation": (x, y)})`` fixes either; the
+    fixation is normalised as actions are.
 
     ## Episode End
     After ``budget`` saccades, or by a stop action, the episode *terminates*: the budget is part of the task, and
@@ -142,7 +142,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             raise InvalidValueError(
                 f"retina {eye.name!r} has no zoom; use zoom=False, or pyramid, window, multiscale or log_polar."
             )
-        self.actions = ActionCode(action_mode, tuple(grid), zoom, stop)
+        self.actions = ActionCode(action_mode, (grid[0], grid[1]), zoom, stop)
         self.observations = ObservationCode(belief, patch, privileged)
         self.reward = make_reward(reward, **(reward_options or {}))
         self.simulator = Simulator(
@@ -172,6 +172,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         self._every = np.ones(self.num_envs, bool)
         self._never = np.zeros(self.num_envs, bool)
         self._running = False
+        self._paths: list[list[tuple[float, float]]] = [[] for _ in range(self.num_envs)]
+        self._last_reward: list[float | None] = [None] * self.num_envs
 
     # Gymnasium
 
@@ -184,8 +186,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         """Begin episodes.
 
         Args:
-            seed: Lane i is seeded ``seed + i``, or by the i-th of a list. None goes on to the next episode of each lane's seed;
-                a vector env that was never seeded draws one.
+            seed: Lane i is seeded ``seed + i``, or by the i-th of a list. None goes on to the next episode of each
+                lane's seed; a vector env that was never seeded draws one.
             options: ``scene``: an index into the scenes, a path or an image (H, W, 3) uint8; ``fixation``: (x, y) or
                 (B, 2), normalised; ``reset_mask``: (B,) bool, which lanes begin anew.
 
@@ -208,6 +210,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         self._done[mask] = False
         self._any_done = bool(self._done.any())
         self.simulator.look()
+        if self.render_mode is not None:
+            self._trace_start(mask)
         return self.observe(), self._reset_info(mask)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
@@ -238,14 +242,12 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         reward = reward.astype(np.float64) if self._arrays else reward
         return self._result(observation, reward, terminated, info)
 
-    def move(
-        self, actions: Any
-    ) -> tuple[dict[str, Any], Any, NDArray[np.bool_], NDArray[np.bool_] | None]:
+    def move(self, actions: Any) -> tuple[dict[str, Any], Any, NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Do the work of :meth:`step` and leave out its observation and info.
 
         Returns:
-            The reward's terms and the reward, (B,) float32 each; which lanes have ended, (B,) bool; and which began anew
-            in this step, or None.
+            The reward's terms and the reward, (B,) float32 each; which lanes have ended, (B,) bool; and which began
+            anew in this step, or None.
         """
         simulator = self.simulator
         action = self.actions.validate(actions, self.num_envs)
@@ -277,6 +279,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             reward = reward * (~again if self._arrays else torch.from_numpy(~again).to(reward.device))
         self._done = terminated.copy()
         self._any_done = bool(terminated.any())
+        if self.render_mode is not None:
+            self._trace(again, reward)
         return terms, reward, terminated, again
 
     @property
@@ -291,9 +295,10 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         return tuple(self.draw(lane) for lane in range(self.num_envs))
 
     def draw(self, lane: int = 0, size: tuple[int, int] = (480, 854)) -> NDArray[np.uint8]:
-        """Draw one lane: scene, glimpse, belief and acuity, (H, W, 3) uint8 of a size."""
+        """Draw one lane: scene with scanpath, glimpse, belief and acuity, (H, W, 3) uint8 of a size."""
         # The faces stand above the envs, so they are named, not imported.
-        picture: NDArray[np.uint8] = load_object("foveasim.render:render_lane")(self.simulator, lane, size)  # type: ignore[operator]
+        render_lane: Any = load_object("foveasim.viewer_frames:render_lane")
+        picture: NDArray[np.uint8] = render_lane(self.simulator, lane, self._paths[lane], size, self._last_reward[lane])
         return picture
 
     # Inside
@@ -304,7 +309,9 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise InvalidTypeError(f"options['reset_mask'] must be a bool array ({self.num_envs},); got {mask!r}.")
         if mask.shape != (self.num_envs,) or not mask.any():
-            raise InvalidValueError(f"options['reset_mask'] must mark at least one of {self.num_envs} lanes; got {mask}.")
+            raise InvalidValueError(
+                f"options['reset_mask'] must mark at least one of {self.num_envs} lanes; got {mask}."
+            )
         return mask
 
     def _seeds(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> list[int] | None:
@@ -320,7 +327,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             raise InvalidTypeError(f"seed must be a whole number or a list of {self.num_envs}; got {seed!r}.")
         if len(seed) != self.num_envs:
             raise InvalidValueError(f"seed must be a number or a list of {self.num_envs}; got {len(seed)}.")
-        chosen = [seed[lane] for lane in lanes]
+        chosen = [seed[lane] for lane in lanes.tolist()]
         if all(one is None for one in chosen):
             return self._seeds(None, mask)
         return [check.seed_value("seed", one) for one in chosen]
@@ -338,6 +345,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         if fixation is not None:
             start = self._fixation(fixation)
         simulator.begin(seeds, which, index=index, pictures=pictures, fixation_px=start)
+        for lane in np.flatnonzero(mask):
+            self._paths[lane], self._last_reward[lane] = [], None
         if fixation is None and self.start == "random":
             key = simulator.key
             drawn = uniform(key.seed, key.episode, key.step * 0, Stream.FIXATION, 2).to(torch.float32)
@@ -345,6 +354,19 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             chosen = torch.from_numpy(mask).to(place.device)[:, None]
             for point in (simulator.fixation_px, simulator.start_px, simulator.target_px):
                 point.copy_(torch.where(chosen, place, point))
+
+    def _trace_start(self, mask: NDArray[np.bool_]) -> None:
+        points = self.simulator.fixation_px.tolist()
+        for lane in np.flatnonzero(mask):
+            self._paths[lane] = [tuple(points[lane])]
+
+    def _trace(self, again: NDArray[np.bool_] | None, reward: Any) -> None:
+        """Keep the scanpaths that ``draw`` shows."""
+        points = self.simulator.fixation_px.tolist()
+        for lane, (x, y) in enumerate(points):
+            self._paths[lane].append((x, y))
+            began = again is not None and bool(again[lane])
+            self._last_reward[lane] = None if began else float(reward[lane])
 
     def _fixation(self, fixation: object) -> torch.Tensor:
         point = np.asarray(fixation, np.float32)
@@ -366,7 +388,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         """Return the observation of this moment."""
         simulator = self.simulator
         step = simulator.measured.step
-        left = self._left.take(step, 0) if self._arrays else self._left[step]
+        left = self._left[step]
         return self.observations.build(simulator, self._half, left)
 
     def _result(
@@ -403,7 +425,11 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         del info["reward_terms"]
         names = np.array(simulator.names, dtype=object)
         names[~mask] = None
-        values = {"scene": names, "label": simulator.label.cpu().numpy().copy(), "seed": simulator.seed.cpu().numpy().copy()}
+        values = {
+            "scene": names,
+            "label": simulator.label.cpu().numpy().copy(),
+            "seed": simulator.seed.cpu().numpy().copy(),
+        }
         values["episode_number"] = simulator.episode.cpu().numpy().copy()
         for name, value in values.items():
             info[name], info["_" + name] = value, mask.copy()
@@ -419,6 +445,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         final_info = {**info, "_reward_terms": done.copy()}
         self._begin(done, None, None, None)
         self.simulator.look_again(done)
+        if self.render_mode is not None:
+            self._trace_start(done)
         info = {**info, **self._reset_info(done)}
         info |= {"final_obs": finals, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
         return self.observe(), info

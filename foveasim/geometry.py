@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 DEFAULT_SHORT_SIDE_DEG = 96 / 3.5
-"""Visual angle of a scene's short side where nobody says otherwise: 96 px at 3.5 px/deg (Weiler et al. 2024, fovea filter)."""
+"""Visual angle of a scene's short side where nobody says otherwise: 96 px at 3.5 px/deg (Weiler et al. 2024, fovea
+filter)."""
 
 
 def _extent(size: tuple[int, int], like: Tensor) -> Tensor:
@@ -99,7 +100,8 @@ def pixel_index(point_px: Tensor, size: tuple[int, int]) -> Tensor:
 
 def distance_deg(a_px: Tensor, b_px: Tensor, px_per_deg: Tensor | float) -> Tensor:
     """Return the distance between points (..., 2) in degrees of visual angle."""
-    return torch.linalg.vector_norm(a_px - b_px, dim=-1) / px_per_deg
+    distance: Tensor = torch.linalg.vector_norm(a_px - b_px, dim=-1)
+    return distance / px_per_deg
 
 
 def default_px_per_deg(size: tuple[int, int]) -> float:

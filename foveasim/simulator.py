@@ -1,8 +1,8 @@
 """The one simulator: B eyes, each before its own scene, moved step by step.
 
-The single env holds one lane of it, the vector env N; neither has physics of its own. A simulator owns its lanes: ``state``
-is a live view of them, in the manner of a physics engine's data, and ``state.clone()`` keeps a moment. (A fresh copy of
-every scene and belief at every step would cost more than the step.)
+The single env holds one lane of it, the vector env N; neither has physics of its own. A simulator owns its lanes:
+``state`` is a live view of them, in the manner of a physics engine's data, and ``state.clone()`` keeps a moment. (A
+fresh copy of every scene and belief at every step would cost more than the step.)
 """
 
 from __future__ import annotations
@@ -149,7 +149,11 @@ class Simulator:
             # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
             self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
             self._np_all = np.ones(lanes, np.bool_)
-            self._np_key, self._np_fixation, self._np_start = self._key.numpy(), self.fixation_px.numpy(), self.start_px.numpy()
+            self._np_key, self._np_fixation, self._np_start = (
+                self._key.numpy(),
+                self.fixation_px.numpy(),
+                self.start_px.numpy(),
+            )
             self._np_target = self.target_px.numpy()
             self._np_amplitude, self._np_duration = self.amplitude_deg.numpy(), self.duration_ms.numpy()
             self._np_clock = self.clock_ms.numpy()
@@ -426,9 +430,7 @@ class Simulator:
         fresh = self.retina.sense(self.prepared.take(at), self.fixation_px[at], key)
         seen = self.glimpse
         patch = None if seen.patch is None or fresh.patch is None else seen.patch.index_copy(0, at, fresh.patch)
-        merged = Glimpse(
-            seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch
-        )
+        merged = Glimpse(seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch)
         self._glimpse = merged
         self.belief.acuity[at] = fresh.acuity
         self.belief.image[at] = fresh.image
@@ -482,9 +484,7 @@ class Simulator:
     @property
     def scene(self) -> Scene:
         """The scenes at this moment: a live view."""
-        return Scene(
-            self.prepared.image, self.label, self.prepared.px_per_deg, tuple(self.names), self.clock_ms
-        )
+        return Scene(self.prepared.image, self.label, self.prepared.px_per_deg, tuple(self.names), self.clock_ms)
 
     @property
     def saccade(self) -> Saccade:
@@ -494,9 +494,7 @@ class Simulator:
     @property
     def state(self) -> State:
         """Everything about the lanes: a live view, which later steps change. ``clone()`` keeps a moment."""
-        return State(
-            self.scene, self.fixation_px, self.belief, self.clock_ms, self.step_count, self.episode, self.seed
-        )
+        return State(self.scene, self.fixation_px, self.belief, self.clock_ms, self.step_count, self.episode, self.seed)
 
 
 def _as_scene(pictures: list[Picture], device: torch.device) -> Scene:

@@ -1,9 +1,9 @@
 """The values that pass between modules: frozen dataclasses of torch tensors with a leading lane axis B.
 
 Convention:
-    Images are contiguous uint8 (B, H, W, 3), sRGB 0-255. Points are (x, y) float32 in px, x right, y down. Pixel centres
-    lie at +0.5: the middle of the first pixel of a row is x = 0.5, the right edge of the last one is x = W. Sizes are
-    (H, W). A physical quantity carries its unit in its name.
+    Images are contiguous uint8 (B, H, W, 3), sRGB 0-255. Points are (x, y) float32 in px, x right, y down. Pixel
+    centres lie at +0.5: the middle of the first pixel of a row is x = 0.5, the right edge of the last one is x = W.
+    Sizes are (H, W). A physical quantity carries its unit in its name.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -160,7 +161,7 @@ def test_a_video_moves_on_during_the_flight(tmp_path: Any) -> None:
         observation, _, _, _, info = env.step(np.zeros(2, np.float32))
         levels.append(float(observation["glimpse"].mean()))
         assert levels[-1] == pytest.approx(4 * int(info["clock_ms"] / 50), abs=6)
-    assert all(later > earlier for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(levels))
 
 
 def test_spawned_worker_sees_the_same_episode() -> None:

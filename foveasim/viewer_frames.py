@@ -1,0 +1,91 @@
+"""What Gymnasium's ``render`` shows of an env: one lane as a picture, and a plain window for such pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveasim import check
+from foveasim.errors import NoDisplayError
+from foveasim.render import Heat, View, render
+from foveasim.simulator import Simulator
+
+__all__ = ["FrameWindow", "render_lane"]
+
+
+def render_lane(
+    simulator: Simulator, lane: int, path_px: Sequence[tuple[float, float]], size: tuple[int, int], reward: float | None
+) -> NDArray[np.uint8]:
+    """Draw one lane: the scene with its scanpath, the glimpse, belief and acuity.
+
+    Args:
+        simulator: After it looked.
+        lane: Which.
+        path_px: The fixations of this episode so far, px of the scene, oldest first.
+        size: (H, W) of the picture, px.
+        reward: Of the last saccade, or None.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    scene, belief = simulator.prepared.image[lane], simulator.belief
+    glimpse = simulator.seen[0]
+    x, y = simulator.fixation_px[lane].tolist()
+    view = View(
+        scene=scene.cpu().numpy(),
+        glimpse=np.asarray(glimpse[lane] if isinstance(glimpse, np.ndarray) else glimpse[lane].cpu()),
+        belief=belief.image[lane].cpu().numpy(),
+        heat=Heat("acuity", belief.acuity[lane].cpu().numpy(), "0", "1"),
+        fixation_px=np.array(path_px, np.float32).reshape(-1, 2),
+        gaze_px=(x, y),
+        retina=simulator.retina.name,
+        scene_name=simulator.names[lane],
+        reward=reward,
+    )
+    return render(view, check.size_hw("render_size", tuple(size), 120))
+
+
+class FrameWindow:
+    """A window that shows pictures, for ``render_mode="human"``.
+
+    Args:
+        size: (H, W) of the pictures, px.
+        fps: At most so many a second.
+
+    Raises:
+        NoDisplayError: There is no display.
+    """
+
+    def __init__(self, size: tuple[int, int], fps: float) -> None:
+        from foveasim.viewer import display_driver
+
+        # Who names a driver that shows nothing, as tests do, means it.
+        if display_driver() is None and "SDL_VIDEODRIVER" not in os.environ:
+            raise NoDisplayError(
+                "there is no display to open a window on; use render_mode='rgb_array', or 'foveasim record'."
+            )
+        import pygame
+
+        pygame.display.init()
+        pygame.display.set_caption("foveasim")
+        self._screen = pygame.display.set_mode((size[1], size[0]))
+        self._clock = pygame.time.Clock()
+        self._fps = fps
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Show a picture, (H, W, 3) uint8, for 1 / fps seconds at least."""
+        import pygame
+
+        pygame.event.pump()
+        pygame.surfarray.blit_array(self._screen, picture.swapaxes(0, 1))
+        pygame.display.flip()
+        self._clock.tick(self._fps)
+
+    def close(self) -> None:
+        """Close the window."""
+        import pygame
+
+        pygame.display.quit()
