@@ -1,0 +1,131 @@
+"""Model cards: what a network was trained on, how, and how well it does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveasim.agents.mim.evaluate import Evaluation
+from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
+from foveasim.errors import WeightsError
+
+if TYPE_CHECKING:
+    from foveasim.agents.mim.pretrain import Trainer
+
+__all__ = ["add_test", "evaluation_dict", "training_card", "write_markdown"]
+
+
+def _name(spec: str) -> str:
+    """A data source without the folders of the machine that it lay on."""
+    return Path(spec).name
+
+
+def evaluation_dict(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return an evaluation as a card holds it: figures by number of fixations."""
+    rows = zip(evaluation.fixations, evaluation.relative, evaluation.mse, evaluation.fill_mse, strict=True)
+    return {
+        str(n): {"relative_error": round(relative, 4), "mse": round(mse, 6), "visible_mean_mse": round(fill, 6)}
+        for n, relative, mse, fill in rows
+    }
+
+
+def training_card(trainer: Trainer, evaluation: Evaluation | None) -> dict[str, Any]:
+    """Describe a training run so far."""
+    config = trainer.config
+    return {
+        "network": config.network,
+        "config": trainer.network.config_dict(),
+        "parameters": sum(p.numel() for p in trainer.parameters.values()),
+        "trained_on": [_name(spec) for spec in config.data],
+        "shares": config.shares,
+        "training_images": len(trainer.pool),
+        "licence": config.licence,
+        "command": config.command,
+        "retinas": config.retinas,
+        "fixations": [1, config.max_fixations],
+        "size_px": config.size,
+        "steps": trainer.step,
+        "images_seen": trainer.images,
+        "minutes": round(trainer.elapsed_s / 60, 1),
+        "batch": config.batch,
+        "lr": config.lr,
+        "precision": config.precision,
+        "seed": config.seed,
+        "validated_on": [_name(spec) for spec in config.validate],
+        "validation": {} if evaluation is None else evaluation_dict(evaluation),
+    }
+
+
+def add_test(path: str | os.PathLike[str], evaluation: Evaluation, data: Sequence[str]) -> None:
+    """Write test figures into the card of a network's file and into the page beside it.
+
+    Args:
+        path: A ``.safetensors`` file; the tensors in it stay as they are.
+        evaluation: The figures.
+        data: What they were measured on.
+
+    Raises:
+        WeightsError: The file cannot be read or written.
+    """
+    path = Path(path)
+    card = {**read_card(path), "test": evaluation_dict(evaluation), "tested_on": [_name(spec) for spec in data]}
+    save_network(path, load_network(path), card, dtype=read_dtype(path))
+    write_markdown(path.with_suffix(".md"), card)
+
+
+def _table(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    lines = ["| fixations | relative error | mse | mse of the visible mean |", "| --- | --- | --- | --- |"]
+    for n, row in figures.items():
+        lines.append(f"| {n} | {row['relative_error']:.3f} | {row['mse']:.5f} | {row['visible_mean_mse']:.5f} |")
+    return lines
+
+
+def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
+    """Write a card as a page for people.
+
+    Args:
+        path: The page, ``….md``.
+        card: From :func:`training_card`; ``test`` and ``tested_on`` are shown where it has them.
+
+    Raises:
+        WeightsError: The folder cannot be written to.
+    """
+    retinas = "; ".join(f"{name} {options}" if options else name for name, options in card["retinas"].items())
+    lines = [
+        f"# {card['network']}",
+        "",
+        "Predicts a scene from what a moving eye has seen of it (`foveasim.agents.mim`): masked image modelling across "
+        "eye movements, after Weiler, Brucklacher, Pennartz and Bohté (2024), arXiv:2404.08526.",
+        "",
+        f"- Network: `{card['network']}` {card['config']}, {card['parameters']:,} parameters",
+        f"- Trained on: {', '.join(card['trained_on'])} ({card['training_images']:,} images)",
+        f"- Terms of the data: {card['licence'] or 'not stated'}",
+        f"- Eyes: {retinas}; {card['fixations'][0]} to {card['fixations'][1]} fixations anywhere; "
+        f"{card['size_px']} px crops",
+        f"- Training: {card['steps']:,} steps of {card['batch']} crops ({card['images_seen']:,} crops, "
+        f"{card['minutes']} minutes), AdamW, lr {card['lr']}, {card['precision']}, seed {card['seed']}",
+        "",
+    ]
+    if card["command"]:
+        lines += ["```sh", card["command"], "```", ""]
+    lines += [
+        "Relative error: squared error on hidden pixels after random fixations of `disc` with hidden ratio 0.8, "
+        "divided by that of filling with the mean colour of what was seen.",
+        "",
+    ]
+    for title, where in (("test", "tested_on"), ("validation", "validated_on")):
+        if card.get(title):
+            lines += [f"## {title.capitalize()}: {', '.join(card[where])}", "", *_table(card[title]), ""]
+    lines += [
+        "## Limits",
+        "",
+        "It answers the mean of what is possible, so that unseen regions come out blurred. It has seen photographs of "
+        "objects, animals and places at 96 px; at other sizes let `Imaginer` shrink the view. It was not trained on "
+        "other kinds of images and must not be used to reconstruct hidden content as if it were evidence.",
+    ]
+    try:
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {error.strerror or error}. Choose another folder.") from error
