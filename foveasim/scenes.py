@@ -250,6 +250,8 @@ SCENES.add("shapes", "foveasim.procedural:ShapeScenes")
 SCENES.add("gratings", "foveasim.procedural:GratingScenes")
 SCENES.add("uniform", "foveasim.procedural:UniformScenes")
 SCENES.add("checkerboard", "foveasim.procedural:CheckerboardScenes")
+SCENES.add("stl10", "foveasim.datasets:Stl10Scenes")
+SCENES.add("imagenette", "foveasim.datasets:open_imagenette")
 
 
 def open_scenes(spec: object, *, px_per_deg: float | None = None, seed: int = 0, **options: object) -> SceneSource:

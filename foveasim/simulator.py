@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,11 +21,12 @@ from torch import Tensor
 from foveasim import belief as beliefs
 from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
-from foveasim.picture import Picture, fit_picture
+from foveasim.picture import Picture
 from foveasim.retina import Prepared, Retina, as_glimpse, make_retina
 from foveasim.rng import Key, Stream, uniform
 from foveasim.saccade import Saccades
-from foveasim.scenes import FittedScenes, SceneSource, open_scenes
+from foveasim.scenes import SceneSource, open_scenes
+from foveasim.stage import Stage
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State
 
 __all__ = ["Measured", "Simulator"]
@@ -106,11 +106,8 @@ class Simulator:
         kernels: bool = True,
     ) -> None:
         self.scenes: SceneSource = open_scenes(scenes)
-        self._fixed_size = None if size is None else check.size_hw("size", size)
-        self._fitted = FittedScenes(self.scenes, self._fixed_size, fit, cache_bytes=cache_bytes)
         self.retina = make_retina(retina)
         self.lanes = int(check.number("lanes", lanes, 1))
-        self.fit = fit
         self.saccades = Saccades() if saccades is None else saccades
         if half_life_ms is not None:
             check.number("half_life_ms", half_life_ms, 0, open_low=True)
@@ -120,8 +117,8 @@ class Simulator:
         self._on_cpu = self.device.type == "cpu" and kernels
         if size is None and self.lanes > 1:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
-        self._cache: OrderedDict[int, tuple[Picture, Prepared]] = OrderedDict()
-        self._cache_room = int(check.number("cache_bytes", cache_bytes, 0))
+        fixed = None if size is None else check.size_hw("size", size)
+        self._stage = Stage(self.scenes, self.retina, fixed, fit, cache_bytes, self.device)
         self._limits = np.array(self.saccades.limits, np.float32)
         self._start_lanes()
         self.size = (0, 0)
@@ -281,7 +278,7 @@ class Simulator:
             if len(chosen) != len(which):
                 raise InvalidValueError(f"index must be one number or {len(which)}; got {len(chosen)}.")
         self.index[at] = torch.tensor(chosen, device=self.device)
-        loaded = [self._load(i) for i in chosen] if pictures is None else self._prepare(list(pictures))
+        loaded = [self._stage.load(i) for i in chosen] if pictures is None else self._stage.prepare(pictures)
         for place, lane in enumerate(which.tolist()):
             picture, prepared = loaded[place]
             if prepared.size != self.size:
@@ -298,24 +295,6 @@ class Simulator:
         seeds = self.seed[at]
         share = uniform(seeds, self.episode[at], torch.zeros_like(seeds), Stream.SCENE, 1)[:, 0]
         return (share * len(self.scenes)).long().tolist()
-
-    def _load(self, index: int) -> tuple[Picture, Prepared]:
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        loaded = self._prepare([self._fitted.picture(index)])[0]
-        size = sum(part.nbytes for part in (loaded[1].image, *loaded[1].parts))
-        if not self.scenes.moving and size <= self._cache_room:
-            self._cache[index] = loaded
-            self._cache_room -= size
-        return loaded
-
-    def _prepare(self, pictures: list[Picture]) -> list[tuple[Picture, Prepared]]:
-        fitted = [fit_picture(picture, self._fixed_size, self.fit) for picture in pictures]
-        prepared = self.retina.prepare(_as_scene(fitted, self.device))
-        if len(fitted) == 1:
-            return [(fitted[0], prepared)]
-        return [(picture, prepared.take(torch.tensor([i]))) for i, picture in enumerate(fitted)]
 
     # Steps
 
@@ -387,7 +366,7 @@ class Simulator:
         """Bring every lane's scene to the frame of its clock."""
         for lane, (index, time_ms) in enumerate(zip(self.index.tolist(), self.clock_ms.tolist(), strict=True)):
             if index >= 0:
-                _, prepared = self._prepare([self._fitted.picture(index, time_ms)])[0]
+                _, prepared = self._stage.load(index, time_ms)
                 self.prepared.put(lane, prepared)
 
     def look(self, zoom: Tensor | None = None) -> None:
@@ -495,14 +474,3 @@ class Simulator:
     def state(self) -> State:
         """Everything about the lanes: a live view, which later steps change. ``clone()`` keeps a moment."""
         return State(self.scene, self.fixation_px, self.belief, self.clock_ms, self.step_count, self.episode, self.seed)
-
-
-def _as_scene(pictures: list[Picture], device: torch.device) -> Scene:
-    image = np.stack([picture.image for picture in pictures]) if len(pictures) > 1 else pictures[0].image[None]
-    return Scene(
-        torch.from_numpy(image).to(device),
-        torch.tensor([picture.label for picture in pictures], device=device),
-        torch.tensor([picture.px_per_deg for picture in pictures], dtype=torch.float32, device=device),
-        tuple(picture.name for picture in pictures),
-        torch.zeros(len(pictures), device=device),
-    )

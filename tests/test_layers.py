@@ -25,6 +25,11 @@ FACE_NAMES = (
     "movie",
     "report",
     "session",
+    "sight",
+    "thinking",
+    "trail",
+    "window",
+    "info",
     "cli",
     "__main__",
 )

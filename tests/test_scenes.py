@@ -57,7 +57,8 @@ def test_an_index_out_of_range_is_refused(index: object) -> None:
 
 
 def test_all_names_are_known() -> None:
-    assert {"photos", "folder", "labelled", "file", "arrays", "video", "webcam", *PROCEDURAL} == set(SCENES)
+    files = {"photos", "folder", "labelled", "file", "arrays", "video", "webcam", "stl10", "imagenette"}
+    assert {*files, *PROCEDURAL} == set(SCENES)
     for name in SCENES:
         assert callable(SCENES.factory(name))
 
