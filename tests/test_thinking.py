@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from foveasim.thinking import compose_sharp, picture_error
 

@@ -1,0 +1,199 @@
+"""Records what the window would show, without one: MP4, GIF or PNG frames, and the scanpaths as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from foveasim import check
+from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
+from foveasim.layout import LEAST_SIZE
+from foveasim.movie import Movie, open_movie
+from foveasim.render import render
+from foveasim.retina import make_retina
+from foveasim.scanpath import Scanpath, write_csv
+from foveasim.session import Session
+
+__all__ = ["LookConfig", "RecordConfig", "record", "record_frames"]
+
+
+@dataclass
+class LookConfig:
+    """Who looks at what, and how.
+
+    Attributes:
+        scenes: photos, webcam, noise, shapes, ... or the path of an image, a video or a folder.
+        agent: Who looks: a registered name or package.module:Class.
+        retina: What the eye sees: pyramid, disc, two_spot, patches, window, multiscale, log_polar or full.
+        network: What predicts the rest: the name of a shipped network, a .safetensors file, or none.
+        seed: Seed of everything random.
+        budget: Fixations on each scene before the next one comes; 0 stays for good.
+        dwell_ms: How long a fixation lasts.
+        speed: How fast time runs, 1 for real time.
+        fovea: Size of the fovea, 1 for the retina's own.
+        half_life_ms: Time after which half of what was seen is forgotten; null forgets nothing.
+        px_per_deg: Pixels of the scenes for one degree of visual angle; null makes their short side span 27.4 degrees.
+        size: Height and width of the picture, px.
+    """
+
+    scenes: str = "photos"
+    agent: str = "saliency"
+    retina: str = "pyramid"
+    network: str | None = "lean"
+    seed: int = 0
+    budget: int = 12
+    dwell_ms: float = 300.0
+    speed: float = 1.0
+    fovea: float = 1.0
+    half_life_ms: float | None = None
+    px_per_deg: float | None = None
+    size: tuple[int, int] = (720, 1280)
+
+    def open_session(self, *, threaded: bool) -> Session:
+        """Open the session that this describes.
+
+        Raises:
+            FoveasimError: A name, a file or a number that cannot be used.
+        """
+        check.size_hw("size", tuple(self.size), least=LEAST_SIZE)
+        session = Session(
+            self.scenes,
+            self.agent,
+            make_retina(self.retina),
+            None if self.network in (None, "", "none") else self.network,
+            seed=self.seed,
+            budget=self.budget,
+            dwell_ms=self.dwell_ms,
+            half_life_ms=self.half_life_ms,
+            px_per_deg=self.px_per_deg,
+            threaded=threaded,
+        )
+        try:
+            session.set_speed(self.speed)
+            if self.fovea != 1 and not session.scale_fovea(self.fovea):
+                raise InvalidValueError(
+                    f"fovea must be from 0.25 to 4, and 1 for a retina without a fovea to scale; got {self.fovea} for "
+                    f"{self.retina!r}."
+                )
+        except FoveasimError:
+            session.close()
+            raise
+        return session
+
+
+@dataclass
+class RecordConfig(LookConfig):
+    """What to record, and where to.
+
+    Attributes:
+        out: The file: .mp4, .gif, or a name without an ending for a folder of PNG frames.
+        seconds: Length of the recording.
+        fps: Pictures per second.
+        scanpath: CSV file for the scanpaths; null writes none.
+    """
+
+    out: str = "foveasim.mp4"
+    seconds: float = 8.0
+    fps: float = 30.0
+    scanpath: str | None = None
+
+
+def record(config: RecordConfig) -> int:
+    """Record a session. Time goes by frames, so the same config gives the same pictures.
+
+    Args:
+        config: What to record. Ctrl-C ends the recording early, and what there is of it is kept.
+
+    Returns:
+        0, or 130 after Ctrl-C.
+
+    Raises:
+        FoveasimError: A name, a file or a number that cannot be used, an agent that fails, or a full disk.
+    """
+    return record_frames(config, [config.out], config.seconds, config.fps, config.scanpath)
+
+
+def record_frames(
+    config: LookConfig, outs: Iterable[str], seconds: float, fps: float, scanpath: str | None = None
+) -> int:
+    """Record a session to several files at once; see :func:`record`.
+
+    Args:
+        config: Who looks at what.
+        outs: Files, each of the kind that its ending names.
+        seconds: Length.
+        fps: Pictures per second.
+        scanpath: CSV file, or None.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console()
+    outs = list(outs)
+    if not outs or not all(isinstance(out, str) and out for out in outs):
+        raise InvalidTypeError(f"out must name a file; got {outs!r}.")
+    check.number("seconds", seconds, 0, 3600, open_low=True)
+    check.number("fps", fps, 1, 120)
+    frames = max(1, round(seconds * fps))
+    size = (int(config.size[0]), int(config.size[1]))
+    if scanpath is not None and not Path(scanpath).absolute().parent.is_dir():
+        raise InvalidValueError(
+            f"cannot write {scanpath}: there is no folder {Path(scanpath).parent}. Create it first."
+        )
+    with ExitStack() as stack:
+        session = config.open_session(threaded=False)
+        stack.callback(session.close)
+        movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size)) for out in outs]
+        columns = (
+            TextColumn("recording"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+        )
+        interrupted = False
+        try:
+            with Progress(*columns, console=console, transient=True) as progress:
+                _roll(session, movies, fps, size, progress.track(range(frames)))
+        except KeyboardInterrupt:
+            interrupted = True
+        for movie in movies:
+            path = movie.close()
+            if path is not None:
+                console.print(f"[bold]{path}[/bold]  {movie.frames / fps:.1f} s, {_amount(path)}", highlight=False)
+        if scanpath is not None:
+            write_csv(scanpath, _distinct(session.scanpaths()))
+            console.print(f"[bold]{scanpath}[/bold]", highlight=False)
+        if interrupted:
+            console.print("interrupted; what was recorded until then is kept")
+    return 130 if interrupted else 0
+
+
+def _roll(session: Session, movies: list[Movie], fps: float, size: tuple[int, int], counter: Iterable[int]) -> None:
+    for _ in counter:
+        if session.alert:
+            raise FoveasimError(session.alert)
+        picture = render(session.view(), size)
+        for movie in movies:
+            movie.add(picture)
+        session.advance(1000 / fps)
+
+
+def _distinct(scanpaths: Sequence[Scanpath]) -> list[Scanpath]:
+    """Tell neighbours apart that look at one image twice, by counting the looks: a reader goes by image and subject."""
+    looks: dict[tuple[str, str], int] = {}
+    named = []
+    for path in scanpaths:
+        key = (path.image, path.subject)
+        looks[key] = looks.get(key, 0) + 1
+        subject = path.subject if looks[key] == 1 else f"{path.subject} {looks[key]}"
+        named.append(replace(path, subject=subject))
+    return named
+
+
+def _amount(path: Path) -> str:
+    """Say how large a file is, or how many files a folder holds."""
+    if path.is_dir():
+        return f"{sum(1 for _ in path.iterdir())} frames"
+    return f"{path.stat().st_size / 1e6:.1f} MB"

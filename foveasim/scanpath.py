@@ -1,0 +1,219 @@
+"""Scanpaths, and the CSV files that hold them.
+
+Convention:
+    One row a fixation, with the columns ``image,subject,index,x,y,duration_ms`` and, where the file knows it,
+    ``onset_ms``. ``index`` counts from 0 within a scanpath; x and y are px of the image, x right, y down. The public
+    fixation data of OSIE (Xu et al. 2014, Journal of Vision 14(1):28) in this layout is read as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveasim import check
+from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.geometry import rescale_px
+
+__all__ = ["COLUMNS", "Scanpath", "read_csv", "write_csv"]
+
+COLUMNS = ("image", "subject", "index", "x", "y", "duration_ms")
+"""Columns that a file must have; ``onset_ms`` may follow, and others are passed over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scanpath:
+    """Where one subject looked on one image, in order.
+
+    Attributes:
+        fixation_px: (N, 2) float32, (x, y).
+        onset_ms: (N,) float32, when each fixation began; never falling.
+        duration_ms: (N,) float32, how long each lasted, 0 or more.
+        image: What was looked at.
+        subject: Who looked.
+
+    Raises:
+        InvalidTypeError: Not numbers, or a name that is not text.
+        InvalidValueError: Lengths that differ, a value that is not finite, or times that run backwards.
+
+    Example:
+        >>> path = Scanpath(torch.rand(2, 2), torch.tensor([0.0, 250.0]), torch.tensor([200.0, 300.0]))
+        >>> len(path)
+        2
+    """
+
+    fixation_px: Tensor
+    onset_ms: Tensor
+    duration_ms: Tensor
+    image: str = ""
+    subject: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fixation_px", check.points("fixation_px", self.fixation_px))
+        for name in ("onset_ms", "duration_ms"):
+            object.__setattr__(self, name, _times(name, getattr(self, name), len(self)))
+        if bool((self.duration_ms < 0).any()):
+            raise InvalidValueError(f"duration_ms must be 0 or more; got {float(self.duration_ms.min())}.")
+        if bool((self.onset_ms.diff() < 0).any()):
+            first = int((self.onset_ms.diff() < 0).nonzero()[0, 0])
+            raise InvalidValueError(f"onset_ms must never fall; fixation {first + 1} begins before fixation {first}.")
+        for name in ("image", "subject"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidTypeError(f"{name} must be text; got {getattr(self, name)!r}.")
+
+    def __len__(self) -> int:
+        """Return N, the number of fixations."""
+        return self.fixation_px.shape[0]
+
+    def rescale(self, size: tuple[int, int], new_size: tuple[int, int]) -> Self:
+        """Carry the scanpath over to the same image at another size.
+
+        Args:
+            size: (H, W) of the image in which ``fixation_px`` is given.
+            new_size: (H, W) in which it is wanted.
+        """
+        fixation_px = rescale_px(self.fixation_px, size, new_size)
+        return type(self)(fixation_px, self.onset_ms, self.duration_ms, self.image, self.subject)
+
+
+def _times(name: str, value: object, count: int) -> Tensor:
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(f"{name} must be ({count},) numbers; got {value!r}.") from error
+    tensor = tensor.to(torch.float32)
+    if tensor.shape != (count,):
+        raise InvalidValueError(f"{name} must be ({count},), one for each fixation; got {tuple(tensor.shape)}.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidValueError(f"{name} must be finite; got {tensor.tolist()}.")
+    return tensor
+
+
+def _text(value: float) -> str:
+    """Shortest decimal that reads back as the same float32."""
+    return np.format_float_positional(np.float32(value), trim="-")
+
+
+def write_csv(path: str | Path, scanpaths: Iterable[Scanpath]) -> Path:
+    """Write scanpaths to a CSV file, whole or not at all.
+
+    Args:
+        path: The file. It is written under a temporary name and renamed, so that a crash leaves the old file as it was.
+        scanpaths: In the order in which they are written. Two that follow each other must differ in image or subject,
+            or a reader could not tell them apart.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InvalidValueError: No such folder, no permission, or two neighbours that share image and subject.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InvalidValueError(f"cannot write {path}: the folder {path.parent} does not exist. Create it first.")
+    rows: list[tuple[str, ...]] = []
+    last: tuple[str, str] | None = None
+    for scanpath in scanpaths:
+        if last == (scanpath.image, scanpath.subject):
+            raise InvalidValueError(
+                f"scanpaths that follow each other must differ in image or subject; both are {last}. "
+                "Name the second subject otherwise."
+            )
+        last = (scanpath.image, scanpath.subject)
+        values = torch.cat((scanpath.fixation_px, scanpath.duration_ms[:, None], scanpath.onset_ms[:, None]), 1)
+        rows.extend((*last, str(i), *(_text(value) for value in row)) for i, row in enumerate(values.tolist()))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow((*COLUMNS, "onset_ms"))
+            writer.writerows(rows)
+        temporary.replace(path)
+    except OSError as error:
+        raise InvalidValueError(f"cannot write {path}: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_csv(path: str | Path) -> list[Scanpath]:
+    """Read the scanpaths of a CSV file.
+
+    Args:
+        path: The file. Without a column ``onset_ms`` each fixation begins when the one before it ends, the flights
+            between them counted as nothing, because such files do not hold their times.
+
+    Returns:
+        One scanpath for each run of rows with the same image and subject whose index counts up from 0.
+
+    Raises:
+        InvalidValueError: No such file, or a wrong row; the message names row and column. Row 1 is the header.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = list(csv.reader(file, strict=True))
+    except OSError as error:
+        raise InvalidValueError(f"cannot read scanpaths from {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    header = [name.strip() for name in table[0]] if table else []
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InvalidValueError(
+            f"{path} row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; the header must name "
+            f"{', '.join(COLUMNS)}; got {', '.join(header) or 'nothing'}."
+        )
+    return _group(path, header, table[1:])
+
+
+def _group(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Scanpath]:
+    column = {name: header.index(name) for name in (*COLUMNS, "onset_ms") if name in header}
+    numbers = [name for name in ("x", "y", "duration_ms", "onset_ms") if name in column]
+    found: list[tuple[str, str, list[list[float]]]] = []
+    for line, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise InvalidValueError(f"{path} row {line}: {len(row)} fields where the header has {len(header)}.")
+        image, subject = row[column["image"]], row[column["subject"]]
+        values = [_number(path, line, name, row[column[name]]) for name in numbers]
+        index = _number(path, line, "index", row[column["index"]])
+        if index == 0:
+            found.append((image, subject, []))
+        if not found or found[-1][:2] != (image, subject) or index != len(found[-1][2]):
+            due = len(found[-1][2]) if found and found[-1][:2] == (image, subject) else 0
+            raise InvalidValueError(
+                f"{path} row {line}, column index: expected {due} as the next fixation of subject {subject!r} on image "
+                f"{image!r}; got {row[column['index']]!r}. Rows of a scanpath must stand together and count from 0."
+            )
+        if len(values) == 4 and found[-1][2] and values[3] < found[-1][2][-1][3]:
+            raise InvalidValueError(f"{path} row {line}, column onset_ms: begins before the fixation in the row above.")
+        found[-1][2].append(values)
+    return [_scanpath(image, subject, torch.tensor(values)) for image, subject, values in found]
+
+
+def _scanpath(image: str, subject: str, values: Tensor) -> Scanpath:
+    duration_ms = values[:, 2]
+    onset_ms = values[:, 3] if values.shape[1] == 4 else torch.cumsum(duration_ms, 0) - duration_ms
+    return Scanpath(values[:, :2], onset_ms, duration_ms, image, subject)
+
+
+def _number(path: Path, line: int, name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (name == "duration_ms" and value < 0):
+        expected = "0 or more" if name == "duration_ms" else "a finite number"
+        raise InvalidValueError(f"{path} row {line}, column {name}: expected {expected}; got {text!r}.")
+    return value

@@ -1,0 +1,100 @@
+"""The live window: watch an eye move over real images while a network predicts what it does not see."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from foveasim.record import LookConfig, record_frames
+from foveasim.window import Window
+
+__all__ = ["WatchConfig", "display_driver", "open_window", "watch"]
+
+
+@dataclass
+class WatchConfig(LookConfig):
+    """What to watch, and how.
+
+    Attributes:
+        headless: Open no window, record the same view to a file instead.
+        out: File to record to without a window: .mp4, .gif, or a name without an ending for a folder of PNG frames.
+            null records foveasim.mp4 and foveasim.gif.
+        seconds: Length of that recording.
+        fps: Its pictures per second.
+        fullscreen: Fill the screen.
+        folder: Where screenshots and videos of the window go.
+    """
+
+    headless: bool = False
+    out: str | None = None
+    seconds: float = 8.0
+    fps: float = 30.0
+    fullscreen: bool = False
+    folder: str = "."
+
+
+def display_driver() -> str | None:
+    """Start pygame's display and return the name of its driver, or None where there is no screen.
+
+    SDL takes a driver that shows nothing, and says nothing, where it finds no screen.
+    """
+    chosen = os.environ.get("SDL_VIDEODRIVER")
+    if sys.platform.startswith("linux") and not chosen and not os.environ.get("DISPLAY"):
+        if not os.environ.get("WAYLAND_DISPLAY"):
+            return None
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_WINDOWS_DPI_AWARENESS", "permonitorv2")  # or Windows would blow the window up, blurred
+    import pygame
+
+    try:
+        pygame.display.init()
+    except pygame.error:
+        return None
+    driver = str(pygame.display.get_driver())
+    if driver in ("offscreen", "dummy"):
+        pygame.display.quit()
+        return None
+    return driver
+
+
+def watch(config: WatchConfig) -> int:
+    """Open the window, or record where there is none.
+
+    Args:
+        config: What to watch.
+
+    Returns:
+        0; 130 if a recording was ended by Ctrl-C.
+
+    Raises:
+        FoveasimError: A name, a file or a number that cannot be used.
+    """
+    outs = ["foveasim.mp4", "foveasim.gif"] if config.out is None else [config.out]
+    if config.headless:
+        return record_frames(config, outs, config.seconds, config.fps)
+    if display_driver() is None:
+        from rich.console import Console
+
+        Console().print(
+            f"There is no display, so [bold]{config.seconds:g} s[/bold] of the same view are recorded instead. "
+            "(With a display, this opens a window. To record on purpose: --headless --out FILE --seconds N.)"
+        )
+        return record_frames(config, outs, config.seconds, config.fps)
+    window = open_window(config)
+    try:
+        window.run()
+    finally:
+        window.close()
+    return 0
+
+
+def open_window(config: WatchConfig) -> Window:
+    """Open the window that a config describes.
+
+    Raises:
+        FoveasimError: A name, a file or a number that cannot be used.
+    """
+    session = config.open_session(threaded=True)
+    size = (int(config.size[0]), int(config.size[1]))
+    return Window(session, size=size, fullscreen=config.fullscreen, folder=config.folder, agent=config.agent)

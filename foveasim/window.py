@@ -1,0 +1,319 @@
+"""The window itself: pygame shows a session and passes on what the person does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveasim.agents.base import AGENTS
+from foveasim.drawing import Image
+from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.layout import LEAST_SIZE, Layout
+from foveasim.movie import Mp4Movie, save_png
+from foveasim.render import View, layout_of, render
+from foveasim.retina import RETINAS
+from foveasim.session import Session
+
+__all__ = ["KEYS", "Window"]
+
+FPS = 60
+_MOVIE_FPS = 30
+_TOAST_S = 2.5
+_LONGEST_STEP_MS = 100.0  # after a stall (the window was dragged, the machine slept) time goes on, it does not leap
+_FOVEA_STEP = 2**0.25
+_HUMAN = "human"  # whoever else has to give way, the person keeps a key
+
+KEYS: tuple[tuple[str, str], ...] = (
+    ("click, drag", "move the gaze"),
+    ("Space", "pause, go on"),
+    ("right arrow", "one fixation"),
+    ("N", "next scene"),
+    ("R", "next retina"),
+    ("H", "heat map: error, acuity, uncertainty"),
+    ("+  -", "size of the fovea"),
+    ("[  ]", "slower, faster"),
+    ("S", "screenshot"),
+    ("V", "record video, stop"),
+    ("drop a file", "look at it"),
+    ("?", "this help"),
+    ("Esc", "quit"),
+)
+"""The controls and what they do; the agents of the keys 1 to 9 come on top."""
+
+
+class Window:
+    """A pygame window on a session.
+
+    Args:
+        session: What to show; it should think beside the window (``threaded``). The window closes it.
+        size: (H, W) of the window, px.
+        fullscreen: Fill the screen instead.
+        folder: Where screenshots and videos go.
+        agent: The name by which the session's agent was asked for, for the keys 1 to 9.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        size: tuple[int, int] = (720, 1280),
+        fullscreen: bool = False,
+        folder: str | Path = ".",
+        agent: str = "saliency",
+    ) -> None:
+        import pygame
+
+        self._pygame = pygame
+        self.folder = Path(folder)
+        self.session = session
+        pygame.display.init()
+        flags = pygame.RESIZABLE | (pygame.FULLSCREEN if fullscreen else 0)
+        pygame.display.set_mode((0, 0) if fullscreen else (size[1], size[0]), flags)
+        pygame.display.set_caption("foveasim")
+        pygame.key.set_repeat(400, 120)
+        self.agents = _agents(agent)
+        self.running = True
+        self.fps: float | None = None
+        self.toast = ""
+        self.help = False
+        self._toast_until = 0.0
+        self._movie: Mp4Movie | None = None
+        self._movie_due = 0.0
+        self._dragging: int | None = None
+        self._view = self.session.view()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of what can be drawn on, px."""
+        width, height = self._pygame.display.get_surface().get_size()
+        return max(LEAST_SIZE, height), max(LEAST_SIZE, width)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the panels lie."""
+        return layout_of(self._view, self.size)
+
+    @property
+    def recording(self) -> bool:
+        """Whether a video is being recorded."""
+        return self._movie is not None
+
+    def run(self) -> None:
+        """Show the session until the window is closed."""
+        clock = self._pygame.time.Clock()
+        switching, threads = sys.getswitchinterval(), torch.get_num_threads()
+        sys.setswitchinterval(0.001)  # an agent written in Python may hold the interpreter no longer than that
+        torch.set_num_threads(max(1, threads // 2))  # the rest of the cores draw
+        before = time.perf_counter()
+        try:
+            while self.running:
+                for event in self._pygame.event.get():
+                    self.handle(event)
+                now = time.perf_counter()
+                self.tick((now - before) * 1000)
+                before = now
+                clock.tick(FPS)
+                self.fps = clock.get_fps() or None
+        except KeyboardInterrupt:
+            pass  # Ctrl-C in the terminal closes the window like Esc
+        finally:
+            sys.setswitchinterval(switching)
+            torch.set_num_threads(threads)
+
+    def tick(self, dt_ms: float) -> Image:
+        """Let time pass and show the next frame; returns it, (H, W, 3) uint8."""
+        try:
+            self.session.advance(min(dt_ms, _LONGEST_STEP_MS))
+        except FoveasimError as error:
+            self.say(str(error))
+        if time.perf_counter() > self._toast_until:
+            self.toast = ""
+        self._view = self._full_view()
+        picture = render(self._view, self.size)
+        if self._movie is not None:
+            self._add_to_movie(picture)
+        surface = self._pygame.display.get_surface()
+        frame = self._pygame.image.frombuffer(picture.data, picture.shape[1::-1], "RGB")
+        surface.blit(frame, (0, 0))
+        self._pygame.display.flip()
+        return picture
+
+    def _full_view(self) -> View:
+        return replace(
+            self.session.view(),
+            fps=self.fps,
+            recording=self.recording,
+            toast=self.toast,
+            help=self._help_rows() if self.help else (),
+        )
+
+    def _help_rows(self) -> tuple[tuple[str, str], ...]:
+        named = [f"{i + 1} {name}" for i, name in enumerate(self.agents)]
+        half = (len(named) + 1) // 2
+        agents = (("1 - 9", "agent: " + "  ".join(named[:half])), ("", "  ".join(named[half:])))
+        return (*KEYS[:4], *agents, *KEYS[4:])
+
+    def say(self, message: str) -> None:
+        """Show a short message for a while."""
+        self.toast = message
+        self._toast_until = time.perf_counter() + max(_TOAST_S, 0.05 * len(message))
+
+    # What the person does
+
+    def handle(self, event: Any) -> None:
+        """Do what a pygame event asks for. What goes wrong is said in the window, which stays open."""
+        pygame = self._pygame
+        try:
+            if event.type == pygame.QUIT:
+                self.running = False
+            elif event.type == pygame.KEYDOWN:
+                self._press(event.key, getattr(event, "unicode", ""))
+            elif event.type == pygame.MOUSEBUTTONDOWN and event.button == 1:
+                self._grab(*event.pos)
+            elif event.type == pygame.MOUSEMOTION and self._dragging is not None:
+                self._drag(*event.pos)
+            elif event.type == pygame.MOUSEBUTTONUP and event.button == 1:
+                self._dragging = None
+                self.session.hold(False)
+            elif event.type == pygame.DROPFILE:
+                self.session.load_file(event.file)
+                self.say(f"looking at {Path(event.file).name}")
+        except FoveasimError as error:
+            self.say(str(error))
+
+    def _grab(self, x: float, y: float) -> None:
+        panel = self.layout.panel_at(x, y)
+        point = self.layout.scene_point(x, y, self.session.size)
+        if panel is not None and point is not None:
+            self._dragging = panel
+            self.session.hold(True)
+            self.session.point(*point)
+
+    def _drag(self, x: float, y: float) -> None:
+        if self._dragging is not None and self._dragging < len(self.layout.images):
+            point = self.layout.scene_point_clamped(x, y, self.session.size, self._dragging)
+            self.session.point(*point, drag=True)
+
+    def _press(self, key: int, character: str) -> None:
+        pygame = self._pygame
+        session = self.session
+        if key == pygame.K_ESCAPE:
+            self.running = False
+        elif key == pygame.K_SPACE:
+            session.set_paused(not session.paused)
+        elif key == pygame.K_RIGHT:
+            session.single_step()
+        elif key == pygame.K_n:
+            session.next_scene()
+        elif key == pygame.K_r:
+            self._next_retina()
+        elif key == pygame.K_h:
+            self.say(f"heat map: {session.next_heat()}")
+        elif key == pygame.K_s:
+            self._screenshot()
+        elif key == pygame.K_v:
+            self._toggle_movie()
+        elif character == "?" or key == pygame.K_F1:
+            self.help = not self.help
+        elif character in ("+", "=") or key == pygame.K_KP_PLUS:
+            self._scale_fovea(_FOVEA_STEP)
+        elif character in ("-", "_") or key == pygame.K_KP_MINUS:
+            self._scale_fovea(1 / _FOVEA_STEP)
+        elif character in ("[", "]"):
+            self.say(f"speed {session.change_speed(1 if character == ']' else -1):g}")
+        elif character and character in "123456789":
+            self._choose_agent(int(character) - 1)
+
+    def _choose_agent(self, number: int) -> None:
+        if number >= len(self.agents):
+            raise InvalidValueError(f"there are {len(self.agents)} agents, keys 1 to {len(self.agents)}.")
+        self.session.set_agent(self.agents[number])
+        hint = ": click or drag to look" if self.agents[number] == _HUMAN else ""
+        self.say(f"agent {self.agents[number]}{hint}")
+
+    def _next_retina(self) -> None:
+        names = RETINAS.names()
+        now = self.session.retina.name
+        at = names.index(now) if now in names else -1
+        self.session.set_retina(names[(at + 1) % len(names)])
+        self.say(f"retina {self.session.retina.name}")
+
+    def _scale_fovea(self, factor: float) -> None:
+        if self.session.scale_fovea(factor):
+            self.say(f"fovea {self.session.fovea_scale:.2f}x")
+        else:
+            self.say(f"the fovea of {self.session.retina.name} stays as it is")
+
+    def _screenshot(self) -> None:
+        view = replace(self._full_view(), toast="", help=())
+        path = self._free_name("png")
+        try:
+            save_png(path, render(view, self.size))
+        except OSError as error:
+            raise FoveasimError(f"cannot write {path}: {error.strerror or error}.") from error
+        self.say(f"saved {path}")
+
+    def _toggle_movie(self) -> None:
+        if self._movie is None:
+            self._movie = Mp4Movie(self._free_name("mp4"), _MOVIE_FPS, self.size)
+            self._movie_due = time.perf_counter()
+            self.say("recording; V stops")
+        else:
+            movie, self._movie = self._movie, None
+            path = movie.close()
+            self.say(f"saved {path}" if path else "nothing was recorded")
+
+    def _add_to_movie(self, picture: Image) -> None:
+        """Add as many frames as are due, so that the video runs as fast as the window did."""
+        movie = self._movie
+        if movie is None:
+            return
+        now = time.perf_counter()
+        try:
+            while self._movie_due <= now:
+                movie.add(picture if picture.shape[:2] == movie.size else render(self._view, movie.size))
+                self._movie_due += 1 / _MOVIE_FPS
+        except FoveasimError as error:
+            self._movie = None
+            self.say(str(error))
+
+    def _free_name(self, suffix: str) -> Path:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FoveasimError(f"cannot make the folder {self.folder}: {error.strerror}.") from error
+        taken = {path.name for path in self.folder.glob(f"foveasim-*.{suffix}")}
+        number = next(i for i in range(1, len(taken) + 2) if f"foveasim-{i:04d}.{suffix}" not in taken)
+        return self.folder / f"foveasim-{number:04d}.{suffix}"
+
+    def close(self) -> None:
+        """Finish a recording, end the session and close the window."""
+        try:
+            if self._movie is not None:
+                self._toggle_movie()
+        finally:
+            self.session.close()
+            self._pygame.display.quit()
+
+
+def _agents(first: str) -> list[str]:
+    """Return the agents of the keys 1 to 9: built-in ones, each once, and the one that was asked for."""
+    names: list[str] = []
+    classes = set()
+    for name in AGENTS:
+        try:
+            found = AGENTS.factory(name)
+        except FoveasimError:
+            continue  # another package's agent that cannot be imported is no reason to have no window
+        if found not in classes:
+            classes.add(found)
+            names.append(name)
+    if first not in AGENTS:
+        names.insert(0, first)
+    people = [name for name in names if name == _HUMAN]
+    return [name for name in names if name != _HUMAN][: 9 - len(people)] + people
