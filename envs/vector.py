@@ -173,6 +173,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         self._never = np.zeros(self.num_envs, bool)
         self._running = False
         self._paths: list[list[tuple[float, float]]] = [[] for _ in range(self.num_envs)]
+        self._coverages: list[list[float]] = [[] for _ in range(self.num_envs)]
         self._last_reward: list[float | None] = [None] * self.num_envs
 
     # Gymnasium
@@ -298,7 +299,15 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         """Draw one lane: scene with scanpath, glimpse, belief and acuity, (H, W, 3) uint8 of a size."""
         # The faces stand above the envs, so they are named, not imported.
         render_lane: Any = load_object("foveasim.viewer_frames:render_lane")
-        picture: NDArray[np.uint8] = render_lane(self.simulator, lane, self._paths[lane], size, self._last_reward[lane])
+        picture: NDArray[np.uint8] = render_lane(
+            self.simulator,
+            lane,
+            self._paths[lane],
+            self._coverages[lane],
+            size,
+            self.budget,
+            self._last_reward[lane],
+        )
         return picture
 
     # Inside
@@ -346,7 +355,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             start = self._fixation(fixation)
         simulator.begin(seeds, which, index=index, pictures=pictures, fixation_px=start)
         for lane in np.flatnonzero(mask):
-            self._paths[lane], self._last_reward[lane] = [], None
+            self._paths[lane], self._coverages[lane], self._last_reward[lane] = [], [], None
         if fixation is None and self.start == "random":
             key = simulator.key
             drawn = uniform(key.seed, key.episode, key.step * 0, Stream.FIXATION, 2).to(torch.float32)
@@ -356,15 +365,16 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
                 point.copy_(torch.where(chosen, place, point))
 
     def _trace_start(self, mask: NDArray[np.bool_]) -> None:
-        points = self.simulator.fixation_px.tolist()
+        points, coverage = self.simulator.fixation_px.tolist(), self.simulator.coverage.tolist()
         for lane in np.flatnonzero(mask):
-            self._paths[lane] = [tuple(points[lane])]
+            self._paths[lane], self._coverages[lane] = [tuple(points[lane])], [coverage[lane]]
 
     def _trace(self, again: NDArray[np.bool_] | None, reward: Any) -> None:
         """Keep the scanpaths that ``draw`` shows."""
-        points = self.simulator.fixation_px.tolist()
+        points, coverage = self.simulator.fixation_px.tolist(), self.simulator.coverage.tolist()
         for lane, (x, y) in enumerate(points):
             self._paths[lane].append((x, y))
+            self._coverages[lane].append(coverage[lane])
             began = again is not None and bool(again[lane])
             self._last_reward[lane] = None if began else float(reward[lane])
 

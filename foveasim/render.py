@@ -78,6 +78,7 @@ class View:
         fovea_px: Radius of the fovea, px of the scene; 0 draws none.
         errors: Prediction error after each fixation so far, grey levels; NaN where it is not known.
         past_errors: The same of earlier scenes, drawn faintly.
+        plot: Title and unit of what is plotted.
         budget: Fixations on this scene, the length of the plot; 0 without an end.
         agent: Its name.
         retina: Its name.
@@ -103,6 +104,7 @@ class View:
     fovea_px: float = 0.0
     errors: tuple[float, ...] = ()
     past_errors: tuple[tuple[float, ...], ...] = ()
+    plot: tuple[str, str] = ("prediction error", "RMSE of the mind's picture, grey levels")
     budget: int = 0
     agent: str = ""
     retina: str = ""
@@ -141,7 +143,7 @@ def render(view: View, size: tuple[int, int]) -> Image:
             raise InvalidValueError(f"{name} must be (H, W, 3) uint8; got {image.shape} {image.dtype}.")
     layout = layout_of(view, size)
     titles, pictures = _panels(view)
-    canvas = _backdrop(layout, titles).copy()
+    canvas = _backdrop(layout, titles, view.plot).copy()
     for rect, picture in zip(layout.images, pictures, strict=True):
         if picture is not None:
             rect.view(canvas)[:] = fit_to(picture, (rect.height, rect.width))
@@ -170,7 +172,7 @@ def _panels(view: View) -> tuple[tuple[str, ...], tuple[Image | None, ...]]:
 
 
 @lru_cache(maxsize=16)
-def _backdrop(layout: Layout, titles: tuple[str, ...]) -> Image:
+def _backdrop(layout: Layout, titles: tuple[str, ...], plot: tuple[str, str]) -> Image:
     """Draw what stays the same from frame to frame."""
     canvas = np.empty((*layout.size, 3), np.uint8)
     canvas[:] = BACK
@@ -180,8 +182,8 @@ def _backdrop(layout: Layout, titles: tuple[str, ...]) -> Image:
         bar = _bar_px(layout, rect) if rect is layout.images[-1] else 0
         text(canvas, rect.x, rect.y - layout.px(8), fit_text(title, px, rect.width - bar), px, TEXT)
     layout.plot.view(canvas)[:] = PANEL
-    unit = "RMSE of the mind's picture, grey levels"
-    width = text(canvas, layout.plot.x, layout.plot.y - layout.px(8), "prediction error", px, TEXT)
+    title, unit = plot
+    width = text(canvas, layout.plot.x, layout.plot.y - layout.px(8), title, px, TEXT)
     if width + layout.px(12) + text_width(unit, layout.px(12)) <= layout.plot.width:
         right = layout.plot.x + layout.plot.width
         text(canvas, right, layout.plot.y - layout.px(8), unit, layout.px(12), DIM, align="right")
@@ -307,7 +309,7 @@ def _draw_status(canvas: Image, layout: Layout, view: View) -> None:
     rect, px = layout.status, layout.px(13)
     y = rect.y + rect.height / 2
     right = float(rect.x + rect.width)
-    states = [("? help", DIM)]
+    states = [("? help", DIM)] if view.fps is not None else []  # only a window has keys
     if view.paused:
         states.append(("paused", GAZE))
     if view.recording:
@@ -319,8 +321,8 @@ def _draw_status(canvas: Image, layout: Layout, view: View) -> None:
             right -= layout.px(16)
         right -= layout.px(18)
     count = len(view.fixation_px)
-    parts = [
-        ("agent", view.agent),
+    parts = [("agent", view.agent)] if view.agent else []
+    parts += [
         ("retina", view.retina),
         ("scene", view.scene_name),
         ("fixation", f"{count}/{view.budget}" if view.budget else str(count)),

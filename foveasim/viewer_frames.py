@@ -17,7 +17,13 @@ __all__ = ["FrameWindow", "render_lane"]
 
 
 def render_lane(
-    simulator: Simulator, lane: int, path_px: Sequence[tuple[float, float]], size: tuple[int, int], reward: float | None
+    simulator: Simulator,
+    lane: int,
+    path_px: Sequence[tuple[float, float]],
+    coverage: Sequence[float],
+    size: tuple[int, int],
+    budget: int,
+    reward: float | None,
 ) -> NDArray[np.uint8]:
     """Draw one lane: the scene with its scanpath, the glimpse, belief and acuity.
 
@@ -25,7 +31,9 @@ def render_lane(
         simulator: After it looked.
         lane: Which.
         path_px: The fixations of this episode so far, px of the scene, oldest first.
+        coverage: Acuity-weighted share of the scene seen after each of them.
         size: (H, W) of the picture, px.
+        budget: Saccades of an episode.
         reward: Of the last saccade, or None.
 
     Returns:
@@ -41,6 +49,9 @@ def render_lane(
         heat=Heat("acuity", belief.acuity[lane].cpu().numpy(), "0", "1"),
         fixation_px=np.array(path_px, np.float32).reshape(-1, 2),
         gaze_px=(x, y),
+        errors=tuple(100 * share for share in coverage),
+        plot=("coverage", "acuity-weighted share of the scene, %"),
+        budget=budget + 1,
         retina=simulator.retina.name,
         scene_name=simulator.names[lane],
         reward=reward,
