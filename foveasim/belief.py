@@ -36,16 +36,26 @@ def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
 
     Returns:
         (B,) float32, 0 to 1.
+
+    Raises:
+        InvalidValueError: A half-life that is not above 0.
+
+    Example:
+        >>> remembered(torch.tensor([0.0, 500.0, 1000.0]), 500).tolist()
+        [1.0, 0.5, 0.25]
     """
     if half_life_ms is None:
         return torch.ones_like(elapsed_ms)
+    check.number("half_life_ms", half_life_ms, 0, open_low=True)
     return torch.exp2(-elapsed_ms / half_life_ms)
 
 
 def integrate(belief: Belief, glimpse: Glimpse, keep: Tensor | None = None) -> Belief:
     """Take over every pixel that is now seen at least as sharply as it is remembered.
 
-    A view that is exactly as sharp as the remembered one replaces it, so belief follows a scene that moves.
+    A view that is exactly as sharp as the remembered one replaces it, so belief follows a scene that moves, and what no
+    eye has seen yet is filled as in the newest glimpse. What is left of a remembered acuity is rounded down, so that
+    everything is forgotten in the end.
 
     Args:
         belief: B lanes; not changed.
@@ -72,4 +82,6 @@ def integrate(belief: Belief, glimpse: Glimpse, keep: Tensor | None = None) -> B
 
 def coverage(belief: Belief) -> Tensor:
     """Return the acuity-weighted share of the scene that has been seen, (B,) float32 in [0, 1]."""
-    return (belief.acuity.sum((1, 2), dtype=torch.int64) / (255 * belief.acuity[0].numel())).to(torch.float32)
+    height, width = belief.acuity.shape[1:]
+    total = belief.acuity.sum((1, 2), dtype=torch.int64).to(torch.float64)
+    return (total / (255.0 * height * width)).to(torch.float32)

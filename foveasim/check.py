@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["image_batch", "number", "points", "seed_value", "size_hw"]
+__all__ = ["image_batch", "number", "points", "seed_value", "size_hw", "whole"]
 
 
 def number(
@@ -44,11 +44,30 @@ def number(
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidTypeError(f"{name} must be a number; got {value!r} ({type(value).__name__}).")
     result = float(value)
-    inside = (low < result or (result == low and not open_low)) and (result < high or (result == high and not open_high))
-    if not math.isfinite(result) or not inside:
+    above = low < result or (result == low and not open_low)
+    below = result < high or (result == high and not open_high)
+    if not math.isfinite(result) or not (above and below):
         left, right = "(" if open_low else "[", ")" if open_high else "]"
         raise InvalidValueError(f"{name} must be a finite number in {left}{low:g}, {high:g}{right}; got {value!r}.")
     return result
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """Return ``value`` as a whole number in a range.
+
+    Raises:
+        InvalidTypeError: Not a whole number.
+        InvalidValueError: Out of range.
+
+    Example:
+        >>> whole("levels", 6, 2, 10)
+        6
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidTypeError(f"{name} must be a whole number; got {value!r} ({type(value).__name__}).")
+    if not low <= int(value) <= high:
+        raise InvalidValueError(f"{name} must be a whole number from {low} to {high}; got {value!r}.")
+    return int(value)
 
 
 def size_hw(name: str, value: object, least: int = 8, most: int = 16384) -> tuple[int, int]:

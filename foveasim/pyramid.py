@@ -27,14 +27,17 @@ def gaussian_pyramid(image: Tensor, levels: int) -> Tensor:
     """
     lanes, height, width, _ = image.shape
     if image.device.type == "cpu":
-        from foveasim.kernels import build_pyramid
+        from foveasim.pyramid_kernels import build_pyramid
 
         out = torch.empty(lanes, levels, height, width, 3, dtype=torch.uint8)
-        build_pyramid(
-            image.contiguous().view(lanes, height, -1).numpy(), out.view(lanes, levels, height, -1).numpy()
-        )
+        out[:, 0] = image
+        build_pyramid(image.contiguous().view(lanes, height, -1).numpy(), out.view(lanes, levels, height, -1).numpy())
         return out
-    grown, small, sizes = [image], image.to(torch.int32), [(height, width)]
+    return _by_torch(image, levels)
+
+
+def _by_torch(image: Tensor, levels: int) -> Tensor:
+    grown, small, sizes = [image], image.to(torch.int32), [(image.shape[1], image.shape[2])]
     for _ in range(1, levels):
         small = _halve(_halve(small, 1), 2).add_(128) >> 8
         larger = small

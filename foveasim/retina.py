@@ -5,15 +5,15 @@ depend on the fixation (pyramids, mean colours), ``sense`` does the rest at ever
 
 Convention:
     Gaze is resolved to the pixel in which the fixation lies, so acuity is greatest at that pixel. Acuity is uint8, 255
-    where the glimpse is as sharp as the scene, 0 where nothing of the scene can be read from it. On the CPU the kernels of
-    ``foveasim.kernels`` do the work, elsewhere torch; the two agree to one grey level.
+    where the glimpse is as sharp as the scene, 0 where nothing of the scene can be read from it. On the CPU the kernels
+    of ``foveasim.retina_kernels`` do the work, elsewhere torch; the two agree to one grey level.
 """
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
-from foveasim.errors import InvalidValueError
+from foveasim import check, geometry
+from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import Registry
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
@@ -32,7 +32,7 @@ __all__ = ["RETINAS", "Full", "Prepared", "Retina", "as_glimpse", "fresh_arrays"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a retina has worked out of its scenes beforehand.
+    """What a retina has worked out of its scenes beforehand; only that retina can use it.
 
     Attributes:
         image: (B, H, W, 3) uint8, the scene.
@@ -120,7 +120,7 @@ class Retina(ABC):
     def sense_arrays(
         self, prepared: Prepared, fixation_px: NDArray[np.float32], key: Key, zoom: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-        """Deliver image and acuity of :meth:`sense` on the CPU without touching torch, whose views cost more than a kernel.
+        """Deliver image and acuity of :meth:`sense` on the CPU without torch, whose views cost more than a kernel.
 
         Returns:
             (B, H, W, 3) and (B, H, W) uint8; None where the retina has no such path.
@@ -145,13 +145,22 @@ class Retina(ABC):
 
         Raises:
             InvalidTypeError: The scene's image is not uint8.
-            InvalidValueError: A wrong shape, a fixation that is not finite, or a key that is missing.
+            InvalidValueError: A wrong shape, a fixation or px_per_deg that cannot be used, or a key that is missing or
+                has another number of lanes.
         """
-        check.image_batch("scene.image", scene.image)
-        point = check.points("fixation_px", fixation_px, len(scene.image)).to(scene.image.device)
-        if self.needs_key and key is None:
-            raise InvalidValueError(f"retina {self.name!r} draws random numbers; give key=Key.of(seed, lanes).")
-        return self.sense(self.prepare(scene), point, key)
+        image = check.image_batch("scene.image", scene.image)
+        lanes = len(image)
+        point = check.points("fixation_px", fixation_px, lanes).to(image.device)
+        point = geometry.clamp_px(point, (image.shape[1], image.shape[2])).contiguous()
+        scale = scene.px_per_deg
+        if scale.shape != (lanes,) or not bool(((scale > 0) & scale.isfinite()).all()):
+            raise InvalidValueError(f"scene.px_per_deg must be ({lanes},), finite and above 0; got {scale.tolist()}.")
+        if self.needs_key:
+            if key is None:
+                raise InvalidValueError(f"retina {self.name!r} draws random numbers; give key=Key.of(seed, lanes).")
+            if len(key.seed) != lanes:
+                raise InvalidValueError(f"key must have {lanes} lanes; got {len(key.seed)}. Use Key.of(seed, lanes).")
+        return self.sense(self.prepare(replace(scene, image=image)), point, key)
 
 
 RETINAS = Registry[Retina]("retina", group="foveasim.retinas")
@@ -173,16 +182,25 @@ def make_retina(retina: str | Retina, **options: object) -> Retina:
 
     Raises:
         UnknownNameError: Unknown name; the message lists the choices.
-        InvalidTypeError: An option that it does not take.
+        InvalidTypeError: An option that it does not take, or not a retina.
         InvalidValueError: An option out of range.
 
     Example:
         >>> make_retina("disc", hidden_ratio=0.8).name
         'disc'
     """
-    if isinstance(retina, str):
-        return RETINAS.make(retina, **options)
-    return replace(retina, **options) if options else retina
+    made = RETINAS.make(retina, **options) if isinstance(retina, str) else retina
+    if not isinstance(made, Retina):
+        raise InvalidTypeError(f"retina must be a name or a foveasim.retina.Retina; got {made!r}.")
+    if isinstance(retina, str) or not options:
+        return made
+    known = [field.name for field in fields(made)]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InvalidTypeError(
+            f"retina {made.name!r} has no option {unknown[0]!r}. It takes {', '.join(known) or 'none'}."
+        )
+    return replace(made, **options)
 
 
 @RETINAS.register("full")
@@ -215,6 +233,3 @@ def fresh_arrays(lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], 
 def as_glimpse(image: NDArray[np.uint8], acuity: NDArray[np.uint8]) -> Glimpse:
     """Return what a kernel wrote as a glimpse."""
     return Glimpse(torch.from_numpy(image), torch.from_numpy(acuity))
-
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -77,13 +77,14 @@ def paper_blend(distance_px: NDArray[np.float64]) -> tuple[NDArray[np.int64], ND
 class Pyramid(Retina):
     """Eccentricity blur: a linear blend of the two nearest levels of a Gaussian pyramid.
 
-    Acuity is the relative resolution R(e), see :func:`relative_resolution`; level -log2 R is shown.
+    Acuity is the relative resolution R(e), see :func:`relative_resolution`, down to that of the coarsest level; level
+    -log2 R is shown.
 
     Attributes:
         half_deg: e2, the half-resolution eccentricity in degrees.
         levels: Depth of the pyramid; beyond the coarsest level nothing gets coarser.
-        preset: "geisler_perry", or "paper" for the fovea filter of Weiler et al. (2024) with its own constants (e2 = 2.5
-            degrees, 3.5 px/deg, six hardly antialiased levels), whatever the scene's px_per_deg.
+        preset: "geisler_perry", or "paper" for the fovea filter of Weiler et al. (2024) with its own constants (e2 =
+            2.5 degrees, 3.5 px/deg, six hardly antialiased levels), whatever the scene's px_per_deg.
 
     Reference:
         Geisler and Perry (1998), A real-time foveated multiresolution system for low-bandwidth video communication.
@@ -101,7 +102,7 @@ class Pyramid(Retina):
             InvalidValueError: An option out of range.
         """
         check.number("half_deg", self.half_deg, 0, open_low=True)
-        check.number("levels", self.levels, 2, 10)
+        check.whole("levels", self.levels, 2, 10)
         if self.preset not in ("geisler_perry", "paper"):
             raise InvalidValueError(f"preset must be 'geisler_perry' or 'paper'; got {self.preset!r}.")
 
@@ -118,21 +119,22 @@ class Pyramid(Retina):
     @property
     def depth(self) -> int:
         """Levels of the pyramid."""
-        return _PAPER_LEVELS if self.preset == "paper" else int(self.levels)
+        return _PAPER_LEVELS if self.preset == "paper" else self.levels
 
     @functools.cached_property
     def _footprints(self) -> Footprints:
         return Footprints(self._build)
 
-    def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[np.generic], ...]:
+    def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
         distance = offset_distance_px(size)
         if self.preset == "paper":
             near, share = paper_blend(distance)
-            resolution = 2.0 ** -np.maximum(near + share, 0)
+            resolution = _never_rising(2.0 ** -np.maximum(near + share, 0), distance)
             weight = np.round(share * 256).astype(np.int16)
         else:
             resolution = np.minimum(relative_resolution(distance / (px_per_deg * zoom), self.half_deg) / zoom, 1)
             level = np.minimum(-np.log2(resolution), self.depth - 1)
+            resolution = np.maximum(resolution, 2.0 ** (1 - self.depth))
             near = np.minimum(np.floor(level), self.depth - 2).astype(np.int64)
             weight = np.minimum(np.round((level - near) * 256), 255).astype(np.uint8)
         half = near[:, size[1] - 1 :]
@@ -171,7 +173,7 @@ class Pyramid(Retina):
         zoom: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Blend on the CPU."""
-        from foveasim.kernels import blend_levels
+        from foveasim.retina_kernels import blend_levels
 
         size, (_, levels, table) = prepared.size, prepared.arrays
         if zoom is not None:
@@ -196,6 +198,14 @@ class Pyramid(Retina):
         return Glimpse(image.to(torch.uint8), acuities.flatten()[index].view(shape))
 
 
+def _never_rising(resolution: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Hold resolution at its least so far going outwards: the paper's bands extrapolate where one ends."""
+    order = distance.argsort(axis=None, kind="stable")
+    held = np.empty_like(resolution)
+    held.flat[order] = np.minimum.accumulate(resolution.flat[order])
+    return held
+
+
 def _paper_pyramid(image: Tensor) -> Tensor:
     """Build the published pyramid: blurred by a 5 x 5 Gaussian of 0.248 px, halved and doubled bilinearly."""
     interpolate = functools.partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=False)
@@ -206,7 +216,10 @@ def _paper_pyramid(image: Tensor) -> Tensor:
     for _ in range(1, _PAPER_LEVELS):
         sizes.append(level.shape[-2:])
         if min(level.shape[-2:]) < 3:
-            raise InvalidValueError("the paper's fovea filter needs scenes of at least 65 px a side; use a larger size.")
+            height, width = image.shape[1:3]
+            raise InvalidValueError(
+                f"the paper's fovea filter needs scenes of at least 48 px a side; got {height} x {width}."
+            )
         padded = torch.nn.functional.pad(level, (2, 2, 2, 2), mode="reflect")
         blurred = torch.nn.functional.conv2d(padded, taps, groups=3)
         blurred = torch.nn.functional.conv2d(blurred, taps.transpose(2, 3), groups=3)

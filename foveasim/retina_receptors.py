@@ -1,68 +1,96 @@
-"""Retinas with a geometry of their own: grids of receptors, each of which averages a box of the scene.
+"""Retinas with a geometry of their own: grids of receptors, each of which averages the pixels that it covers.
 
-Averages come from a summed-area table (Crow 1984), so a receptor of any size costs four look-ups, its box filter keeps
-it from aliasing, and it depends on no pixel outside its box. What the receptors report is ``Glimpse.patch``; ``Glimpse.image``
-shows it back in the scene, each pixel by the receptor that covers it.
+Averaging keeps them from aliasing, and a receptor depends on no pixel beyond its own. What the receptors report is
+``Glimpse.patch``; ``Glimpse.image`` shows it back in the scene, each pixel by the receptor that covers it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check, geometry
-from foveasim.retina import Prepared, Retina
+from foveasim.footprint import Footprints, signed_offset_index
+from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
 __all__ = ["LogPolar", "Multiscale", "Receptors", "Window"]
 
 _OUTSIDE = 127  # grey level that a receptor beyond the scene's edge reports
+_WHOLE = 1e-6  # a pitch of a whole number of pixels stays one in spite of rounding
 
 
-def _box_means(table: Tensor, left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
-    """Average boxes of the scene.
+def _detail(side_px: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the acuity of receptors by their sides in px."""
+    return np.clip(np.round(255 / np.maximum(side_px, 1)), 1, 255).astype(np.uint8)
 
-    Args:
-        table: (B, H + 1, W + 1, 3) int32, summed areas.
-        left: (B, N) int64, first column of each box; the others alike, ``right`` and ``bottom`` exclusive. What lies
-            beyond the scene's edge does not count.
 
-    Returns:
-        (B, N, 3) uint8; mid-grey where no pixel of the box is in the scene.
-    """
-    lanes, height, width = len(table), table.shape[1] - 1, table.shape[2] - 1
-    left, right = left.clamp(0, width), right.clamp(0, width)
-    top, bottom = top.clamp(0, height), bottom.clamp(0, height)
-    lane = torch.arange(lanes, device=table.device)[:, None]
-    total = table[lane, bottom, right] - table[lane, top, right] - table[lane, bottom, left] + table[lane, top, left]
-    area = ((right - left).clamp_min(0) * (bottom - top).clamp_min(0))[..., None]
-    mean = (2 * total + area) // (2 * area).clamp_min(1)
-    return torch.where(area > 0, mean, _OUTSIDE).to(torch.uint8)
+def _sum_areas(image: Tensor) -> Tensor:
+    """Return the summed areas of (B, H, W, 3) uint8, modulo 2**32: (B, H + 1, W + 1, 3) int32."""
+    lanes, height, width, _ = image.shape
+    if image.device.type == "cpu":
+        from foveasim.retina_kernels import sum_areas
+
+        sums = np.empty((lanes, height + 1, 3 * (width + 1)), np.int32)
+        sum_areas(image.contiguous().view(lanes, height, -1).numpy(), sums)
+        return torch.from_numpy(sums.reshape(lanes, height + 1, width + 1, 3))
+    rows = image.to(torch.int32).cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32)
+    return torch.nn.functional.pad(rows, (0, 0, 1, 0, 1, 0)).contiguous()
+
+
+def _index_type(count: int) -> type[np.int16 | np.int32]:
+    return np.int16 if count <= np.iinfo(np.int16).max else np.int32
 
 
 @dataclass(frozen=True)
 class Receptors(Retina):
-    """Base of the retinas that are grids of receptors."""
+    """Base of the retinas that are grids of receptors. A subclass says where they lie around the fixated pixel."""
 
     @property
     def zoomable(self) -> bool:
         """Whether ``sense`` takes a zoom: it does."""
         return True
 
-    def prepare(self, scene: Scene) -> Prepared:
-        """Sum areas."""
-        table = torch.nn.functional.pad(scene.image.to(torch.int32), (0, 0, 1, 0, 1, 0))
-        return Prepared(scene.image, scene.px_per_deg, (table.cumsum(1).cumsum(2, dtype=torch.int32),))
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(S, h, w) of ``Glimpse.patch``."""
 
     @abstractmethod
-    def view(self, prepared: Prepared, gaze: Tensor, zoom: Tensor) -> Glimpse:
-        """Read the receptors and show them back in the scene; (B, 2) int64 pixels and (B,) zooms."""
+    def receptors(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
+        """Lay out the receptors.
+
+        Args:
+            size: (H, W) of the scene.
+            px_per_deg: Pixels for one degree.
+            zoom: How far the retina is stretched.
+
+        Returns:
+            places: (N, ...) int32: where each receptor reads, for :meth:`read` and :meth:`read_torch`.
+            covering: (2 H - 1, 2 W - 1) int16 or int32: by offset from the fixated pixel, the receptor shown, or -1.
+            acuity: (2 H - 1, 2 W - 1) uint8, 0 where ``covering`` is -1.
+        """
+
+    @abstractmethod
+    def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return what the receptors report, (B, 3 N) uint8, on the CPU; 127 where they are outside of the scene."""
+
+    @abstractmethod
+    def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:
+        """Return what the receptors report, (B, N, 3) uint8, by (B, 2) int64 fixated pixels."""
+
+    @functools.cached_property
+    def _footprints(self) -> Footprints:
+        return Footprints(self.receptors)
 
     def sense(
         self,
@@ -72,14 +100,49 @@ class Receptors(Retina):
         zoom: Tensor | None = None,
     ) -> Glimpse:
         """Read the receptors and show them back in the scene."""
-        if zoom is None:
-            zoom = torch.ones(len(fixation_px), device=fixation_px.device)
-        return self.view(prepared, geometry.pixel_index(fixation_px, prepared.size), zoom)
+        table = prepared.parts[0]
+        if zoom is not None:
+            table = self._footprints.lookup(prepared.size, prepared.px_per_deg, zoom)
+        if prepared.image.device.type == "cpu":
+            return self._sense_kernel(prepared, fixation_px, table)
+        return self._sense_torch(prepared, fixation_px, table)
+
+    def _sense_kernel(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
+        from foveasim.retina_kernels import show_receptors
+
+        size, gaze, tables = prepared.size, fixation_px.contiguous().numpy(), table.numpy()
+        _, covering, acuities = self._footprints.arrays(size)
+        image, acuity = fresh_arrays(len(gaze), size)
+        patch = self.read(prepared, gaze, tables)
+        show_receptors(gaze, tables, covering, acuities, patch, image, acuity)
+        seen = as_glimpse(image.reshape(-1, *size, 3), acuity)
+        return replace(seen, patch=torch.from_numpy(patch.reshape(-1, *self.shape, 3)))
+
+    def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
+        """Do what ``show_receptors`` does, in torch."""
+        gaze = geometry.pixel_index(fixation_px, prepared.size)
+        patch = self.read_torch(prepared, gaze, table)
+        _, covering, acuities = self._footprints.tensors(prepared.size, gaze.device)
+        index = signed_offset_index(gaze, prepared.size) + (table * acuities[0].numel())[:, None, None]
+        shown = covering.flatten()[index].to(torch.int64)
+        seen = (shown >= 0)[..., None]
+        lane = torch.arange(len(gaze), device=gaze.device)[:, None, None]
+        image = torch.where(seen, patch[lane, shown.clamp_min(0)], 0)
+        mean = _mean(image.sum((1, 2), dtype=torch.int64), seen.sum((1, 2)))
+        image = torch.where(seen, image, mean[:, None, None])
+        return Glimpse(image, acuities.flatten()[index], patch.view(-1, *self.shape, 3))
+
+
+def _mean(total: Tensor, count: Tensor) -> Tensor:
+    """Divide int64 sums by counts, rounded; mid-grey where there is nothing."""
+    return torch.where(count > 0, (2 * total + count) // (2 * count).clamp_min(1), _OUTSIDE).to(torch.uint8)
 
 
 @dataclass(frozen=True)
 class Window(Receptors):
     """A square crop around the fixation, seen through a grid of receptors; everything else is hidden.
+
+    A grid of an even number of pixels has its centre between two of them, on the fixated pixel's upper left corner.
 
     Attributes:
         size_deg: Side of the crop in degrees; None takes one scene pixel for each receptor.
@@ -100,12 +163,44 @@ class Window(Receptors):
         """Validate.
 
         Raises:
+            InvalidTypeError: An option of the wrong type.
             InvalidValueError: An option out of range.
         """
         if self.size_deg is not None:
             check.number("size_deg", self.size_deg, 0, open_low=True)
-        check.number("patch_px", self.patch_px, 1, 1024)
-        check.number("scales", self.scales, 1, 8)
+        check.whole("patch_px", self.patch_px, 1, 1024)
+        check.whole("scales", self.scales, 1, 8)
+
+    def prepare(self, scene: Scene) -> Prepared:
+        """Sum areas (Crow 1984), so that a receptor of any size costs four look-ups."""
+        table = self._footprints.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
+        return Prepared(scene.image, scene.px_per_deg, (table, _sum_areas(scene.image)))
+
+    def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Average boxes, on the CPU."""
+        from foveasim.retina_kernels import read_boxes
+
+        boxes = self._footprints.arrays(prepared.size)[0]
+        patch = np.empty((len(table), 3 * boxes.shape[1]), np.uint8)
+        read_boxes(prepared.arrays[2], fixation_px, table, boxes, patch)
+        return patch
+
+    def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:
+        """Average boxes."""
+        height, width = prepared.size
+        boxes = self._footprints.tensors(prepared.size, gaze.device)[0][table].to(torch.int64)
+        left, top, right, bottom = (boxes + gaze.repeat(1, 2)[:, None]).unbind(2)
+        left, right = left.clamp(0, width), right.clamp(0, width)
+        top, bottom = top.clamp(0, height), bottom.clamp(0, height)
+        lane, sums = torch.arange(len(gaze), device=gaze.device)[:, None], prepared.parts[1]
+        lower = sums[lane, bottom, right].to(torch.int64) - sums[lane, bottom, left]
+        upper = sums[lane, top, right].to(torch.int64) - sums[lane, top, left]
+        return _mean((lower - upper) & 0xFFFFFFFF, ((right - left) * (bottom - top))[..., None])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(S, h, w) of ``Glimpse.patch``."""
+        return self.scales, self.patch_px, self.patch_px
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its crops made wider by a factor; a crop in pixels gets more receptors."""
@@ -114,62 +209,33 @@ class Window(Receptors):
             return replace(self, patch_px=max(round(self.patch_px * factor), 1))
         return replace(self, size_deg=self.size_deg * factor)
 
-    def view(self, prepared: Prepared, gaze: Tensor, zoom: Tensor) -> Glimpse:
-        """Read the crops, finest first, and show the finest that covers each pixel."""
-        lanes, height, width, _ = prepared.image.shape
-        side = self.patch_px
-        device = gaze.device
-        pitch = zoom if self.size_deg is None else prepared.px_per_deg * self.size_deg / side * zoom
-        edge = torch.arange(side + 1, device=device, dtype=torch.float32)
-        patches = []
-        image = torch.zeros_like(prepared.image)
-        acuity = torch.zeros(lanes, height, width, dtype=torch.uint8, device=device)
-        lane = torch.arange(lanes, device=device)[:, None, None]
+    def receptors(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
+        """Lay out the crops, finest first; each pixel is shown by the finest that covers it."""
+        (height, width), side = size, self.patch_px
+        pitch = zoom if self.size_deg is None else px_per_deg * self.size_deg / side * zoom
+        covering = np.full((2 * height - 1, 2 * width - 1), -1, _index_type(self.scales * side**2))
+        acuity = np.zeros(covering.shape, np.uint8)
+        boxes = np.empty((self.scales, side, side, 4), np.int32)
         for scale in range(self.scales):
             step = pitch * 2**scale
-            # A grid of an even number of receptors has its centre between two of them, on the fixated pixel's corner.
-            start = gaze - (step[:, None] * (side / 2)).floor().to(torch.int64)
-            bound = (edge * step[:, None]).floor().to(torch.int64)
-            first, last = bound[:, :-1], torch.maximum(bound[:, 1:], bound[:, :-1] + 1)
-            left, right = start[:, :1] + first, start[:, :1] + last
-            top, bottom = start[:, 1:] + first, start[:, 1:] + last
-            grid = (lanes, side, side)
-            patch = _box_means(
-                prepared.parts[0],
-                left[:, None].expand(grid).flatten(1),
-                top[:, :, None].expand(grid).flatten(1),
-                right[:, None].expand(grid).flatten(1),
-                bottom[:, :, None].expand(grid).flatten(1),
-            ).view(*grid, 3)
-            patches.append(patch)
-            column = _covering(torch.arange(width, device=device)[None] - start[:, :1], bound)
-            row = _covering(torch.arange(height, device=device)[None] - start[:, 1:], bound)
-            inside = ((row >= 0) & (row < side))[:, :, None] & ((column >= 0) & (column < side))[:, None]
-            new = inside & (acuity == 0)
-            shown = patch[lane, row.clamp(0, side - 1)[:, :, None], column.clamp(0, side - 1)[:, None]]
-            image = torch.where(new[..., None], shown, image)
-            detail = (255 / step.clamp_min(1)).round().clamp_min(1).to(torch.uint8)
-            acuity = torch.where(new, detail[:, None, None], acuity)
-        return Glimpse(_fill_hidden(image, acuity), acuity, torch.stack(patches, 1))
-
-
-def _covering(offset: Tensor, bound: Tensor) -> Tensor:
-    """Return which receptor of a row covers each offset: (B, N) int64, -1 before the first, ``side`` after the last."""
-    return torch.searchsorted(bound.contiguous(), offset.contiguous(), right=True) - 1
-
-
-def _fill_hidden(image: Tensor, acuity: Tensor) -> Tensor:
-    """Fill what is hidden with the mean colour of what is seen."""
-    seen = (acuity > 0)[..., None]
-    count = seen.sum((1, 2))
-    total = torch.where(seen, image, 0).sum((1, 2), dtype=torch.int64)
-    mean = torch.where(count > 0, (2 * total + count) // (2 * count).clamp_min(1), _OUTSIDE).to(torch.uint8)
-    return torch.where(seen, image, mean[:, None, None])
+            edge = np.floor(np.arange(side + 1) * step + _WHOLE).astype(np.int64)
+            edge[-1] = max(edge[-1], edge[-2] + 1)  # the last receptor's pixel counts as seen
+            edge -= math.floor(step * side / 2 + _WHOLE)
+            stop = np.maximum(edge[1:], edge[:-1] + 1)  # receptors narrower than a pixel share it
+            boxes[scale, ..., 0], boxes[scale, ..., 1] = edge[None, :-1], edge[:-1, None]
+            boxes[scale, ..., 2], boxes[scale, ..., 3] = stop[None], stop[:, None]
+            column = np.searchsorted(edge, np.arange(1 - width, width), side="right") - 1
+            row = np.searchsorted(edge, np.arange(1 - height, height), side="right") - 1
+            inside = ((row >= 0) & (row < side))[:, None] & ((column >= 0) & (column < side))[None]
+            new = inside & (covering < 0)
+            covering[new] = (scale * side**2 + row[:, None] * side + column[None])[new]
+            acuity[new] = _detail(np.array(step))
+        return boxes.reshape(-1, 4), covering, acuity
 
 
 @dataclass(frozen=True)
 class Multiscale(Window):
-    """Concentric crops at doubling scales, all with the same number of receptors: the recurrent attention model's glimpse.
+    """Concentric crops at doubling scales, all with as many receptors: the glimpse of the recurrent attention model.
 
     Attributes:
         size_deg: Side of the finest crop in degrees; None takes one scene pixel for each receptor.
@@ -191,11 +257,13 @@ class Multiscale(Window):
 class LogPolar(Receptors):
     """The cortical image: receptors on rings and wedges whose size grows with eccentricity.
 
-    Position in the cortex follows w = log(z + a): the ring at eccentricity e is log(1 + e / a).
+    Position in the cortex follows w = log(z + a): the ring at eccentricity e is log(1 + e / a). A receptor covers the
+    pixels of its ring and wedge, or reports the nearest pixel where there is none.
 
     Attributes:
-        rings: Receptors from the fovea to the farthest corner of the scene.
-        wedges: Receptors around.
+        rings: Receptors from the fovea to the length of the scene's diagonal.
+        wedges: Receptors around. The view is symmetric where they are a multiple of 8 and the first ring is narrower
+            than a pixel (the fixated pixel lies in every wedge and counts to the one on the right).
         fovea_deg: a, the eccentricity below which magnification hardly changes, degrees.
 
     Reference:
@@ -212,42 +280,75 @@ class LogPolar(Receptors):
         """Validate.
 
         Raises:
+            InvalidTypeError: An option of the wrong type.
             InvalidValueError: An option out of range.
         """
-        check.number("rings", self.rings, 2, 1024)
-        check.number("wedges", self.wedges, 4, 4096)
+        check.whole("rings", self.rings, 2, 1024)
+        check.whole("wedges", self.wedges, 4, 4096)
         check.number("fovea_deg", self.fovea_deg, 0, open_low=True)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(1, rings, wedges) of ``Glimpse.patch``: the fovea first, wedges clockwise from the left."""
+        return 1, self.rings, self.wedges
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its fovea made wider by a factor."""
         check.number("factor", factor, 0, open_low=True)
         return replace(self, fovea_deg=self.fovea_deg * factor)
 
-    def view(self, prepared: Prepared, gaze: Tensor, zoom: Tensor) -> Glimpse:
-        """Read rings and wedges; patch is (B, 1, rings, wedges, 3), the fovea first, wedges clockwise from the left."""
-        lanes, height, width, _ = prepared.image.shape
-        device = gaze.device
-        a_px = (self.fovea_deg * prepared.px_per_deg * zoom)[:, None]
-        growth = torch.log1p(math.hypot(height, width) / a_px) / self.rings  # (B, 1)
-        inner = a_px * torch.expm1(torch.arange(self.rings, device=device) * growth)
-        outer = a_px * torch.expm1((torch.arange(self.rings, device=device) + 1) * growth)
-        radius = (inner + outer) / 2
-        side = torch.sqrt((outer - inner) * (radius * (2 * math.pi / self.wedges))).clamp_min(1)  # (B, rings)
-        angle = (torch.arange(self.wedges, device=device) + 0.5) * (2 * math.pi / self.wedges) - math.pi
-        x = gaze[:, :1, None] + 0.5 + radius[:, :, None] * torch.cos(angle)
-        y = gaze[:, 1:, None] + 0.5 + radius[:, :, None] * torch.sin(angle)
-        half = (side / 2)[:, :, None]
-        left, top = (x - half + 0.5).floor().to(torch.int64), (y - half + 0.5).floor().to(torch.int64)
-        extent = side.round().to(torch.int64)[:, :, None]
-        patch = _box_means(
-            prepared.parts[0], left.flatten(1), top.flatten(1), (left + extent).flatten(1), (top + extent).flatten(1)
-        ).view(lanes, self.rings, self.wedges, 3)
-        dx = (torch.arange(width, device=device)[None] - gaze[:, :1])[:, None].to(torch.float32)
-        dy = (torch.arange(height, device=device)[None] - gaze[:, 1:])[:, :, None].to(torch.float32)
-        ring = (torch.log1p(torch.hypot(dx, dy) / a_px[..., None]) / growth[..., None]).floor().to(torch.int64)
-        ring = ring.clamp_max(self.rings - 1)
-        wedge = ((torch.atan2(dy, dx) + math.pi) * (self.wedges / (2 * math.pi))).floor().to(torch.int64)
-        wedge = wedge % self.wedges
-        lane = torch.arange(lanes, device=device)[:, None, None]
-        detail = (255 / side).round().clamp_min(1).to(torch.uint8)
-        return Glimpse(patch[lane, ring, wedge], detail[lane, ring], patch[:, None])
+    def receptors(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
+        """Lay out rings and wedges; what lies beyond the last ring of a zoom below 1 is hidden."""
+        height, width = size
+        a_px = self.fovea_deg * px_per_deg
+        growth = math.log1p(math.hypot(height, width) / a_px) / self.rings
+        edge = zoom * a_px * np.expm1(np.arange(self.rings + 1) * growth)
+        radius, turn = (edge[:-1] + edge[1:]) / 2, 2 * math.pi / self.wedges
+        side = np.sqrt((edge[1:] - edge[:-1]) * radius * turn)
+        angle = np.arange(self.wedges) * turn - math.pi
+        centre = np.stack((radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle)), -1)
+        dy, dx = np.arange(1 - height, height)[:, None], np.arange(1 - width, width)[None]
+        ring = np.floor(np.log1p(np.hypot(dy, dx) / (zoom * a_px)) / growth).astype(np.int64)
+        wedge = np.round((np.arctan2(dy, dx) + math.pi) / turn).astype(np.int64) % self.wedges
+        seen, ring = ring < self.rings, np.minimum(ring, self.rings - 1)
+        covering = np.where(seen, ring * self.wedges + wedge, -1).astype(_index_type(self.rings * self.wedges))
+        acuity = np.where(seen, _detail(side)[ring], 0).astype(np.uint8)
+        limit = np.array([width - 1, height - 1])  # of the tables; what lies beyond them is outside of the scene
+        nearest = np.clip(np.round(centre), -limit, limit).astype(np.int32).reshape(-1, 2)
+        return nearest, covering, acuity
+
+    def prepare(self, scene: Scene) -> Prepared:
+        """Find the footprints."""
+        table = self._footprints.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
+        return Prepared(scene.image, scene.px_per_deg, (table,))
+
+    def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Average sectors, on the CPU."""
+        from foveasim.retina_kernels import read_sectors
+
+        nearest, covering, _ = self._footprints.arrays(prepared.size)
+        patch = np.empty((len(table), 3 * nearest.shape[1]), np.uint8)
+        read_sectors(prepared.arrays[0], fixation_px, table, covering, nearest, patch)
+        return patch
+
+    def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:
+        """Average sectors."""
+        (height, width), lanes, device = prepared.size, len(gaze), gaze.device
+        nearest, covering, _ = self._footprints.tensors(prepared.size, device)
+        count = nearest.shape[1]
+        index = signed_offset_index(gaze, prepared.size) + (table * covering[0].numel())[:, None, None]
+        shown = covering.flatten()[index].to(torch.int64).flatten(1)
+        shown = torch.where(shown < 0, count, shown)  # the hidden ones gather in one place more
+        pixels = prepared.image.flatten(1, 2).to(torch.int64)
+        total = torch.zeros(lanes, count + 1, 3, dtype=torch.int64, device=device)
+        total.scatter_add_(1, shown[..., None].expand(-1, -1, 3), pixels)
+        area = torch.zeros(lanes, count + 1, dtype=torch.int64, device=device)
+        area.scatter_add_(1, shown, torch.ones_like(shown))
+        dx, dy = nearest[table].to(torch.int64).unbind(2)
+        x, y = gaze[:, :1] + dx, gaze[:, 1:] + dy
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        inside &= covering[table[:, None], dy + height - 1, dx + width - 1] >= 0
+        lane = torch.arange(lanes, device=device)[:, None]
+        alone = prepared.image[lane, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        alone = torch.where(inside[..., None], alone, _OUTSIDE)
+        return torch.where(area[:, :count, None] > 0, _mean(total, area[..., None])[:, :count], alone)

@@ -21,7 +21,8 @@ class Saccades:
     """What an eye can do.
 
     Attributes:
-        max_amplitude_deg: Longest saccade; a farther target is undershot along the same direction. None: no limit.
+        max_amplitude_deg: Longest saccade, before scatter; a farther target is undershot along the same direction.
+            None: no limit.
         scatter: Standard deviation of the landing point around the target in each direction, as a share of the
             amplitude. People scatter by 0.05 to 0.1 (van Beers 2007, The sources of variability in saccadic eye
             movements, figure 3); 0 lands exactly.
@@ -90,8 +91,11 @@ class Saccades:
         """
         start = check.points("start_px", start_px)
         target = check.points("target_px", target_px, len(start))
-        if self.scatter > 0 and key is None:
-            raise InvalidValueError("scatter draws random numbers; give key=Key.of(seed, lanes).")
+        if self.scatter > 0 and (key is None or len(key.seed) != len(start)):
+            came = "None" if key is None else f"one of {len(key.seed)} lanes"
+            raise InvalidValueError(
+                f"scatter draws random numbers; key must be Key.of(seed, {len(start)}); got {came}."
+            )
         move = target - start
         reach = torch.linalg.vector_norm(move, dim=1)
         most, scatter, slope, intercept = self.limits

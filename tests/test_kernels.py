@@ -1,0 +1,84 @@
+"""The numba kernels of a step against their twins in torch: noise, saccades, belief."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from foveasim import belief as beliefs
+from foveasim.kernels import draw_uniform, execute_saccades, integrate_belief, widen_coverage
+from foveasim.rng import Key, Stream
+from foveasim.saccade import Saccades
+from foveasim.types import Belief, Glimpse
+
+SIZES = [(1, 1), (8, 8), (17, 33), (96, 96), (61, 130)]
+
+
+def test_noise_is_drawn_as_by_torch() -> None:
+    key = Key.of(2**62, lanes=5, step=7)
+    drawn = np.empty((5, 33))
+    draw_uniform(torch.stack((key.seed, key.episode, key.step)).numpy(), int(Stream.MASK), drawn)
+    assert np.array_equal(drawn, key.uniform(Stream.MASK, 33).numpy())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("keep", [1.0, 0.7, 0.0])
+def test_belief_is_integrated_as_by_torch(size: tuple[int, int], keep: float) -> None:
+    rng = np.random.default_rng(0)
+    lanes = 3
+    kept = np.array([keep, 1.0, 0.5], np.float32)
+    there = Belief(torch.full((lanes, *size, 3), 127, dtype=torch.uint8), torch.zeros(lanes, *size, dtype=torch.uint8))
+    image, acuity = there.image.flatten(2).numpy().copy(), there.acuity.numpy().copy()
+    acuity_alone, coverage, coverage_alone = acuity.copy(), np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    for _ in range(5):
+        new_image = rng.integers(0, 256, (lanes, *size, 3), dtype=np.uint8)
+        # Few values, so that many pixels tie.
+        new_acuity = rng.choice(np.array([0, 1, 90, 200, 255], np.uint8), (lanes, *size))
+        integrate_belief(image, acuity, new_image.reshape(lanes, size[0], -1), new_acuity, kept, coverage)
+        widen_coverage(acuity_alone, new_acuity, kept, coverage_alone)
+        glimpse = Glimpse(torch.from_numpy(new_image), torch.from_numpy(new_acuity))
+        there = beliefs.integrate(there, glimpse, torch.from_numpy(kept))
+        assert np.array_equal(image, there.image.flatten(2).numpy())
+        assert np.array_equal(acuity, there.acuity.numpy())
+        assert np.array_equal(acuity_alone, acuity)
+        assert np.array_equal(coverage, beliefs.coverage(there).numpy())
+        assert np.array_equal(coverage_alone, coverage)
+
+
+@pytest.mark.parametrize(
+    "eye",
+    [
+        Saccades(),
+        Saccades(max_amplitude_deg=4.0),
+        Saccades(scatter=0.1),
+        Saccades(max_amplitude_deg=6.0, scatter=0.3, slope_ms_per_deg=2.7, intercept_ms=37.0),
+    ],
+)
+def test_saccades_are_executed_as_by_torch(eye: Saccades) -> None:
+    lanes, size = 500, (60, 90)
+    rng = np.random.default_rng(1)
+    start = (rng.random((lanes, 2)) * (90, 60)).astype(np.float32)
+    target = (rng.random((lanes, 2)) * (130, 100) - 20).astype(np.float32)
+    target[::7] = start[::7]
+    px_per_deg = rng.uniform(1, 9, lanes).astype(np.float32)
+    key = Key.of(5, lanes, step=3)
+    landing, amplitude, duration = (
+        np.empty((lanes, 2), np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+    )
+    keys = torch.stack((key.seed, key.episode, key.step)).numpy()
+    limits = np.array(eye.limits, np.float32)
+    execute_saccades(
+        start, target, np.array(size), px_per_deg, keys, int(Stream.SCATTER), limits, landing, amplitude, duration
+    )
+    made = eye.execute(torch.from_numpy(start), torch.from_numpy(target), size, torch.from_numpy(px_per_deg), key)
+    np.testing.assert_allclose(landing, made.landing_px.numpy(), atol=2e-5)
+    np.testing.assert_allclose(amplitude, made.amplitude_deg.numpy(), atol=2e-5)
+    np.testing.assert_allclose(duration, made.duration_ms.numpy(), atol=1e-4)
+    assert (duration[::7] == 0).all()
+    assert np.isfinite(landing).all()
+    assert math.isinf(eye.limits[0]) == (eye.max_amplitude_deg is None)
