@@ -24,26 +24,41 @@ class Command:
         module: Where its config and its function are.
         config: Name of its dataclass.
         function: Name of its function: config → exit status.
-        first: Option that a first argument without a name stands for, or "".
+        positionals: Options that the first arguments without a name stand for, in their order.
         summary: One line for the list of commands.
     """
 
     module: str
     config: str
     function: str
-    first: str
+    positionals: tuple[str, ...]
     summary: str
 
 
 COMMANDS = {
-    "watch": Command("foveasim.viewer", "WatchConfig", "watch", "scenes", "watch a machine look: the live window"),
-    "record": Command("foveasim.record", "RecordConfig", "record", "out", "record video, GIF or frames, and scanpaths"),
-    "pretrain": Command("foveasim.agents.mim.pretrain", "PretrainConfig", "run", "", "train the network that predicts"),
-    "evaluate": Command(
-        "foveasim.agents.mim.evaluate", "EvaluateConfig", "run", "weights", "measure a network's predictions"
+    "watch": Command("foveasim.viewer", "WatchConfig", "watch", ("scenes",), "watch a machine look: the live window"),
+    "record": Command(
+        "foveasim.record", "RecordConfig", "record", ("out",), "record video, GIF or frames, and scanpaths"
     ),
-    "check": Command("foveasim.agents.contract", "CheckConfig", "check", "agent", "try the contract on an agent"),
-    "info": Command("foveasim.info", "InfoConfig", "info", "", "versions, devices, networks, names"),
+    "pretrain": Command("foveasim.agents.mim.pretrain", "PretrainConfig", "run", (), "train the network that predicts"),
+    "evaluate": Command(
+        "foveasim.agents.mim.evaluate", "EvaluateConfig", "run", ("weights",), "measure a network's predictions"
+    ),
+    "data": Command(
+        "foveasim.download",
+        "DataConfig",
+        "run",
+        ("action", "dataset", "folder"),
+        "download data: data get stl10|imagenette DIR",
+    ),
+    "readout": Command(
+        "foveasim.agents.mim.readout", "ReadoutConfig", "run", ("weights",), "linear readout of a network's latent"
+    ),
+    "latent": Command(
+        "foveasim.agents.mim.latent", "LatentConfig", "run", ("weights",), "covariance, sparsity, dimension"
+    ),
+    "check": Command("foveasim.agents.contract", "CheckConfig", "check", ("agent",), "try the contract on an agent"),
+    "info": Command("foveasim.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
 }
 
 
@@ -92,11 +107,14 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     from jsonargparse import ArgumentParser
 
     config: Any = getattr(importlib.import_module(command.module), command.config)
-    parser = ArgumentParser(prog=f"foveasim {name}", description=command.summary, exit_on_error=True)
+    nameless = f"; without their names, in this order: {', '.join(command.positionals)}" if command.positionals else ""
+    parser = ArgumentParser(prog=f"foveasim {name}", description=command.summary + nameless, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(config, as_group=False)
-    if words and command.first and not words[0].startswith("-"):
-        words = [f"--{command.first}={words[0]}", *words[1:]]
+    for position, option in enumerate(command.positionals[: len(words)]):
+        if words[position].startswith("-"):
+            break
+        words[position] = f"--{option}={words[position]}"
     values = vars(parser.instantiate(parser.parse_args(_with_flags(words, config))))
     return config(**{field.name: values[field.name] for field in fields(config)})
 

@@ -7,7 +7,16 @@ from numpy.typing import NDArray
 
 from foveasim.kernels import jit
 
-__all__ = ["blend_levels", "cover_spots", "hide_patches", "read_boxes", "read_sectors", "show_receptors", "sum_areas"]
+__all__ = [
+    "blend_levels",
+    "cover_spots",
+    "extrapolate_levels",
+    "hide_patches",
+    "read_boxes",
+    "read_sectors",
+    "show_receptors",
+    "sum_areas",
+]
 
 U8 = NDArray[np.uint8]
 I16 = NDArray[np.int16]
@@ -15,6 +24,9 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+
+_VECTOR = 16  # bytes; 32 and 64 measure alike
 
 
 @jit
@@ -36,35 +48,21 @@ def _set_run(out: U8, value: int) -> None:
 
 
 @jit
-def _blend_run(out: U8, near: U8, far: U8, weight: U8) -> None:
-    for i in range(out.size):
-        w = np.uint16(weight[i])
-        out[i] = np.uint8((np.uint16(near[i]) * (np.uint16(256) - w) + np.uint16(far[i]) * w + np.uint16(128)) >> 8)
-
-
-@jit
-def _extrapolate_run(out: U8, near: U8, far: U8, weight: I16) -> None:
-    for i in range(out.size):
-        w, finer, coarser = np.int32(weight[i]), np.int32(near[i]), np.int32(far[i])
-        blended = np.int32(((finer << 8) + (coarser - finer) * w + 128) >> 8)
-        out[i] = np.uint8(min(max(blended, np.int32(0)), np.int32(255)))
-
-
-@jit
 def blend_levels(
-    levels: U8, fixation: F32, table: I64, weights: U8 | I16, acuities: U8, edges: I64, out: U8, out_acuity: U8
+    levels: U8, fixation: F32, table: I64, weights: U8, acuities: U8, edges: I64, out: U8, out_acuity: U8
 ) -> None:
     """Blend two neighbouring pyramid levels at every pixel, by its offset from the fixated pixel.
 
-    Each row is painted from the coarsest pair of levels, over its whole span, to the finest: every run is contiguous,
-    and the middle of a coarse one is painted over (measured at 96 x 96: 22 us; annuli with their holes cut out: 38 us).
+    Each row is swept from left to right, one run for each pair of levels on the way in and on the way out. A run is
+    rounded up to whole vectors of _VECTOR bytes; what it writes too far, the next run or row overwrites. So no run has a
+    scalar remainder, which would cost more than the run (measured at 96 x 96: 7 us; exact runs, drawn as annuli: 22 us).
 
     Args:
         levels: (B, L, H, 3 W) uint8, the pyramid, every level at full size.
         fixation: (B, 2) float32, px.
         table: (B,) int64, which footprint each lane uses.
         weights: (T, H, 3 (2 W - 1)) uint8, share of the coarser level in 256ths, by (|dy|, dx), each repeated for the
-            three channels; dx = 0 stands in the middle. As int16 it may lie outside 0 to 256 and extrapolates.
+            three channels; dx = 0 stands in the middle.
         acuities: (T, H, 2 W - 1) uint8, by (|dy|, dx).
         edges: (T, H, L - 1) int64: at |dy|, the first |dx| whose finer level is beyond l.
         out: (B, H, 3 W) uint8, written.
@@ -72,28 +70,78 @@ def blend_levels(
     """
     lanes, depth, height, bytes_wide = levels.shape
     width = bytes_wide // 3
+    plane, table_wide = height * bytes_wide, 3 * (2 * width - 1)
     for b in range(lanes):
         column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
         t = table[b]
         first = width - 1 - column
-        reach = max(column, first)
+        source, flat_out = levels[b].reshape(depth * plane), out[b].reshape(plane)
+        flat_weights = weights[t].reshape(height * table_wide)
         for y in range(height):
             away = abs(y - row)
-            weight_row = weights[t, away][3 * first : 3 * (first + width)]
-            out_row = out[b, y]
             _copy_run(out_acuity[b, y], acuities[t, away][first : first + width])
             edge_row = edges[t, away]
-            for level in range(depth - 2, -1, -1):
-                outer = edge_row[level]
-                inner = edge_row[level - 1] if level > 0 else 0
-                if outer <= inner or inner > reach:
+            at = y * bytes_wide
+            weight_at = away * table_wide + 3 * first
+            done = 0
+            for i in range(2 * depth - 3):
+                if i < depth - 2:  # on the way in: up to where the pair of levels ends on the left
+                    level = depth - 2 - i
+                    stop = 3 * max(column - edge_row[level - 1] + 1, 0)
+                else:  # through the middle and on the way out
+                    level = i - (depth - 2)
+                    stop = bytes_wide if level == depth - 2 else 3 * min(column + edge_row[level], width)
+                if stop <= done:
                     continue
-                start, stop = max(column - outer + 1, 0) * 3, min(column + outer, width) * 3
-                near, far = levels[b, level, y], levels[b, level + 1, y]
-                if weights.itemsize == 1:  # known when compiled: the 16-bit arithmetic of uint8 is twice as fast
-                    _blend_run(out_row[start:stop], near[start:stop], far[start:stop], weight_row[start:stop])
-                else:
-                    _extrapolate_run(out_row[start:stop], near[start:stop], far[start:stop], weight_row[start:stop])
+                count = (stop - done + _VECTOR - 1) // _VECTOR * _VECTOR
+                count = min(count, plane - at - done, flat_weights.size - weight_at - done)
+                start = at + done
+                run = flat_out[start : start + count]
+                near = source[level * plane + start : level * plane + start + count]
+                far = source[(level + 1) * plane + start : (level + 1) * plane + start + count]
+                weight = flat_weights[weight_at + done : weight_at + done + count]
+                # Written here, not as a function or behind a branch: either costs four times the arithmetic.
+                for j in range(count):
+                    w = np.uint16(weight[j])
+                    run[j] = np.uint8(
+                        (np.uint16(near[j]) * (np.uint16(256) - w) + np.uint16(far[j]) * w + np.uint16(128)) >> 8
+                    )
+                done = stop
+
+
+@jit
+def extrapolate_levels(
+    levels: U8, fixation: F32, table: I64, weights: I16, acuities: U8, finer: U8, out: U8, out_acuity: U8
+) -> None:
+    """Do what :func:`blend_levels` does with weights outside of 0 to 256, pixel by pixel.
+
+    Args:
+        levels: (B, L, H, 3 W) uint8.
+        fixation: (B, 2) float32, px.
+        table: (B,) int64.
+        weights: (T, H, 3 (2 W - 1)) int16.
+        acuities: (T, H, 2 W - 1) uint8.
+        finer: (T, H, 2 W - 1) uint8, the finer level of the pair.
+        out: (B, H, 3 W) uint8, written.
+        out_acuity: (B, H, W) uint8, written.
+    """
+    lanes, _, height, bytes_wide = levels.shape
+    width = bytes_wide // 3
+    for b in range(lanes):
+        column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
+        t = table[b]
+        first = width - 1 - column
+        for y in range(height):
+            away = abs(y - row)
+            _copy_run(out_acuity[b, y], acuities[t, away][first : first + width])
+            weight, level = weights[t, away][3 * first : 3 * (first + width)], finer[t, away][first : first + width]
+            out_row = out[b, y]
+            for x in range(width):
+                near, far = levels[b, level[x], y], levels[b, level[x] + 1, y]
+                for j in range(3 * x, 3 * x + 3):
+                    n, f = np.int32(near[j]), np.int32(far[j])
+                    mixed = ((n << 8) + (f - n) * np.int32(weight[j]) + 128) >> 8
+                    out_row[j] = np.uint8(min(max(mixed, 0), 255))
 
 
 @jit

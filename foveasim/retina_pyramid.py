@@ -173,14 +173,17 @@ class Pyramid(Retina):
         zoom: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Blend on the CPU."""
-        from foveasim.retina_kernels import blend_levels
+        from foveasim.retina_kernels import blend_levels, extrapolate_levels
 
         size, (_, levels, table) = prepared.size, prepared.arrays
         if zoom is not None:
             table = self._footprints.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
-        weights, acuities, edges, _ = self._footprints.arrays(size)
+        weights, acuities, edges, near = self._footprints.arrays(size)
         image, acuity = fresh_arrays(len(fixation_px), size)
-        blend_levels(levels, fixation_px, table, weights, acuities, edges, image, acuity)
+        if self.preset == "paper":
+            extrapolate_levels(levels, fixation_px, table, weights, acuities, near, image, acuity)
+        else:
+            blend_levels(levels, fixation_px, table, weights, acuities, edges, image, acuity)
         return image.reshape(-1, *size, 3), acuity
 
     def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:

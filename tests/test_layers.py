@@ -25,6 +25,8 @@ FACE_NAMES = (
     "movie",
     "report",
     "session",
+    "download",
+    "download_*",
     "sight",
     "thinking",
     "trail",
