@@ -88,9 +88,13 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         super().reset(seed=seed)
         if seed is None and not self.lanes.seeded:
             seed = int(self.np_random.integers(2**31))
-        observation, info = self.lanes.reset(seed=seed, options=options)
+        self.lanes.begin(seed, options)
         self._show(begin=True)
-        return _first(observation), _first_info(info)
+        simulator = self.lanes.simulator
+        info = self._info()
+        info["scene"], info["label"] = simulator.names[0], simulator.label.item()
+        info["seed"], info["episode_number"] = simulator.seed.item(), simulator.episode.item()
+        return _first(self.lanes.observe()), info
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Move the eye. Arguments, returns and errors as in ``FoveaVectorEnv.step``, without the lane axis."""
@@ -98,17 +102,20 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
             raise gym.error.ResetNeeded("call reset() before step().")
         terms, reward, terminated, _ = self.lanes.move(np.asarray(action)[None])
         self._show()
+        info = self._info()
+        info["reward_terms"] = {name: term.item() for name, term in terms.items()}
+        return _first(self.lanes.observe()), reward.item(), terminated.item(), False, info
+
+    def _info(self) -> dict[str, Any]:
         seen = self.lanes.simulator.measured
-        info = {
+        return {
             "fixation_px": seen.fixation_px[0].copy(),
             "target_px": seen.target_px[0].copy(),
             "amplitude_deg": seen.amplitude_deg.item(),
             "duration_ms": seen.duration_ms.item(),
             "clock_ms": seen.clock_ms.item(),
             "coverage": seen.coverage.item(),
-            "reward_terms": {name: term.item() for name, term in terms.items()},
         }
-        return _first(self.lanes.observe()), reward.item(), terminated.item(), False, info
 
     def render(self) -> Any:
         """Return a picture, (H, W, 3) uint8, a list of them, or None, as ``render_mode`` says."""
@@ -136,12 +143,3 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
 
 def _first(observation: dict[str, Any]) -> dict[str, NDArray[Any]]:
     return {key: value[0] for key, value in observation.items()}
-
-
-def _first_info(info: dict[str, Any]) -> dict[str, Any]:
-    """Take the one lane out of a vector env's info, masks left out."""
-    single: dict[str, Any] = {}
-    for key, value in info.items():
-        if key[0] != "_":
-            single[key] = value[0] if value.ndim > 1 or value.dtype == object else value[0].item()
-    return single

@@ -200,6 +200,11 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             InvalidValueError: Unknown options, a mask that marks no lane, a fixation outside of the scene.
             SceneError: A scene that cannot be read.
         """
+        mask = self.begin(seed, options)
+        return self.observe(), self._reset_info(mask)
+
+    def begin(self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None) -> NDArray[np.bool_]:
+        """Do the work of :meth:`reset` and leave out its observation and info; return which lanes began anew."""
         options = options or {}
         unknown = sorted(set(options) - set(_OPTIONS))
         if unknown:
@@ -213,7 +218,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         self.simulator.look()
         if self.render_mode is not None:
             self._trace_start(mask)
-        return self.observe(), self._reset_info(mask)
+        return mask
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Move every eye.

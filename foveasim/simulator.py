@@ -167,7 +167,9 @@ class Simulator:
         def room(part: Tensor) -> Tensor:
             return torch.zeros(shape, *part.shape[1:], dtype=part.dtype, device=self.device)
 
-        self.prepared = Prepared(room(like.image), room(like.px_per_deg), tuple(room(part) for part in like.parts))
+        self.prepared = like
+        if self.lanes > 1:
+            self.prepared = Prepared(room(like.image), room(like.px_per_deg), tuple(room(part) for part in like.parts))
         self.belief = beliefs.empty(self.lanes, size, self.device)
         self._np_px_per_deg = self.prepared.px_per_deg.numpy() if self._on_cpu else None
         if self._on_cpu:
@@ -285,7 +287,16 @@ class Simulator:
                 self._make_room(prepared.size, prepared)
             self.names[lane] = picture.name
             self.label[lane] = picture.label
+            self._hold(lane, prepared)
+
+    def _hold(self, lane: int, prepared: Prepared) -> None:
+        """Put a prepared scene before a lane. A single lane borrows it; of several, each has its own copy."""
+        if self.lanes > 1:
             self.prepared.put(lane, prepared)
+            return
+        self.prepared = prepared
+        if self._on_cpu:
+            self._np_px_per_deg = prepared.px_per_deg.numpy()
 
     def _draw_scenes(self, which: NDArray[np.int64], at: slice | Tensor) -> list[int]:
         if self._on_cpu:
@@ -367,7 +378,7 @@ class Simulator:
         for lane, (index, time_ms) in enumerate(zip(self.index.tolist(), self.clock_ms.tolist(), strict=True)):
             if index >= 0:
                 _, prepared = self._stage.load(index, time_ms)
-                self.prepared.put(lane, prepared)
+                self._hold(lane, prepared)
 
     def look(self, zoom: Tensor | None = None) -> None:
         """Take a glimpse at the fixation of every lane and integrate it into belief.
