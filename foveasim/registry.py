@@ -1,4 +1,4 @@
-"""Names for scenes, retinas, rewards and agents, and one way to turn a name or ``package.module:Class`` into an object."""
+"""Names for scenes, retinas, rewards and agents; a name or ``package.module:Class`` becomes an object in one place."""
 
 from __future__ import annotations
 
