@@ -66,6 +66,8 @@ class PretrainConfig:
         retinas: Retinas by name with their options; each batch uses one.
         retina_shares: How often each is used, in their order; None uses them equally often.
         max_fixations: Each lane makes 1 to this many fixations.
+        skew: How much oftener few fixations are drawn than many: 1 draws all numbers equally often; 2, with 8 at most,
+            a single one 35 % of the time, which is where the least is known and most is left to learn.
         walk_share: Share of lanes that walk from the centre; the others fixate uniformly.
         size: Side of the crops, px.
         oblong_share: Share of batches of a third more width or height than ``size``.
@@ -99,6 +101,7 @@ class PretrainConfig:
     retinas: dict[str, dict[str, Any]] = field(default_factory=_default_retinas)
     retina_shares: list[float] | None = None
     max_fixations: int = 8
+    skew: float = 1.0
     walk_share: float = 0.25
     size: int = 96
     oblong_share: float = 0.1
@@ -128,6 +131,7 @@ class PretrainConfig:
         for name, value, least in (
             ("minutes", self.minutes, 0),
             ("lr", self.lr, 0),
+            ("skew", self.skew, 0),
             ("checkpoint_minutes", self.checkpoint_minutes, 0),
             ("validate_minutes", self.validate_minutes, 0),
         ):
@@ -235,7 +239,8 @@ class Trainer:
         image = crops(self.pool, rng, config.batch, size, scale=config.scale, shares=config.shares)
         retina = self.retinas[int(rng.choice(len(self.retinas), p=self.chances))]
         points = draw_fixations(rng, config.batch, config.max_fixations, size, config.walk_share)
-        count = rng.integers(1, config.max_fixations + 1, size=config.batch)
+        share = rng.uniform(size=config.batch) ** config.skew
+        count = 1 + (share * config.max_fixations).astype(np.int64)
         scene = as_scene(torch.from_numpy(image).to(self.device))
         belief = look(scene, retina, points, count, int(rng.integers(2**31)))
         return *to_float(belief.image, belief.acuity), scene.image.permute(0, 3, 1, 2).float() / 255
