@@ -93,8 +93,8 @@ class Thought:
 def picture_error(prediction: NDArray[np.float32], belief: Image, acuity: Image, scene: Image) -> NDArray[np.float32]:
     """Return how far the mind's picture is from the scene.
 
-    The mind's picture is what was seen where it was seen sharply and the prediction where it was not, mixed by acuity.
-    Its root mean square over the scene falls both when the eye sees more and when the network guesses better.
+    The mind's picture is what was seen where it was seen sharply, and the prediction everywhere else: a network corrects
+    a blurred view too, and mixing the two by acuity measured worse. Its root mean square over the scene falls both when the eye sees more and when the network guesses better.
 
     Args:
         prediction: (H, W, 3) float32 in [0, 1].
@@ -110,8 +110,7 @@ def picture_error(prediction: NDArray[np.float32], belief: Image, acuity: Image,
         >>> float(picture_error(np.ones((8, 8, 3), np.float32), black, unseen, black).max())
         255.0
     """
-    share = acuity[..., None].astype(np.float32) / 255
-    picture = 255 * prediction * (1 - share) + belief * share
+    picture = np.where(acuity[..., None] == 255, belief, 255 * prediction)
     error: NDArray[np.float32] = np.sqrt(((picture - scene) ** 2).mean(2)).astype(np.float32)
     return error
 
