@@ -134,46 +134,61 @@ class Simulator:
             return torch.zeros(lanes, 2, device=device)
 
         self._key = torch.zeros(3, lanes, dtype=torch.int64, device=device)
-        self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.index, self.label = whole(), whole()
         self.fixation_px, self.start_px, self.target_px = points(), points(), points()
         self._reals = torch.zeros(5, lanes, device=device)
-        self.amplitude_deg, self.duration_ms, self.clock_ms, self.coverage, self.coverage_before = self._reals.unbind(0)
         self._glimpse: Glimpse | None = None
         self.names: list[str] = [""] * lanes
-        self._ones = torch.ones(lanes, device=device)
-        if self._on_cpu:
-            # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
-            self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
-            self._np_all = np.ones(lanes, np.bool_)
-            self._np_key, self._np_fixation, self._np_start = (
-                self._key.numpy(),
-                self.fixation_px.numpy(),
-                self.start_px.numpy(),
-            )
-            self._np_target = self.target_px.numpy()
-            self._np_amplitude, self._np_duration = self.amplitude_deg.numpy(), self.duration_ms.numpy()
-            self._np_clock = self.clock_ms.numpy()
-            self._np_coverage, self._np_before = self.coverage.numpy(), self.coverage_before.numpy()
-            self._np_ones = self._ones.numpy()
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make the views that share memory: of rows of one tensor, and NumPy's of tensors."""
+        self.seed, self.episode, self.step_count = self._key.unbind(0)
+        self.amplitude_deg, self.duration_ms, self.clock_ms, self.coverage, self.coverage_before = self._reals.unbind(0)
+        if not self._on_cpu:
+            return
+        # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
+        self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
+        self._np_all, self._np_ones = np.ones(self.lanes, np.bool_), np.ones(self.lanes, np.float32)
+        self._np_key, self._np_fixation = self._key.numpy(), self.fixation_px.numpy()
+        self._np_start, self._np_target = self.start_px.numpy(), self.target_px.numpy()
+        self._np_amplitude, self._np_duration = self.amplitude_deg.numpy(), self.duration_ms.numpy()
+        self._np_clock = self.clock_ms.numpy()
+        self._np_coverage, self._np_before = self.coverage.numpy(), self.coverage_before.numpy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what shares memory: a copy makes views of its own."""
+        shared = {"seed", "episode", "step_count", "amplitude_deg", "duration_ms", "clock_ms", "coverage"}
+        shared |= {"coverage_before", "key", "_kernels", "_measured"}
+        return {name: value for name, value in vars(self).items() if name not in shared and not name.startswith("_np_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy."""
+        vars(self).update(state)
+        self._bind()
+        self._bind_scene()
 
     def _make_room(self, size: tuple[int, int], like: Prepared) -> None:
         """Lay out the lanes' scenes and beliefs for a size."""
         self.size = size
-        self._np_size = np.array(size, np.int64)
         self._centre = geometry.centre_px(size).to(self.device)
-        shape = self.lanes
 
         def room(part: Tensor) -> Tensor:
-            return torch.zeros(shape, *part.shape[1:], dtype=part.dtype, device=self.device)
+            return torch.zeros(self.lanes, *part.shape[1:], dtype=part.dtype, device=self.device)
 
         self.prepared = like
         if self.lanes > 1:
             self.prepared = Prepared(room(like.image), room(like.px_per_deg), tuple(room(part) for part in like.parts))
         self.belief = beliefs.empty(self.lanes, size, self.device)
-        self._np_px_per_deg = self.prepared.px_per_deg.numpy() if self._on_cpu else None
-        if self._on_cpu:
-            self._np_belief = (self.belief.image.view(shape, size[0], -1).numpy(), self.belief.acuity.numpy())
+        self._bind_scene()
+
+    def _bind_scene(self) -> None:
+        """Make the views of what depends on the scenes' size; there is none before the first reset."""
+        if self._on_cpu and self.size != (0, 0):
+            self._np_size = np.array(self.size, np.int64)
+            self._np_px_per_deg = self.prepared.px_per_deg.numpy()
+            image = self.belief.image.view(self.lanes, self.size[0], 3 * self.size[1])
+            self._np_belief = (image.numpy(), self.belief.acuity.numpy())
             self._measured = Measured(
                 self.belief.image.numpy(),
                 self.belief.acuity.numpy(),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -189,3 +192,22 @@ def test_ppo_trains_on_it_unmodified() -> None:
     before = [p.clone() for p in model.policy.parameters()]
     model.learn(64)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_goes_on_alone(how: Callable[[FoveaVectorEnv], FoveaVectorEnv]) -> None:
+    env = FoveaVectorEnv(2, **options(retina="disc"))
+    env.reset(seed=0)
+    first, second, third = walk(2, 3)
+    env.step(first)
+    twin = how(env)
+    one, two = env.step(second), twin.step(second)
+    for key in one[0]:
+        np.testing.assert_array_equal(one[0][key], two[0][key], err_msg=key)
+    kept = env.simulator.state.clone()
+    twin.step(third)
+    assert torch.equal(env.simulator.state.fixation_px, kept.fixation_px)
+    assert torch.equal(env.simulator.state.belief.acuity, kept.belief.acuity)
+    assert not torch.equal(twin.simulator.state.fixation_px, kept.fixation_px)
