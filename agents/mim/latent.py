@@ -292,6 +292,13 @@ def _show(rows: list[LatentRow], config: LatentConfig, batch: int, console: Cons
             f"{mean.effective_dimension:.1f}",
         )
     console.print(table)
+    constant = max(row.mean.constant_share for row in rows)
+    if constant > 0.01:
+        console.print(
+            f"Up to {100 * constant:.0f} % of the units are constant over a batch: they lower the covariance without "
+            "being decorrelated.",
+            highlight=False,
+        )
     if not config.rectify and any(row.mean.negative_share > 0 for row in rows):
         console.print(
             "Some responses are negative, so that their sparsity is not one of rates: see --rectify.", highlight=False

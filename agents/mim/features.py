@@ -1,0 +1,62 @@
+"""Features of labelled images: the latent of a network, or the pixels themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from foveasim.agents.mim.labelled import LabelledImages
+from foveasim.agents.mim.latent_measures import latents
+from foveasim.agents.mim.network import MimNetwork, make_network
+from foveasim.agents.mim.probe import Labelled
+
+__all__ = ["extract", "fresh_like"]
+
+
+def fresh_like(network: MimNetwork, seed: int) -> MimNetwork:
+    """Return a network of the same kind and config with fresh weights, frozen, where the other one is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        fresh = make_network(network.name, **network.config_dict())
+    return fresh.to(next(network.parameters()).device).eval().requires_grad_(False)
+
+
+def extract(
+    network: MimNetwork | None,
+    images: LabelledImages,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    *,
+    file: Path | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Labelled:
+    """Turn labelled images into labelled features.
+
+    Args:
+        network: Whose latent, flattened; None takes the pixels, in [0, 1].
+        images: The images.
+        device: Where the features are to be.
+        dtype: Theirs.
+        file: Keep them in this file, memory-mapped on the CPU; None keeps them in memory.
+        advance: Called with the number of images done since the last call.
+
+    Raises:
+        InvalidValueError: A latent that is not finite in ``dtype``.
+    """
+    count = len(images)
+    width = images.images[0].size if network is None else latents(network, images.images[:1]).shape[1]
+    if file is None:
+        kept = torch.empty(count, width, dtype=dtype, device=device)
+    else:
+        kept = torch.from_file(str(file), shared=True, size=count * width, dtype=dtype).view(count, width)
+    if network is None:
+        for start in range(0, count, 512):
+            part = torch.from_numpy(images.images[start : start + 512]).flatten(1)
+            kept[start : start + len(part)] = (part.float() / 255).to(kept)
+            if advance is not None:
+                advance(len(part))
+    else:
+        latents(network, images.images, out=kept, advance=advance)
+    return Labelled(kept, torch.from_numpy(images.labels).to(kept.device))

@@ -1,0 +1,424 @@
+"""How well a linear readout names the class of an image from a network's latent, beside its floors.
+
+``foveasim readout lean --data ../shared/data/imagenette.tar --out runs/readout``
+
+Three parts of the labelled images are kept apart: one trains, one decides when to stop and what to choose, and the
+third is looked at once, for what is reported. Images are full and unmasked: acuity is 1 everywhere.
+
+Reference:
+    Weiler, Brucklacher, Pennartz, Bohté (2024), arXiv:2404.08526, readout and fine-tuning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foveasim import __version__, check
+from foveasim.agents.mim.features import extract, fresh_like
+from foveasim.agents.mim.figures import Bar, accuracies_figure, confusion_figure
+from foveasim.agents.mim.files import save_network
+from foveasim.agents.mim.finetune import finetune
+from foveasim.agents.mim.labelled import LabelledData, read_labelled
+from foveasim.agents.mim.latent import load_point
+from foveasim.agents.mim.network import MimNetwork
+from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, accuracy, confusion, fit_adam, fit_lbfgs, wilson
+from foveasim.errors import InvalidValueError, WeightsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["FEATURES", "PROBES", "ReadoutConfig", "ReadoutResult", "judge", "run"]
+
+FEATURES = ("network", "random", "pixels")
+PROBES = ("adam", "lbfgs")
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+@dataclass
+class ReadoutConfig:
+    """What to read out, and how.
+
+    Attributes:
+        weights: A network's file, a checkpoint or the name of a shipped network.
+        data: Labelled images: a folder or tar archive with ``train/CLASS`` and ``val/CLASS`` or just ``CLASS`` folders,
+            or a labelled scene source. How it is parted is told at
+            :func:`foveasim.agents.mim.labelled.read_labelled`.
+        test: Labelled images that only test; None takes a part of ``data``.
+        out: Folder for ``readout.json``, ``predictions.csv``, ``accuracy.png``, a ``confusion-*.png`` for each readout
+            and, with ``finetune``, ``finetuned.safetensors``.
+        features: What to read out: ``network`` its latent, ``random`` the latent of the same network with fresh
+            weights, ``pixels`` the image itself.
+        probes: How: ``adam`` the paper's linear layer, ``lbfgs`` logistic regression with chosen regularisation.
+        finetune: Also train encoder and linear layer together, from the network's first probe on.
+        per_class: Train on that many images of each class; None on all.
+        lr: Learning rate of ``adam``.
+        finetune_lr: Learning rate of fine-tuning.
+        batch: Images a step of ``adam``.
+        finetune_batch: Images a step of fine-tuning.
+        patience: Epochs without a better validation accuracy after which ``adam`` and fine-tuning stop.
+        epochs: Most epochs of each.
+        strengths: Of the L2 regularisation that ``lbfgs`` tries.
+        evaluations: Most evaluations of the loss that ``lbfgs`` makes for each of them.
+        precision: Of the features that are kept: ``float32`` or ``float16``, half as large.
+        memory_map: Keep the features in a temporary file in ``out`` instead of memory.
+        size: Side of the square that images are cropped and scaled to, px.
+        seed: Of fresh weights, of the order of images and of ``per_class``.
+        threads: CPU threads, or None for torch's own choice.
+        device: Where to compute.
+    """
+
+    weights: str = "lean"
+    data: str = ""
+    test: str | None = None
+    out: str = "runs/readout"
+    features: list[str] = field(default_factory=lambda: list(FEATURES))
+    probes: list[str] = field(default_factory=lambda: list(PROBES))
+    finetune: bool = False
+    per_class: int | None = None
+    lr: float = 1e-4
+    finetune_lr: float = 1e-5
+    batch: int = 256
+    finetune_batch: int = 64
+    patience: int = 10
+    epochs: int = 1000
+    strengths: list[float] = field(default_factory=lambda: list(STRENGTHS))
+    evaluations: int = 300
+    precision: str = "float32"
+    memory_map: bool = False
+    size: int = 96
+    seed: int = 0
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("features", self.features, FEATURES), ("probes", self.probes, PROBES)):
+            if not given or len(set(given)) < len(given) or not set(given) <= set(known):
+                raise InvalidValueError(f"{name} must be one or more of {', '.join(known)}, each once; got {given}.")
+        if self.finetune and "network" not in self.features:
+            raise InvalidValueError("finetune starts from a probe of the network; add 'network' to features.")
+        if self.precision not in DTYPES:
+            raise InvalidValueError(f"precision must be one of {', '.join(DTYPES)}; got {self.precision!r}.")
+        for name, rate in (("lr", self.lr), ("finetune_lr", self.finetune_lr)):
+            check.number(name, rate, 0, open_low=True)
+        for name in ("batch", "finetune_batch", "patience", "epochs", "evaluations"):
+            check.whole(name, getattr(self, name), 1, 2**31)
+        check.whole("size", self.size, 32, 16384)
+        check.seed_value("seed", self.seed)
+        if not self.data:
+            raise InvalidValueError("data must name labelled images: --data imagenette.tar; got none.")
+
+
+@dataclass(frozen=True)
+class ReadoutResult:
+    """How well one readout did.
+
+    Attributes:
+        features: ``network``, ``random``, ``pixels`` or ``finetuned``.
+        probe: ``adam`` or ``lbfgs``; of fine-tuning, the one that it started from.
+        accuracy: Share of the test images that it named rightly.
+        low: Lower end of its 95 % interval (Wilson).
+        high: Upper end.
+        validation: Accuracy on the validation images, by which it was chosen and so a little too high.
+        dimension: Number of features.
+        epochs: See :class:`foveasim.agents.mim.probe.LinearProbe`.
+        strength: The same.
+        converged: The same.
+        history: The same.
+        seconds: How long it took, without extracting the features.
+        confusion: (C, C), test images of true class i (rows) called class j (columns).
+        called: (N,) the class that each test image was given.
+    """
+
+    features: str
+    probe: str
+    accuracy: float
+    low: float
+    high: float
+    validation: float
+    dimension: int
+    epochs: int
+    strength: float
+    converged: bool
+    history: tuple[float, ...]
+    seconds: float
+    confusion: NDArray[np.int64]
+    called: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """Features and probe, for files and figures."""
+        return f"{self.features}-{self.probe}"
+
+
+def judge(
+    features: str, probe: str, found: LinearProbe, validation: Labelled, test: Labelled, seconds: float
+) -> ReadoutResult:
+    """Test a readout, the only time that test images are looked at."""
+    classes = len(found.bias)
+    called = found.predict(test.features)
+    counts = confusion(test.labels, called, classes)
+    right = int(np.trace(counts))
+    return ReadoutResult(
+        features,
+        probe,
+        right / len(test),
+        *wilson(right, len(test)),
+        validation=accuracy(found, validation),
+        dimension=found.weight.shape[1],
+        epochs=found.epochs,
+        strength=found.strength,
+        converged=found.converged,
+        history=found.history,
+        seconds=seconds,
+        confusion=counts,
+        called=called.cpu().numpy(),
+    )
+
+
+class _Bar:
+    """What is going on now, shown where there is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self.progress.add_task("", total=None)
+
+    def start(self, text: str, total: int | None = None) -> None:
+        """Begin something new."""
+        self.progress.remove_task(self._task)  # reset() would keep the total of the task before
+        self._task = self.progress.add_task(text, total=total)
+
+    def images(self, count: int) -> None:
+        """So many more images are done."""
+        self.progress.advance(self._task, count)
+
+    def round(self, text: str) -> Callable[[int, float], None]:
+        """What to call after each epoch."""
+        self.start(text)
+
+        def show(done: int, right: float) -> None:
+            self.progress.update(self._task, completed=done, description=f"{text}: validation {100 * right:.1f} %")
+
+        return show
+
+
+def run(config: ReadoutConfig) -> list[ReadoutResult]:
+    """Read out the features that a config names, print a table and write the figures.
+
+    Args:
+        config: What, and how.
+
+    Returns:
+        One result for each pair of features and probe, and one of fine-tuning.
+
+    Raises:
+        WeightsError: The network cannot be used, or the folder cannot be written to.
+        SceneError: The data cannot be read or has no labels.
+        InvalidValueError: One class, a missing part, or an option out of range.
+    """
+    from rich.console import Console
+
+    if config.threads is not None:
+        torch.set_num_threads(check.whole("threads", config.threads, 1, 4096))
+    console = Console()
+    network = load_point(config.weights, config.device).network
+    data = read_labelled(
+        config.data, (config.size, config.size), test=config.test, per_class=config.per_class, seed=config.seed
+    )
+    console.print(
+        f"{len(data.classes)} classes, {len(data.train):,} training, {len(data.validation):,} validation and "
+        f"{len(data.test):,} test images",
+        highlight=False,
+    )
+    folder = Path(config.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        bar = _Bar(console)
+        with bar.progress:
+            results = list(_results(config, network, data, bar, console))
+        _write(results, data, config)
+    except OSError as error:
+        raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
+    _show(results, data, config, console)
+    return results
+
+
+def _results(
+    config: ReadoutConfig, network: MimNetwork, data: LabelledData, bar: _Bar, console: Console
+) -> Iterator[ReadoutResult]:
+    device = torch.device(config.device)
+    started_from: tuple[str, LinearProbe] | None = None
+    for kind in config.features:
+        seer = {"network": network, "random": fresh_like(network, config.seed), "pixels": None}[kind]
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(tempfile.TemporaryDirectory(dir=config.out)) if config.memory_map else None
+            bar.start(f"features of {kind}", len(data.train) + len(data.validation) + len(data.test))
+            train, validation, test = (
+                extract(
+                    seer,
+                    part,
+                    device,
+                    DTYPES[config.precision],
+                    file=None if place is None else Path(place) / f"{number}.bin",
+                    advance=bar.images,
+                )
+                for number, part in enumerate((data.train, data.validation, data.test))
+            )
+            for how in config.probes:
+                begun = time.perf_counter()
+                found = _fit(how, train, validation, len(data.classes), config, bar.round(f"{how} on {kind}"))
+                result = judge(kind, how, found, validation, test, time.perf_counter() - begun)
+                _say(result, console)
+                yield result
+                if kind == "network" and started_from is None:
+                    started_from = how, found
+            del train, validation, test
+    if config.finetune and started_from is not None:
+        yield _finetuned(config, network, data, started_from, bar, console)
+
+
+def _fit(
+    how: str,
+    train: Labelled,
+    validation: Labelled,
+    classes: int,
+    config: ReadoutConfig,
+    advance: Callable[[int, float], None],
+) -> LinearProbe:
+    if how == "lbfgs":
+        strengths, evaluations = config.strengths, config.evaluations
+        return fit_lbfgs(train, validation, classes, strengths=strengths, evaluations=evaluations, advance=advance)
+    return fit_adam(
+        train,
+        validation,
+        classes,
+        lr=config.lr,
+        batch=config.batch,
+        patience=config.patience,
+        epochs=config.epochs,
+        seed=config.seed,
+        advance=advance,
+    )
+
+
+def _finetuned(
+    config: ReadoutConfig,
+    network: MimNetwork,
+    data: LabelledData,
+    start: tuple[str, LinearProbe],
+    bar: _Bar,
+    console: Console,
+) -> ReadoutResult:
+    begun = time.perf_counter()
+    how, probe = start
+    found = finetune(
+        network,
+        probe,
+        data.train,
+        data.validation,
+        lr=config.finetune_lr,
+        batch=config.finetune_batch,
+        patience=config.patience,
+        epochs=config.epochs,
+        seed=config.seed,
+        advance=bar.round("fine-tuning"),
+    )
+    device = torch.device(config.device)
+    seconds = time.perf_counter() - begun
+    validation, test = (extract(network, part, device) for part in (data.validation, data.test))
+    result = judge("finetuned", how, found, validation, test, seconds)
+    _say(result, console)
+    card = {
+        "network": network.name,
+        "config": network.config_dict(),
+        "finetuned_from": Path(config.weights).name,
+        "finetuned_on": Path(config.data).name,
+        "classes": list(data.classes),
+        "lr": config.finetune_lr,
+        "epochs": found.epochs,
+        "seed": config.seed,
+        "test_accuracy": result.accuracy,
+    }
+    # float16 would round away steps of 1e-5
+    save_network(Path(config.out) / "finetuned.safetensors", network, card, dtype="float32")
+    return result
+
+
+def _chance(data: LabelledData) -> float:
+    """Test accuracy of the best constant answer."""
+    return float(np.bincount(data.test.labels).max() / len(data.test))
+
+
+def _details(result: ReadoutResult) -> str:
+    if result.probe == "lbfgs" and result.features != "finetuned":
+        text = f"strength {result.strength:g}, {result.epochs} evaluations"
+    else:
+        text = f"epoch {result.epochs} of {len(result.history)}"
+    return text if result.converged else f"{text}, stopped by its limit"
+
+
+def _say(result: ReadoutResult, console: Console) -> None:
+    right = f"{100 * result.accuracy:.1f} % [{100 * result.low:.1f}, {100 * result.high:.1f}]"
+    console.print(f"{result.name}: {right}, {_details(result)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(results: Sequence[ReadoutResult], data: LabelledData, config: ReadoutConfig) -> None:
+    folder = Path(config.out)
+    for result in results:
+        title = f"{result.name}: {100 * result.accuracy:.1f} % of {len(data.test):,} test images"
+        confusion_figure(folder / f"confusion-{result.name}.png", result.confusion, data.classes, title)
+    bars = [Bar(r.name, r.accuracy, r.low, r.high) for r in results]
+    accuracies_figure(folder / "accuracy.png", bars, chance=_chance(data), title=Path(config.data).name)
+    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "true", *(r.name for r in results)])
+        for row, (name, label) in enumerate(zip(data.test.names, data.test.labels.tolist(), strict=True)):
+            writer.writerow([name, data.classes[label], *(data.classes[int(r.called[row])] for r in results)])
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    count = len(data.classes)
+    whole = {
+        "foveasim": __version__,
+        "torch": torch.__version__,
+        "config": asdict(config),
+        "classes": list(data.classes),
+        "images": {name: np.bincount(part.labels, minlength=count).tolist() for name, part in parts.items()},
+        "chance": _chance(data),
+        "readouts": [_record(result) for result in results],
+    }
+    (folder / "readout.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _record(result: ReadoutResult) -> dict[str, object]:
+    record = {f.name: getattr(result, f.name) for f in fields(result) if f.name != "called"}
+    return {**record, "confusion": result.confusion.tolist()}
+
+
+def _show(results: Sequence[ReadoutResult], data: LabelledData, config: ReadoutConfig, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"readout of {Path(config.weights).name}, chance {100 * _chance(data):.1f} %", title_justify="left"
+    )
+    for title in ("features", "probe"):
+        table.add_column(title)
+    for title in ("test %", "95 %", "validation %", "units", "seconds"):
+        table.add_column(title, justify="right")
+    for r in results:
+        figures = (f"{100 * r.accuracy:.1f}", f"{100 * r.low:.1f}-{100 * r.high:.1f}", f"{100 * r.validation:.1f}")
+        table.add_row(r.features, r.probe, *figures, f"{r.dimension:,}", f"{r.seconds:.0f}")
+    console.print(table)
+    console.print(f"wrote readout.json and figures to {config.out}", highlight=False, soft_wrap=True)
