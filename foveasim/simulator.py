@@ -11,7 +11,7 @@ import functools
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,40 +27,12 @@ from foveasim.rng import Key, Stream, uniform
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.stage import Stage
-from foveasim.types import Belief, Glimpse, Saccade, Scene, State
+from foveasim.types import Belief, Glimpse, Measured, Saccade, Scene, State
 
-__all__ = ["Measured", "Simulator"]
+__all__ = ["Simulator"]
 
 _MAX_CACHE_BYTES = 1 << 30
 _SCATTER = int(Stream.SCATTER)
-
-
-class Measured(NamedTuple):
-    """What a simulator keeps of its lanes: NumPy arrays where its kernels run, tensors elsewhere.
-
-    Attributes:
-        belief: (B, H, W, 3) uint8.
-        belief_acuity: (B, H, W) uint8.
-        fixation_px: (B, 2) float32.
-        target_px: (B, 2) float32.
-        amplitude_deg: (B,) float32.
-        duration_ms: (B,) float32.
-        clock_ms: (B,) float32.
-        step: (B,) int64.
-        coverage: (B,) float32, acuity-weighted share of the scene seen so far.
-        coverage_before: (B,) float32, before the last saccade.
-    """
-
-    belief: Any
-    belief_acuity: Any
-    fixation_px: Any
-    target_px: Any
-    amplitude_deg: Any
-    duration_ms: Any
-    clock_ms: Any
-    step: Any
-    coverage: Any
-    coverage_before: Any
 
 
 class Simulator:

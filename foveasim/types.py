@@ -9,12 +9,12 @@ Convention:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-__all__ = ["Belief", "Glimpse", "Lanes", "Prediction", "Saccade", "Scene", "State"]
+__all__ = ["Belief", "Glimpse", "Lanes", "Measured", "Prediction", "Saccade", "Scene", "State"]
 
 
 class Lanes:
@@ -156,3 +156,31 @@ class State(Lanes):
     step: Tensor
     episode: Tensor
     seed: Tensor
+
+
+class Measured(NamedTuple):
+    """What a simulator keeps of its lanes: NumPy arrays where its kernels run, tensors elsewhere.
+
+    Attributes:
+        belief: (B, H, W, 3) uint8.
+        belief_acuity: (B, H, W) uint8.
+        fixation_px: (B, 2) float32.
+        target_px: (B, 2) float32.
+        amplitude_deg: (B,) float32.
+        duration_ms: (B,) float32.
+        clock_ms: (B,) float32.
+        step: (B,) int64.
+        coverage: (B,) float32, acuity-weighted share of the scene seen so far.
+        coverage_before: (B,) float32, before the last saccade.
+    """
+
+    belief: Any
+    belief_acuity: Any
+    fixation_px: Any
+    target_px: Any
+    amplitude_deg: Any
+    duration_ms: Any
+    clock_ms: Any
+    step: Any
+    coverage: Any
+    coverage_before: Any
