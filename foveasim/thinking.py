@@ -93,8 +93,9 @@ class Thought:
 def picture_error(prediction: NDArray[np.float32], belief: Image, acuity: Image, scene: Image) -> NDArray[np.float32]:
     """Return how far the mind's picture is from the scene.
 
-    The mind's picture is what was seen where it was seen sharply, and the prediction everywhere else: a network corrects
-    a blurred view too, and mixing the two by acuity measured worse. Its root mean square over the scene falls both when the eye sees more and when the network guesses better.
+    The mind's picture is what was seen where it was seen sharply, and the prediction everywhere else: a network
+    corrects a blurred view too, and mixing the two by acuity measured worse. Its root mean square over the scene
+    falls both when the eye sees more and when the network guesses better.
 
     Args:
         prediction: (H, W, 3) float32 in [0, 1].
