@@ -36,7 +36,7 @@ def relative_resolution(eccentricity_deg: NDArray[np.float64], half_deg: float) 
         half_deg: e2, the eccentricity at which resolution has halved.
 
     Reference:
-        Geisler and Perry (1998), A real-time foveated multiresolution system, equation 1 (e2 = 2.3 degrees).
+        Geisler and Perry (1998), A real-time foveated multiresolution system: e2 = 2.3 degrees.
 
     Example:
         >>> relative_resolution(np.array([0.0, 2.3]), 2.3).tolist()

@@ -267,7 +267,7 @@ class LogPolar(Receptors):
         fovea_deg: a, the eccentricity below which magnification hardly changes, degrees.
 
     Reference:
-        Schwartz (1980), Computational anatomy and functional architecture of striate cortex, equation 1 (monopole).
+        Schwartz (1980), Computational anatomy and functional architecture of striate cortex: the monopole map.
     """
 
     name: ClassVar[str] = "log_polar"

@@ -2,7 +2,7 @@
 
 No generator is carried along, so lane i of a batch draws what a single eye with the same seed draws, whatever happened
 in the other lanes, and any step can be repeated alone. The mixing function is the finaliser of SplitMix64 (Steele, Lea
-and Flood 2014, figure 16; constants of Stafford's Mix13), applied once for each part of the key.
+and Flood 2014; constants of Stafford's Mix13), applied once for each part of the key.
 """
 
 from __future__ import annotations

@@ -24,15 +24,15 @@ class Saccades:
         max_amplitude_deg: Longest saccade, before scatter; a farther target is undershot along the same direction.
             None: no limit.
         scatter: Standard deviation of the landing point around the target in each direction, as a share of the
-            amplitude. People scatter by 0.05 to 0.1 (van Beers 2007, The sources of variability in saccadic eye
-            movements, figure 3); 0 lands exactly.
+            amplitude; 0 lands exactly. People's scatter grows with amplitude (van Beers 2007, The sources of
+            variability in saccadic eye movements).
         slope_ms_per_deg: Duration for each degree of amplitude.
         intercept_ms: Duration of an infinitely small saccade.
-        dwell_ms: How long the eye rests at a fixation before it may move on. 250 ms is typical of scene viewing (Rayner
-            1998, table 1, gives 330 ms on average; choice experiments 200 to 300 ms).
+        dwell_ms: How long the eye rests at a fixation before it may move on. People who view photographs rest for
+            215 ms on average (70,145 fixations of OSIE's training split), searching eyes longer.
 
     Reference:
-        Carpenter (1988), Movements of the Eyes, p. 72: duration = 2.2 A + 21 ms.
+        Carpenter (1988), Movements of the Eyes: duration = 2.2 A + 21 ms.
     """
 
     max_amplitude_deg: float | None = None
@@ -117,7 +117,7 @@ def progress(share_of_duration: float) -> float:
         share_of_duration: Time since the start over the saccade's duration, 0 to 1.
 
     Reference:
-        Hogan (1984), An organizing principle for a class of voluntary movements, equation 15.
+        Flash and Hogan (1985), The coordination of arm movements: an experimentally confirmed mathematical model.
 
     Example:
         >>> progress(0.5)
