@@ -9,7 +9,7 @@ from foveasim import check
 from foveasim.errors import InvalidValueError
 from foveasim.types import Belief, Glimpse
 
-__all__ = ["UNSEEN", "coverage", "empty", "integrate", "remembered"]
+__all__ = ["UNSEEN", "Fading", "coverage", "empty", "integrate", "remembered"]
 
 UNSEEN = 127
 """Grey level of a pixel that was never seen."""
@@ -50,7 +50,44 @@ def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
     return torch.exp2(-elapsed_ms / half_life_ms)
 
 
-def integrate(belief: Belief, glimpse: Glimpse, keep: Tensor | None = None) -> Belief:
+class Fading:
+    """The exact acuity behind a belief that forgets.
+
+    ``Belief.acuity`` counts in whole steps of 255. Forgetting a little at every glimpse would lose up to a step each
+    time, so what is left is kept here as it is, and belief shows it rounded down.
+
+    Args:
+        lanes: B.
+        size: (H, W), px.
+        half_life_ms: Time after which half of it is left.
+        device: Where it lives.
+    """
+
+    def __init__(self, lanes: int, size: tuple[int, int], half_life_ms: float, device: torch.device | str) -> None:
+        self.half_life_ms = half_life_ms
+        self.exact = torch.zeros(lanes, *size, device=device)
+
+    def fade(self, acuity: Tensor, elapsed_ms: Tensor) -> None:
+        """Let time pass.
+
+        Args:
+            acuity: (B, H, W) uint8, of the belief, updated in place.
+            elapsed_ms: (B,) float32, since the last glimpse.
+        """
+        self.exact *= remembered(elapsed_ms, self.half_life_ms)[:, None, None]
+        acuity.copy_(self.exact)
+
+    def renew(self, acuity: Tensor, new_acuity: Tensor) -> None:
+        """Take note of a glimpse that was integrated.
+
+        Args:
+            acuity: (B, H, W) uint8, of the belief, with the glimpse.
+            new_acuity: (B, H, W) uint8, of the glimpse.
+        """
+        self.exact = torch.where(acuity == new_acuity, new_acuity.to(torch.float32), self.exact)
+
+
+def integrate(belief: Belief, glimpse: Glimpse) -> Belief:
     """Take over every pixel that is now seen at least as sharply as it is remembered.
 
     A view that is exactly as sharp as the remembered one replaces it, so belief follows a scene that moves, and what no
@@ -60,7 +97,6 @@ def integrate(belief: Belief, glimpse: Glimpse, keep: Tensor | None = None) -> B
     Args:
         belief: B lanes; not changed.
         glimpse: B lanes of the same size.
-        keep: (B,) float32, the share of acuity left since the last glimpse (see :func:`remembered`); None keeps all.
 
     Returns:
         The new belief.
@@ -72,12 +108,9 @@ def integrate(belief: Belief, glimpse: Glimpse, keep: Tensor | None = None) -> B
         raise InvalidValueError(
             f"glimpse.image must have the belief's shape {tuple(belief.image.shape)}; got {tuple(glimpse.image.shape)}."
         )
-    kept = belief.acuity
-    if keep is not None:
-        kept = (kept.to(torch.float32) * keep[:, None, None]).to(torch.uint8)
-    newer = glimpse.acuity >= kept
+    newer = glimpse.acuity >= belief.acuity
     image = torch.where(newer[..., None], glimpse.image, belief.image)
-    return Belief(image, torch.where(newer, glimpse.acuity, kept))
+    return Belief(image, torch.where(newer, glimpse.acuity, belief.acuity))
 
 
 def coverage(belief: Belief) -> Tensor:

@@ -80,12 +80,6 @@ def draw_uniform(key: I64, stream: int, out: F64) -> None:
 
 
 @jit
-def _forget(acuity: U8, share: float) -> None:
-    for x in range(acuity.size):
-        acuity[x] = np.uint8(np.float32(acuity[x]) * share)
-
-
-@jit
 def _sum(acuity: U8) -> int:
     total = np.uint32(0)
     for x in range(acuity.size):
@@ -94,7 +88,7 @@ def _sum(acuity: U8) -> int:
 
 
 @jit
-def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, keep: F32, coverage: F32) -> None:
+def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, coverage: F32) -> None:
     """Take over every pixel that is now seen at least as sharply as it is remembered, in place.
 
     The bytes to take are marked and taken without a branch, in loops that are vectorised each by itself (measured at
@@ -105,16 +99,12 @@ def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, keep:
         acuity: (B, H, W) uint8, updated.
         new_image: (B, H, 3 W) uint8, the glimpse.
         new_acuity: (B, H, W) uint8.
-        keep: (B,) float32, the share of acuity that is left since the last glimpse; 1 forgets nothing.
         coverage: (B,) float32, written: mean acuity afterwards, 0 to 1.
     """
     lanes, height, width = acuity.shape
     mask = np.empty(3 * width, np.uint8)
     for b in range(lanes):
         total = 0
-        if keep[b] < 1:
-            for y in range(height):
-                _forget(acuity[b, y], keep[b])
         for y in range(height):
             old, new, row, new_row = acuity[b, y], new_acuity[b, y], image[b, y], new_image[b, y]
             for x in range(width):
@@ -129,14 +119,11 @@ def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, keep:
 
 
 @jit
-def widen_coverage(acuity: U8, new_acuity: U8, keep: F32, coverage: F32) -> None:
+def widen_coverage(acuity: U8, new_acuity: U8, coverage: F32) -> None:
     """Do what :func:`integrate_belief` does, for acuity alone."""
     lanes, height, width = acuity.shape
     for b in range(lanes):
         total = 0
-        if keep[b] < 1:
-            for y in range(height):
-                _forget(acuity[b, y], keep[b])
         for y in range(height):
             old, new = acuity[b, y], new_acuity[b, y]
             for x in range(width):

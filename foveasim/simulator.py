@@ -108,7 +108,8 @@ class Simulator:
         self._key = torch.zeros(3, lanes, dtype=torch.int64, device=device)
         self.index, self.label = whole(), whole()
         self.fixation_px, self.start_px, self.target_px = points(), points(), points()
-        self._reals = torch.zeros(5, lanes, device=device)
+        self._reals = torch.zeros(6, lanes, device=device)
+        self._fading: beliefs.Fading | None = None
         self._glimpse: Glimpse | None = None
         self.names: list[str] = [""] * lanes
         self._bind()
@@ -116,12 +117,13 @@ class Simulator:
     def _bind(self) -> None:
         """Make the views that share memory: of rows of one tensor, and NumPy's of tensors."""
         self.seed, self.episode, self.step_count = self._key.unbind(0)
-        self.amplitude_deg, self.duration_ms, self.clock_ms, self.coverage, self.coverage_before = self._reals.unbind(0)
+        self.amplitude_deg, self.duration_ms, self.clock_ms, self._looked_ms = self._reals[:4].unbind(0)
+        self.coverage, self.coverage_before = self._reals[4:].unbind(0)
         if not self._on_cpu:
             return
         # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
         self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
-        self._np_all, self._np_ones = np.ones(self.lanes, np.bool_), np.ones(self.lanes, np.float32)
+        self._np_all = np.ones(self.lanes, np.bool_)
         self._np_key, self._np_fixation = self._key.numpy(), self.fixation_px.numpy()
         self._np_start, self._np_target = self.start_px.numpy(), self.target_px.numpy()
         self._np_amplitude, self._np_duration = self.amplitude_deg.numpy(), self.duration_ms.numpy()
@@ -131,7 +133,7 @@ class Simulator:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what shares memory: a copy makes views of its own."""
         shared = {"seed", "episode", "step_count", "amplitude_deg", "duration_ms", "clock_ms", "coverage"}
-        shared |= {"coverage_before", "key", "_kernels", "_measured"}
+        shared |= {"coverage_before", "_looked_ms", "key", "_kernels", "_measured"}
         return {name: value for name, value in vars(self).items() if name not in shared and not name.startswith("_np_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -152,6 +154,8 @@ class Simulator:
         if self.lanes > 1:
             self.prepared = Prepared(room(like.image), room(like.px_per_deg), tuple(room(part) for part in like.parts))
         self.belief = beliefs.empty(self.lanes, size, self.device)
+        if self.half_life_ms is not None:
+            self._fading = beliefs.Fading(self.lanes, size, self.half_life_ms, self.device)
         self._bind_scene()
 
     def _bind_scene(self) -> None:
@@ -229,6 +233,8 @@ class Simulator:
         self.start_px[at] = self.fixation_px[at]
         self.target_px[at] = self.fixation_px[at]
         self.belief.acuity[at] = 0
+        if self._fading is not None:
+            self._fading.exact[at] = 0
         if self.remember:
             self.belief.image[at] = beliefs.UNSEEN
 
@@ -373,28 +379,33 @@ class Simulator:
         Args:
             zoom: (B,) float32, for retinas that are ``zoomable``.
         """
-        if not self._on_cpu:
+        self.coverage_before.copy_(self.coverage)
+        if self._fading is not None:
+            self._fading.fade(self.belief.acuity, self.clock_ms - self._looked_ms)
+            self._looked_ms.copy_(self.clock_ms)
+        if self._on_cpu:
+            zooms = None if zoom is None else zoom.numpy()
+            seen = self.retina.sense_arrays(self.prepared, self._np_fixation, self.key, zooms)
+            self._glimpse = None
+            if seen is None:
+                self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
+                seen = (self._glimpse.image.numpy(), self._glimpse.acuity.numpy())
+            self._seen = seen
+            self._integrate_arrays(*seen)
+        else:
             self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
-            self.coverage_before.copy_(self.coverage)
-            kept = None if self.half_life_ms is None else self._kept()
-            self.belief = beliefs.integrate(self.belief, self._glimpse, kept)
+            self.belief = beliefs.integrate(self.belief, self._glimpse)
             self.coverage.copy_(beliefs.coverage(self.belief))
-            return
-        zooms = None if zoom is None else zoom.numpy()
-        seen = self.retina.sense_arrays(self.prepared, self._np_fixation, self.key, zooms)
-        self._glimpse = None
-        if seen is None:
-            self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
-            seen = (self._glimpse.image.numpy(), self._glimpse.acuity.numpy())
-        self._seen = seen
-        self._np_before[:] = self._np_coverage
-        keep = self._np_ones if self.half_life_ms is None else self._kept().numpy()
+        if self._fading is not None:
+            self._fading.renew(self.belief.acuity, self.glimpse.acuity)
+
+    def _integrate_arrays(self, new_image: NDArray[np.uint8], new_acuity: NDArray[np.uint8]) -> None:
         image, acuity = self._np_belief
         if self.remember:
-            new_image = seen[0].reshape(self.lanes, self.size[0], -1)
-            self._kernels.integrate_belief(image, acuity, new_image, seen[1], keep, self._np_coverage)
+            rows = new_image.reshape(self.lanes, self.size[0], 3 * self.size[1])
+            self._kernels.integrate_belief(image, acuity, rows, new_acuity, self._np_coverage)
         else:
-            self._kernels.widen_coverage(acuity, seen[1], keep, self._np_coverage)
+            self._kernels.widen_coverage(acuity, new_acuity, self._np_coverage)
 
     def look_again(self, lanes: NDArray[np.bool_]) -> None:
         """Look with some lanes only, after they began anew within a step; the glimpses of the others stay.
@@ -413,12 +424,10 @@ class Simulator:
         self.belief.image[at] = fresh.image
         self.coverage[at] = beliefs.coverage(Belief(fresh.image, fresh.acuity))
         self.coverage_before[at] = 0
+        if self._fading is not None:
+            self._fading.exact[at] = fresh.acuity.to(torch.float32)
         if self._on_cpu:
             self._seen = (merged.image.numpy(), merged.acuity.numpy())
-
-    def _kept(self) -> Tensor:
-        elapsed = torch.where(self.step_count > 0, self.duration_ms + self.saccades.dwell_ms, 0)
-        return beliefs.remembered(elapsed, self.half_life_ms)
 
     # What is known
 

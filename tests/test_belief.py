@@ -60,32 +60,48 @@ def test_half_of_acuity_is_left_after_a_half_life() -> None:
     keep = beliefs.remembered(torch.tensor([0.0, 250.0, 500.0, 1000.0, 5000.0]), 500)
     torch.testing.assert_close(keep, torch.tensor([1, 2**-0.5, 0.5, 0.25, 2**-10]))
     assert beliefs.remembered(torch.tensor([1e9]), None).tolist() == [1]
-    held = beliefs.integrate(beliefs.empty(1, (8, 8)), glimpse(10, 200))
-    later = beliefs.integrate(held, glimpse(20, 0), torch.tensor([0.5]))
-    assert bool((later.acuity == 100).all())
-    assert bool((later.image == 10).all())
+    fading, held = remember(200, half_life_ms=500)
+    fading.fade(held.acuity, torch.tensor([500.0]))
+    assert bool((held.acuity == 100).all())
+    assert bool((held.image == 10).all())
     for half_life in (0, -1, float("nan")):
         with pytest.raises(InvalidValueError, match="half_life_ms"):
             beliefs.remembered(torch.tensor([1.0]), half_life)
 
 
+def remember(acuity: int, half_life_ms: float) -> tuple[beliefs.Fading, Belief]:
+    fading = beliefs.Fading(1, (8, 8), half_life_ms, "cpu")
+    held = beliefs.integrate(beliefs.empty(1, (8, 8)), glimpse(10, acuity))
+    fading.renew(held.acuity, glimpse(10, acuity).acuity)
+    return fading, held
+
+
 def test_a_dimmed_memory_gives_way_to_a_coarser_view() -> None:
-    held = beliefs.integrate(beliefs.empty(1, (8, 8)), glimpse(10, 200))
+    fading, held = remember(200, half_life_ms=500)
     assert bool((beliefs.integrate(held, glimpse(20, 120)).image == 10).all())
-    assert bool((beliefs.integrate(held, glimpse(20, 120), torch.tensor([0.5])).image == 20).all())
+    fading.fade(held.acuity, torch.tensor([500.0]))
+    assert bool((beliefs.integrate(held, glimpse(20, 120)).image == 20).all())
+
+
+@pytest.mark.parametrize("looks", [1, 10, 1000])
+def test_forgetting_does_not_depend_on_how_often_one_looks(looks: int) -> None:
+    fading, held = remember(255, half_life_ms=5000)
+    for _ in range(looks):
+        fading.fade(held.acuity, torch.tensor([5000.0 / looks]))
+        fading.renew(held.acuity, glimpse(20, 0).acuity)
+    assert int(held.acuity[0, 0, 0]) in (126, 127)
 
 
 def test_everything_is_forgotten_in_the_end() -> None:
-    held = beliefs.integrate(beliefs.empty(1, (8, 8)), glimpse(10, 255))
-    for _ in range(300):
-        held = beliefs.integrate(held, glimpse(20, 0), torch.tensor([0.99]))
+    fading, held = remember(255, half_life_ms=500)
+    fading.fade(held.acuity, torch.tensor([500.0 * 9]))
     assert int(held.acuity.sum()) == 0
 
 
 def test_integrating_is_pure() -> None:
     held, new = beliefs.integrate(beliefs.empty(1, (8, 8)), glimpse(10, 200)), glimpse(20, 220)
     copies = held.clone(), new.clone()
-    beliefs.integrate(held, new, torch.tensor([0.3]))
+    beliefs.integrate(held, new)
     assert torch.equal(held.image, copies[0].image)
     assert torch.equal(held.acuity, copies[0].acuity)
     assert torch.equal(new.image, copies[1].image)
@@ -93,10 +109,11 @@ def test_integrating_is_pure() -> None:
 
 
 def test_lanes_forget_by_themselves() -> None:
-    held = Belief(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.full((2, 8, 8), 200, dtype=torch.uint8))
-    unseen = Glimpse(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8))
-    later = beliefs.integrate(held, unseen, torch.tensor([1.0, 0.5]))
-    assert later.acuity[:, 0, 0].tolist() == [200, 100]
+    fading = beliefs.Fading(2, (8, 8), 500, "cpu")
+    acuity = torch.full((2, 8, 8), 200, dtype=torch.uint8)
+    fading.renew(acuity, acuity)
+    fading.fade(acuity, torch.tensor([0.0, 500.0]))
+    assert acuity[:, 0, 0].tolist() == [200, 100]
 
 
 def test_sizes_must_fit() -> None:

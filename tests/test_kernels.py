@@ -25,11 +25,9 @@ def test_noise_is_drawn_as_by_torch() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("keep", [1.0, 0.7, 0.0])
-def test_belief_is_integrated_as_by_torch(size: tuple[int, int], keep: float) -> None:
+def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     lanes = 3
-    kept = np.array([keep, 1.0, 0.5], np.float32)
     there = Belief(torch.full((lanes, *size, 3), 127, dtype=torch.uint8), torch.zeros(lanes, *size, dtype=torch.uint8))
     image, acuity = there.image.flatten(2).numpy().copy(), there.acuity.numpy().copy()
     acuity_alone, coverage, coverage_alone = acuity.copy(), np.empty(lanes, np.float32), np.empty(lanes, np.float32)
@@ -37,10 +35,10 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int], keep: float) ->
         new_image = rng.integers(0, 256, (lanes, *size, 3), dtype=np.uint8)
         # Few values, so that many pixels tie.
         new_acuity = rng.choice(np.array([0, 1, 90, 200, 255], np.uint8), (lanes, *size))
-        integrate_belief(image, acuity, new_image.reshape(lanes, size[0], -1), new_acuity, kept, coverage)
-        widen_coverage(acuity_alone, new_acuity, kept, coverage_alone)
+        integrate_belief(image, acuity, new_image.reshape(lanes, size[0], -1), new_acuity, coverage)
+        widen_coverage(acuity_alone, new_acuity, coverage_alone)
         glimpse = Glimpse(torch.from_numpy(new_image), torch.from_numpy(new_acuity))
-        there = beliefs.integrate(there, glimpse, torch.from_numpy(kept))
+        there = beliefs.integrate(there, glimpse)
         assert np.array_equal(image, there.image.flatten(2).numpy())
         assert np.array_equal(acuity, there.acuity.numpy())
         assert np.array_equal(acuity_alone, acuity)

@@ -107,7 +107,6 @@ def _see(belief: Belief, glimpse: Glimpse) -> None:
             belief.acuity.numpy(),
             glimpse.image.flatten(2).numpy(),
             glimpse.acuity.numpy(),
-            np.ones(lanes, np.float32),
             np.empty(lanes, np.float32),
         )
     else:
