@@ -127,7 +127,8 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         return None
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window and the scene source."""
+        self.lanes.close()
         if self._window is not None:
             self._window.close()
             self._window = None

@@ -22,7 +22,7 @@ from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
 from foveasim.rng import Stream, uniform
 from foveasim.saccade import Saccades
-from foveasim.scenes import open_scenes
+from foveasim.scenes import SceneSource, open_scenes
 from foveasim.simulator import Simulator
 
 __all__ = ["FoveaVectorEnv"]
@@ -126,8 +126,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         device: torch.device | str = "cpu",
         render_mode: str | None = None,
     ) -> None:
-        self.num_envs = int(check.number("num_envs", num_envs, 1))
-        self.budget = int(check.number("budget", budget, 1))
+        self.num_envs = check.whole("num_envs", num_envs, 1, 1 << 20)
+        self.budget = check.whole("budget", budget, 1, 1_000_000)
         if start not in ("centre", "random"):
             raise InvalidValueError(f"start must be 'centre' or 'random'; got {start!r}.")
         if output not in ("numpy", "torch"):
@@ -142,9 +142,12 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             raise InvalidValueError(
                 f"retina {eye.name!r} has no zoom; use zoom=False, or pyramid, window, multiscale or log_polar."
             )
-        self.actions = ActionCode(action_mode, (grid[0], grid[1]), zoom, stop)
+        self.actions = ActionCode(action_mode, grid, zoom, stop)
         self.observations = ObservationCode(belief, patch, privileged)
         self.reward = make_reward(reward, **(reward_options or {}))
+        if not isinstance(saccades, Saccades | None):
+            raise InvalidTypeError(f"saccades must be foveasim.saccade.Saccades(…); got {saccades!r}.")
+        self._owns_scenes = not isinstance(scenes, SceneSource)
         self.simulator = Simulator(
             scenes,
             eye,
@@ -187,8 +190,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         """Begin episodes.
 
         Args:
-            seed: Lane i is seeded ``seed + i``, or by the i-th of a list. None goes on to the next episode of each
-                lane's seed; a vector env that was never seeded draws one.
+            seed: Lane i is seeded ``seed + i``, or by the i-th of a list, in which None draws one. None goes on to the
+                next episode of each lane's seed; a vector env that was never seeded draws one.
             options: ``scene``: an index into the scenes, a path or an image (H, W, 3) uint8; ``fixation``: (x, y) or
                 (B, 2), normalised; ``reset_mask``: (B,) bool, which lanes begin anew.
 
@@ -262,7 +265,9 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         moving = None if again is None else ~again
         if again is not None and self.autoreset_mode == AutoresetMode.DISABLED:
             raise gym.error.ResetNeeded(
-                f"lanes {np.flatnonzero(again).tolist()} are done; call reset(options={{'reset_mask': mask}}) first."
+                "the episode is over; call reset() first."
+                if self.num_envs == 1
+                else f"lanes {np.flatnonzero(again).tolist()} are done; call reset(options={{'reset_mask': mask}})."
             )
         stopped = None
         if intent.stop is not None:
@@ -288,6 +293,12 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode is not None:
             self._trace(again, reward)
         return terms, reward, terminated, again
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the scene source, such as a webcam, unless it was handed in open."""
+        close = getattr(self.simulator.scenes, "close", None)
+        if self._owns_scenes and close is not None:
+            close()
 
     @property
     def seeded(self) -> bool:
@@ -341,10 +352,11 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             raise InvalidTypeError(f"seed must be a whole number or a list of {self.num_envs}; got {seed!r}.")
         if len(seed) != self.num_envs:
             raise InvalidValueError(f"seed must be a number or a list of {self.num_envs}; got {len(seed)}.")
+        fresh = np.random.SeedSequence().generate_state(len(lanes)).tolist()
         chosen = [seed[lane] for lane in lanes.tolist()]
-        if all(one is None for one in chosen):
-            return self._seeds(None, mask)
-        return [check.seed_value("seed", one) for one in chosen]
+        return [
+            drawn if one is None else check.seed_value("seed", one) for one, drawn in zip(chosen, fresh, strict=True)
+        ]
 
     def _begin(self, mask: NDArray[np.bool_], seeds: list[int] | None, scene: object, fixation: object) -> None:
         simulator = self.simulator
@@ -384,7 +396,10 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             self._last_reward[lane] = None if began else float(reward[lane])
 
     def _fixation(self, fixation: object) -> torch.Tensor:
-        point = np.asarray(fixation, np.float32)
+        try:
+            point = np.asarray(fixation, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidTypeError(f"options['fixation'] must be (x, y), normalised; got {fixation!r}.") from error
         point = np.broadcast_to(point, (self.num_envs, 2)) if point.shape == (2,) else point
         norm = check.points("options['fixation']", point.copy(), self.num_envs)
         if not bool((norm.abs() <= 1).all()):

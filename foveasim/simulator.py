@@ -20,10 +20,10 @@ from torch import Tensor
 
 from foveasim import belief as beliefs
 from foveasim import check, geometry
-from foveasim.errors import InvalidValueError
+from foveasim.errors import InvalidValueError, SceneError
 from foveasim.picture import Picture
 from foveasim.retina import Prepared, Retina, as_glimpse, make_retina
-from foveasim.rng import Key, Stream, uniform
+from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.stage import Stage
@@ -33,6 +33,7 @@ __all__ = ["Simulator"]
 
 _MAX_CACHE_BYTES = 1 << 30
 _SCATTER = int(Stream.SCATTER)
+_DRAWS = 100  # scenes drawn for a lane before its source is given up as unreadable
 
 
 class Simulator:
@@ -265,15 +266,15 @@ class Simulator:
         pictures: Sequence[Picture] | None,
     ) -> None:
         if pictures is not None:
-            chosen = [-1] * len(which)
+            chosen, loaded = [-1] * len(which), self._stage.prepare(pictures)
         elif index is None:
-            chosen = self._draw_scenes(which, at)
+            chosen, loaded = self._draw_scenes(at)
         else:
             chosen = [int(index)] * len(which) if isinstance(index, int | np.integer) else [int(i) for i in index]
             if len(chosen) != len(which):
                 raise InvalidValueError(f"index must be one number or {len(which)}; got {len(chosen)}.")
+            loaded = [self._stage.load(i) for i in chosen]
         self.index[at] = torch.tensor(chosen, device=self.device)
-        loaded = [self._stage.load(i) for i in chosen] if pictures is None else self._stage.prepare(pictures)
         for place, lane in enumerate(which.tolist()):
             picture, prepared = loaded[place]
             if prepared.size != self.size:
@@ -291,14 +292,29 @@ class Simulator:
         if self._on_cpu:
             self._np_px_per_deg = prepared.px_per_deg.numpy()
 
-    def _draw_scenes(self, which: NDArray[np.int64], at: slice | Tensor) -> list[int]:
+    def _draw_scenes(self, at: slice | Tensor) -> tuple[list[int], list[tuple[Picture, Prepared]]]:
+        """Draw a scene for each lane; one that cannot be read is skipped, with a warning, and another one drawn."""
+        seeds, episodes = self.seed[at].tolist(), self.episode[at].tolist()
+        chosen, loaded = [], []
+        for seed, episode in zip(seeds, episodes, strict=True):
+            for attempt in range(_DRAWS):
+                index = int(self._draw(seed, episode, attempt) * len(self.scenes))
+                try:
+                    loaded.append(self._stage.load(index))
+                except SceneError as error:
+                    self._stage.skip(index, error)
+                    if attempt == _DRAWS - 1 or len(self._stage.skipped) == len(self.scenes):
+                        raise
+                else:
+                    chosen.append(index)
+                    break
+        return chosen, loaded
+
+    def _draw(self, seed: int, episode: int, attempt: int) -> float:
         if self._on_cpu:
-            mix = self._kernels.mix
-            seeds, episodes = self._np_key[0], self._np_key[1]
-            return [int(mix(seeds[i], episodes[i], 0, int(Stream.SCENE), 0) * len(self.scenes)) for i in which]
-        seeds = self.seed[at]
-        share = uniform(seeds, self.episode[at], torch.zeros_like(seeds), Stream.SCENE, 1)[:, 0]
-        return (share * len(self.scenes)).long().tolist()
+            return float(self._kernels.mix(seed, episode, 0, int(Stream.SCENE), attempt))
+        key = Key(torch.tensor([seed]), torch.tensor([episode]), torch.tensor([0]))
+        return float(key.uniform(Stream.SCENE, attempt + 1)[0, attempt])
 
     # Steps
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from foveasim import check
+from foveasim.errors import SceneError
 from foveasim.picture import Picture, fit_picture
 from foveasim.retina import Prepared, Retina
 from foveasim.scenes import FittedScenes, SceneSource
@@ -18,6 +20,9 @@ __all__ = ["Stage"]
 
 class Stage:
     """The scenes of a source as a retina needs them.
+
+    Attributes:
+        skipped: What was wrong with each scene that could not be read, by index.
 
     Args:
         source: Where the pictures come from.
@@ -44,6 +49,7 @@ class Stage:
         self._room = int(check.number("cache_bytes", cache_bytes, 0))
         self._fitted = FittedScenes(source, size, fit, cache_bytes=self._room)
         self._kept: dict[int, tuple[Picture, Prepared]] = {}
+        self.skipped: dict[int, str] = {}
 
     def load(self, index: int, time_ms: float = 0.0) -> tuple[Picture, Prepared]:
         """Return a scene by its index: the fitted picture, and one prepared lane.
@@ -55,6 +61,8 @@ class Stage:
         found = self._kept.get(index)
         if found is not None:
             return found
+        if index in self.skipped:
+            raise SceneError(self.skipped[index])
         loaded = self.prepare([self._fitted.picture(index, time_ms)])[0]
         taken = sum(part.nbytes for part in (loaded[1].image, *loaded[1].parts))
         # Once full, the cache stays as it is: scenes are drawn at random, so evicting one for another gains nothing.
@@ -62,6 +70,16 @@ class Stage:
             self._kept[index] = loaded
             self._room -= taken
         return loaded
+
+    def skip(self, index: int, error: SceneError) -> None:
+        """Note that a scene cannot be read, and warn of it once, naming and counting it."""
+        if index not in self.skipped:
+            self.skipped[index] = str(error)
+            warnings.warn(
+                f"skipped a scene, number {len(self.skipped)} of {len(self.source)} that cannot be read: {error}",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def prepare(self, pictures: Sequence[Picture]) -> list[tuple[Picture, Prepared]]:
         """Fit and prepare given pictures."""

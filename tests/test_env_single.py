@@ -258,6 +258,9 @@ def test_bad_grid_actions_are_refused(action: Any) -> None:
         ({"num_envs": 3}, InvalidValueError, "make_vec"),
         ({"scenes": "/no/such/folder"}, SceneError, "/no/such/folder"),
         ({"fit": "squeeze"}, InvalidValueError, "fit"),
+        ({"grid": 4}, InvalidTypeError, "grid must be a pair"),
+        ({"budget": 2.5}, InvalidTypeError, "whole number"),
+        ({"saccades": {"scatter": 0.1}}, InvalidTypeError, "Saccades"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -273,6 +276,8 @@ def test_bad_reset_options_are_named() -> None:
         env.reset(options={"fixation": (48, 48)})
     with pytest.raises(InvalidValueError, match="from 0 to"):
         env.reset(options={"scene": 10**6})
+    with pytest.raises(InvalidTypeError, match=r"\(x, y\)"):
+        env.reset(options={"fixation": "mid"})
 
 
 def test_step_before_reset_is_refused() -> None:
@@ -284,7 +289,7 @@ def test_step_after_the_end_is_refused() -> None:
     env = make(budget=1)
     env.reset(seed=0)
     env.step(np.zeros(2, np.float32))
-    with pytest.raises(gym.error.ResetNeeded):
+    with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) first"):
         env.step(np.zeros(2, np.float32))
 
 
@@ -310,3 +315,61 @@ def test_torch_twin_of_the_kernels_gives_the_same_episode() -> None:
         torch.testing.assert_close(one.coverage, two.coverage)
         assert (one.glimpse.image.int() - two.glimpse.image.int()).abs().max() <= 1
         assert (one.belief.acuity.int() - two.belief.acuity.int()).abs().max() <= 1
+
+
+def test_unreadable_scenes_are_named_counted_and_skipped(tmp_path: Any) -> None:
+    import io
+
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(PICTURES[0]).save(data, "PNG")
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).write_bytes(data.getvalue())
+    (tmp_path / "b.png").write_bytes(data.getvalue()[: len(data.getvalue()) // 2])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        env = make(scenes=str(tmp_path), size=(48, 48))
+        seen = {env.reset(seed=seed)[1]["scene"] for seed in range(20)}
+    assert seen == {"a.png", "c.png"}
+    assert [("b.png" in str(each.message), "number 1 of 3" in str(each.message)) for each in caught] == [(True, True)]
+    with pytest.raises(SceneError, match=r"b\.png"):
+        env.reset(options={"scene": 1})
+
+
+def test_stopping_forgets_nothing() -> None:
+    env = make(retina="disc", stop=True, half_life_ms=300.0, budget=4)
+    env.reset(seed=0)
+    _, reward, terminated, _, info = env.step(np.array([0.5, 0.5, 1.0], np.float32))
+    assert terminated
+    assert reward == 0
+    assert info["clock_ms"] == 0
+
+
+class Camera:
+    """A source that has to be closed."""
+
+    moving, labels, closed = False, (), False
+
+    def __len__(self) -> int:
+        return 1
+
+    def picture(self, index: int, time_ms: float = 0.0) -> Any:
+        from foveasim.picture import Picture
+
+        return Picture(PICTURES[0], -1, "camera", 3.5)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_closing_closes_the_scenes_that_the_env_opened() -> None:
+    env = make()
+    camera = Camera()
+    env.simulator.scenes = camera
+    env.close()
+    assert camera.closed
+    handed = Camera()
+    other = make(scenes=handed)
+    other.close()
+    assert not handed.closed
