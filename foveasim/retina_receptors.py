@@ -209,6 +209,11 @@ class Window(Receptors):
             return replace(self, patch_px=max(round(self.patch_px * factor), 1))
         return replace(self, size_deg=self.size_deg * factor)
 
+    def at_scale(self, factor: float) -> Self | None:
+        """Return this retina, or None where its crop is in pixels; see :meth:`Retina.at_scale`."""
+        same = super().at_scale(factor)
+        return None if self.size_deg is None else same
+
     def receptors(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
         """Lay out the crops, finest first; each pixel is shown by the finest that covers it."""
         (height, width), side = size, self.patch_px
@@ -257,8 +262,10 @@ class Multiscale(Window):
 class LogPolar(Receptors):
     """The cortical image: receptors on rings and wedges whose size grows with eccentricity.
 
-    Position in the cortex follows w = log(z + a): the ring at eccentricity e is log(1 + e / a). A receptor covers the
-    pixels of its ring and wedge, or reports the nearest pixel where there is none.
+    Rings grow as log(1 + e / a) and wedges are equal angles: along any meridian the magnification is that of Schwartz's
+    log(z + a) along the horizontal one, without the singularity of log(z) at the fovea and without the monopole's
+    shearing of angles. A receptor covers the pixels of its ring and wedge, or reports the nearest pixel where there is
+    none.
 
     Attributes:
         rings: Receptors from the fovea to the length of the scene's diagonal.
@@ -267,7 +274,7 @@ class LogPolar(Receptors):
         fovea_deg: a, the eccentricity below which magnification hardly changes, degrees.
 
     Reference:
-        Schwartz (1980), Computational anatomy and functional architecture of striate cortex: the monopole map.
+        Schwartz (1980), Computational anatomy and functional architecture of striate cortex: the logarithmic map.
     """
 
     name: ClassVar[str] = "log_polar"
