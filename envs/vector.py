@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from foveasim import check, geometry
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode, as_torch
+from foveasim.envs.resets import chosen_lanes, one_picture, scene_index, start_px
 from foveasim.envs.rewards import Reward, make_reward
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.picture import Picture
 from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
 from foveasim.rng import Stream, uniform
 from foveasim.saccade import Saccades
-from foveasim.scenes import SceneSource, open_scenes
+from foveasim.scenes import SceneSource
 from foveasim.simulator import Simulator
 
 __all__ = ["FoveaVectorEnv"]
@@ -212,7 +212,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         unknown = sorted(set(options) - set(_OPTIONS))
         if unknown:
             raise InvalidValueError(f"options must be among {', '.join(_OPTIONS)}; got {', '.join(unknown)}.")
-        mask = self._mask(options.get("reset_mask"))
+        mask = chosen_lanes(options.get("reset_mask"), self.num_envs)
         seeds = self._seeds(seed, mask)
         self._begin(mask, seeds, options.get("scene"), options.get("fixation"))
         self._running = True
@@ -328,17 +328,6 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
 
     # Inside
 
-    def _mask(self, mask: object) -> NDArray[np.bool_]:
-        if mask is None:
-            return self._every
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise InvalidTypeError(f"options['reset_mask'] must be a bool array ({self.num_envs},); got {mask!r}.")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise InvalidValueError(
-                f"options['reset_mask'] must mark at least one of {self.num_envs} lanes; got {mask}."
-            )
-        return mask
-
     def _seeds(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> list[int] | None:
         lanes = np.flatnonzero(mask)
         if seed is None:
@@ -364,12 +353,12 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         which = None if lanes == self.num_envs else mask
         index, pictures = None, None
         if isinstance(scene, int | np.integer) and not isinstance(scene, bool):
-            index = check_scene_index(int(scene), len(simulator.scenes))
+            index = scene_index(int(scene), len(simulator.scenes))
         elif scene is not None:
-            pictures = _pictures(scene) * lanes
+            pictures = [one_picture(scene)] * lanes
         start = None
         if fixation is not None:
-            start = self._fixation(fixation)
+            start = start_px(fixation, self.num_envs, simulator.size)
         simulator.begin(seeds, which, index=index, pictures=pictures, fixation_px=start)
         for lane in np.flatnonzero(mask):
             self._paths[lane], self._coverages[lane], self._last_reward[lane] = [], [], None
@@ -394,20 +383,6 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             self._coverages[lane].append(coverage[lane])
             began = again is not None and bool(again[lane])
             self._last_reward[lane] = None if began else float(reward[lane])
-
-    def _fixation(self, fixation: object) -> torch.Tensor:
-        try:
-            point = np.asarray(fixation, np.float32)
-        except (TypeError, ValueError) as error:
-            raise InvalidTypeError(f"options['fixation'] must be (x, y), normalised; got {fixation!r}.") from error
-        point = np.broadcast_to(point, (self.num_envs, 2)) if point.shape == (2,) else point
-        norm = check.points("options['fixation']", point.copy(), self.num_envs)
-        if not bool((norm.abs() <= 1).all()):
-            raise InvalidValueError(
-                f"options['fixation'] must be normalised, each of (x, y) in [-1, 1]; got {norm.tolist()}. "
-                "Convert pixels with foveasim.geometry.px_to_norm."
-            )
-        return geometry.norm_to_px(norm, self.simulator.size)
 
     def _ended(self) -> NDArray[np.bool_]:
         step = self.simulator.measured.step
@@ -480,25 +455,3 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         info = {**info, **self._reset_info(done)}
         info |= {"final_obs": finals, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
         return self.observe(), info
-
-
-def check_scene_index(index: int, count: int) -> int:
-    """Return an index into the scenes.
-
-    Raises:
-        InvalidValueError: Out of range.
-    """
-    if not 0 <= index < count:
-        raise InvalidValueError(f"options['scene'] must be from 0 to {count - 1}; got {index}.")
-    return index
-
-
-def _pictures(scene: object) -> list[Picture]:
-    """Return the one picture of a path or an image."""
-    source = open_scenes(scene)
-    if source.moving or len(source) != 1:
-        raise InvalidValueError(
-            f"options['scene'] must be one still image or an index; got {len(source)} scenes"
-            f"{' that move' if source.moving else ''}. Give a folder or a video as scenes= when you make the env."
-        )
-    return [source.picture(0)]
