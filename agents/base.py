@@ -11,22 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.check import seed_value
-from foveasim.errors import AgentError
-from foveasim.registry import Registry
+from foveasim.check import seed_value, size_hw
+from foveasim.errors import AgentError, FoveasimError
+from foveasim.registry import Registry, build, describe
 from foveasim.types import Prediction
 
 __all__ = [
     "ACTION_MODES",
     "AGENTS",
+    "DEFAULT_GRID",
     "EXTRA_KEYS",
     "Agent",
     "Imagines",
     "Observation",
     "agent_action_mode",
     "agent_factory",
+    "agent_grid",
     "agent_name",
     "agent_needs",
+    "agent_size",
     "make_agent",
     "observed",
 ]
@@ -37,8 +40,12 @@ Observation: TypeAlias = Mapping[str, Any]
 ACTION_MODES = ("absolute", "relative", "grid")
 """How an action is read: a place in the scene, a displacement from the fixation, or a cell of a grid."""
 
-EXTRA_KEYS = ("belief", "scene")
-"""What an agent may ask for on top of the usual observation. ``scene`` holds hidden pixels."""
+EXTRA_KEYS = ("belief", "scene", "patch")
+"""What an agent may ask for on top of the usual observation. ``scene`` holds hidden pixels; ``patch`` is there with the
+retinas that have receptors: ``window``, ``multiscale``, ``log_polar``."""
+
+DEFAULT_GRID = (8, 8)
+"""(rows, cols) of the grid of an agent with ``action_mode`` ``"grid"`` that does not say."""
 
 
 @runtime_checkable
@@ -49,8 +56,9 @@ class Agent(Protocol):
     ``fixation`` (B, 2) float32 in [-1, 1], ``time`` (B, 1) float32, what is left of the budget, in [0, 1].
 
     An agent may also have the attributes ``needs``, a tuple of further keys (``("belief",)`` adds ``belief``
-    (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1); ``("scene",)`` adds ``scene`` (B, H, W, 3)), ``action_mode``, one
-    of :data:`ACTION_MODES`, and ``name``, for people.
+    (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1); ``("scene",)`` adds ``scene`` (B, H, W, 3); ``("patch",)`` adds
+    ``patch`` (B, h, w, 3 S) uint8), ``action_mode``, one of :data:`ACTION_MODES`, ``grid``, (rows, cols) of its cells,
+    ``size``, (H, W) of the only scenes it can see or None, and ``name``, for people.
 
     Example:
         >>> class Corner:
@@ -85,7 +93,7 @@ class Imagines(Protocol):
         """Predict the whole scene of every lane: an image (B, H, W, 3) float32 in [0, 1]."""
 
 
-AGENTS = Registry[Agent]("agent", group="foveasim.agents")
+AGENTS = Registry[Agent]("agent", group="foveasim.agents", failure=AgentError)
 """Every agent that has a name. Other packages announce theirs by an entry point of the group ``foveasim.agents``."""
 
 for _name, _class in {
@@ -108,14 +116,18 @@ def make_agent(spec: object, *, seed: int = 0, **arguments: object) -> Agent:
 
     Args:
         spec: A registered name, ``package.module:Class``, a class, an agent (returned as it is), or a stable-baselines3
-            model in hand (seen through an adapter that calls its ``predict``).
-        seed: Seed of lane 0; lane i has ``seed + i``. A class without a ``seed`` argument is built without one.
-        **arguments: Passed on to the class.
+            model in hand (seen through :class:`foveasim.agents.rl.adapter.PredictAgent`, which calls its ``predict``).
+            ``package.module:function`` and a function are called, and may return an agent or such a model.
+        seed: Seed of lane 0; lane i has ``seed + i``. A class or function without a ``seed`` argument gets none.
+        **arguments: Passed on to the class or function, or to ``PredictAgent`` for a model in hand. A function that
+            returns a model trained on relative actions, or on a grid that is not square, wraps it itself:
+            ``PredictAgent(model, action_mode="relative")``.
 
     Raises:
         UnknownNameError: No agent of that name; the message lists the choices.
         InvalidTypeError: An argument that the class does not take.
-        AgentError: What was built is no agent, or ``spec`` is nothing that can become one.
+        AgentError: What was built is no agent, ``spec`` is nothing that can become one, or its module or its class
+            raised something; the message says where.
 
     Example:
         >>> make_agent("centre").act({"fixation": np.zeros((2, 2), np.float32)}).tolist()
@@ -123,15 +135,13 @@ def make_agent(spec: object, *, seed: int = 0, **arguments: object) -> Agent:
     """
     seed = seed_value("seed", seed)
     if isinstance(spec, str | Path):
-        text = str(spec)
-        return _checked(AGENTS.make(text, **_with_seed(agent_factory(text), seed, arguments)), text)
+        return _made(str(spec), agent_factory(str(spec)), seed, arguments)
     if isinstance(spec, type):
-        return _checked(spec(**_with_seed(spec, seed, arguments)), spec.__name__)
-    if callable(getattr(spec, "predict", None)) and hasattr(spec, "observation_space") and not hasattr(spec, "act"):
-        from foveasim.agents.rl.adapter import PredictAgent  # here, so that a plain agent does not load it
-
-        adapter: Callable[..., Agent] = PredictAgent
-        return adapter(spec, seed=seed, **arguments)
+        return _made(spec.__name__, spec, seed, arguments)
+    if _is_model(spec):
+        return _adapted(spec, seed, arguments)
+    if callable(spec) and not hasattr(spec, "act"):
+        return _made(getattr(spec, "__name__", type(spec).__name__), spec, seed, arguments)
     if arguments:
         raise AgentError(f"an agent that is already built takes no arguments; got {', '.join(sorted(arguments))}.")
     return _checked(spec, type(spec).__name__)
@@ -142,7 +152,7 @@ def agent_factory(name: str) -> Callable[..., Agent]:
 
     Raises:
         UnknownNameError: No agent of that name; the message lists the choices.
-        AgentError: A file; the message says what is accepted.
+        AgentError: A file, and the message says what is accepted; or a module that cannot be imported.
     """
     if name not in AGENTS:
         _refuse_files(name)
@@ -184,6 +194,31 @@ def agent_action_mode(agent: object) -> str:
     return cast("str", mode)
 
 
+def agent_grid(agent: object) -> tuple[int, int]:
+    """Return (rows, cols) of the cells that an agent chooses among, ``(8, 8)`` where it does not say.
+
+    Raises:
+        AgentError: ``grid`` is not two whole numbers from 1 to 256.
+    """
+    try:
+        return size_hw("grid", getattr(agent, "grid", DEFAULT_GRID), 1, 256)
+    except FoveasimError as error:
+        raise AgentError(f"{agent_name(agent)}: {error}") from error
+
+
+def agent_size(agent: object) -> tuple[int, int] | None:
+    """Return (H, W) in px of the only scenes that an agent can see, or None where any will do.
+
+    Raises:
+        AgentError: ``size`` is neither None nor (height, width).
+    """
+    size = getattr(agent, "size", None)
+    try:
+        return None if size is None else size_hw("size", size)
+    except FoveasimError as error:
+        raise AgentError(f"{agent_name(agent)}: {error}") from error
+
+
 def agent_name(agent: object) -> str:
     """Return what to call an agent in a status line: its ``name``, or the name of its class."""
     name = getattr(agent, "name", None)
@@ -197,10 +232,42 @@ def observed(observation: Observation, key: str) -> NDArray[Any]:
         AgentError: The observation has no such key.
     """
     if key not in observation:
-        hint = " Declare needs = ('belief',) on the agent, or make the env with belief=True." if "belief" in key else ""
+        wanted = "belief" if "belief" in key else key
+        options = {"belief": "belief=True", "scene": "privileged=True", "patch": "patch=True and a retina that has one"}
+        hint = (
+            f" Declare needs = ({wanted!r},) on the agent, or make the env with {options[wanted]}."
+            if wanted in options
+            else ""
+        )
         raise AgentError(f"the observation must have {key!r}; it has {', '.join(observation)}.{hint}")
     value = observation[key]
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _made(name: str, factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> Agent:
+    """Call a class or a function; a fault of its own becomes an AgentError that says where."""
+    try:
+        built = build("agent", name, factory, _with_seed(factory, seed, arguments))
+    except FoveasimError:
+        raise
+    except Exception as error:
+        raise AgentError(
+            f"agent {name!r} could not be built: {describe(error)}. Mend what raises there, or give other arguments."
+        ) from error
+    return _adapted(built, seed, {}) if _is_model(built) else _checked(built, name)
+
+
+def _is_model(thing: object) -> bool:
+    """Whether this is a model in the way of stable-baselines3 rather than an agent."""
+    if isinstance(thing, type) or hasattr(thing, "act"):
+        return False
+    return callable(getattr(thing, "predict", None)) and hasattr(thing, "observation_space")
+
+
+def _adapted(model: object, seed: int, arguments: Mapping[str, object]) -> Agent:
+    from foveasim.agents.rl.adapter import PredictAgent  # here, so that a plain agent does not load it
+
+    return _checked(build("agent", "PredictAgent", PredictAgent, {"model": model, "seed": seed, **arguments}), "model")
 
 
 def _with_seed(factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> dict[str, object]:

@@ -34,7 +34,7 @@ def check_agent(
         agent: A function from a seed to a new agent, a class, a name or ``package.module:Class``, or an agent, which is
             copied for every try.
         seed: The first seed to build it with.
-        size: (H, W) of the observations, px.
+        size: (H, W) of the observations, px, for an agent that declares no ``size`` of its own.
         limit_ms: Time that one ``act`` with one lane should take at most; more is a warning.
         only: Names of :data:`RULES` to try; None: all. Those that the others rest on are always tried.
 
@@ -82,7 +82,7 @@ class CheckConfig:
         agent: A name, or package.module:Class.
         arguments: Arguments of the agent.
         seed: The first seed to build it with.
-        size: Height and width of the observations, px.
+        size: Height and width of the observations, px, for an agent that declares none.
         limit_ms: Time that one act with one lane should take at most; more is a warning.
     """
 
@@ -101,7 +101,7 @@ def check(config: CheckConfig) -> int:
 
     Raises:
         UnknownNameError: No agent of that name.
-        AgentError: ``agent`` names a file.
+        AgentError: ``agent`` names a file, or a module that cannot be imported.
     """
     from rich.console import Console
     from rich.table import Table

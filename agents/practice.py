@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["practice_observations"]
+__all__ = ["PATCH_SHAPE", "practice_observations"]
+
+PATCH_SHAPE = (12, 12, 12)
+"""(h, w, 3 S) of ``patch`` for agents that do not say: that of the retina ``multiscale``."""
 
 
 def practice_observations(
-    lanes: int, steps: int, *, size: tuple[int, int] = (96, 96), needs: Sequence[str] = (), seed: int = 0
+    lanes: int,
+    steps: int,
+    *,
+    size: tuple[int, int] = (96, 96),
+    needs: Sequence[str] = (),
+    patch_shape: tuple[int, int, int] = PATCH_SHAPE,
+    seed: int = 0,
 ) -> list[dict[str, NDArray[Any]]]:
     """Make the observations of one episode, with fixations of their own whatever the agent answers.
 
@@ -21,10 +30,13 @@ def practice_observations(
         steps: How many observations.
         size: (H, W) in px.
         needs: Extra keys, as an agent declares them.
+        patch_shape: (h, w, 3 S) of ``patch``, where it is needed.
         seed: Another seed, other scenes and fixations.
 
     Returns:
-        Observations as an env gives them, with ``belief`` and ``belief_acuity`` or ``scene`` where asked for.
+        Observations as an env gives them, with ``belief`` and ``belief_acuity``, ``scene`` or ``patch`` where asked
+        for. The receptors of ``patch`` are nested squares around the fixation, each twice as wide as the one before,
+        read at the nearest pixel.
 
     Example:
         >>> sorted(practice_observations(2, 1, size=(32, 48))[0])
@@ -56,8 +68,23 @@ def practice_observations(
             observation |= {"belief": belief.copy(), "belief_acuity": belief_acuity[..., None].copy()}
         if "scene" in needs:
             observation["scene"] = scene.copy()
+        if "patch" in needs:
+            observation["patch"] = _patch(scene, centre, patch_shape)
         observations.append(observation)
     return observations
+
+
+def _patch(scene: NDArray[np.uint8], centre_px: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    rows, cols, channels = shape
+    lane = np.arange(len(scene))[:, None, None]
+    squares = []
+    for scale in range(channels // 3):
+        y = centre_px[:, 1, None] + (np.arange(rows) - (rows - 1) / 2) * 2**scale
+        x = centre_px[:, 0, None] + (np.arange(cols) - (cols - 1) / 2) * 2**scale
+        row = np.clip(y.astype(np.int64), 0, scene.shape[1] - 1)
+        col = np.clip(x.astype(np.int64), 0, scene.shape[2] - 1)
+        squares.append(scene[lane, row[:, :, None], col[:, None, :]])
+    return np.concatenate(squares, 3)
 
 
 def _patchwork(draws: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:

@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Imagines, agent_action_mode, agent_name, agent_needs
-from foveasim.agents.practice import practice_observations
+from foveasim.agents.base import Imagines, agent_action_mode, agent_grid, agent_name, agent_needs, agent_size
+from foveasim.agents.practice import PATCH_SHAPE, practice_observations
+from foveasim.envs.actions import ActionCode
+from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
 __all__ = ["BASIC", "COMPARING", "RULES", "Finding", "Level", "Make", "Trial", "raised"]
@@ -54,7 +56,7 @@ class Trial:
     Attributes:
         make: Builds a new agent from a seed.
         seed: The first seed.
-        size: (H, W) of the observations, px.
+        size: (H, W) of the observations, px, for an agent that declares none.
         limit_ms: Time that one ``act`` with one lane should take at most.
     """
 
@@ -65,7 +67,9 @@ class Trial:
 
     def show(self, agent: object, lanes: int = 3, steps: int = 4, seed: int = 0) -> Observations:
         """Make observations that suit the agent."""
-        return practice_observations(lanes, steps, size=self.size, needs=agent_needs(agent), seed=seed)
+        size, needs = agent_size(agent) or self.size, agent_needs(agent)
+        patch_shape = getattr(agent, "patch_shape", None) or PATCH_SHAPE
+        return practice_observations(lanes, steps, size=size, needs=needs, patch_shape=patch_shape, seed=seed)
 
     def play(self, agent: Any, observations: Observations, resets: dict[int, NDArray[np.bool_]] | None = None) -> Any:
         """Return the actions of one episode, (steps, B, ...), with further resets before the steps named."""
@@ -107,8 +111,10 @@ def _methods(trial: Trial) -> Finding:
 
 def _declares(trial: Trial) -> Finding:
     agent = trial.make(trial.seed)
-    needs, mode = agent_needs(agent), agent_action_mode(agent)  # each raises with what to do
-    message = f"{agent_name(agent)}: {mode} actions" + (f", needs {', '.join(needs)}" if needs else "")
+    needs, code, size = agent_needs(agent), _code(agent), agent_size(agent)  # each raises with what to do
+    grid = f" of {code.grid[0]} x {code.grid[1]}" if code.mode == "grid" else ""
+    message = f"{agent_name(agent)}: {code.mode} actions{grid}" + (f", needs {', '.join(needs)}" if needs else "")
+    message += f", size {size[0]} x {size[1]}" if size else ""
     if "scene" in needs:
         return Finding("declares", "note", f"{message}: privileged, it sees what is hidden.")
     return Finding("declares", "pass", message)
@@ -119,49 +125,43 @@ def _acts(trial: Trial) -> Finding:
         agent = trial.make(trial.seed)
         agent.reset(np.ones(lanes, np.bool_))
         for step, observation in enumerate(trial.show(agent, lanes)):
-            found = _action_fault(agent.act(observation), lanes, agent_action_mode(agent))
+            found = _action_fault(agent.act(observation), lanes, _code(agent))
             if found:
                 return Finding("acts", "fail", f"step {step}, {lanes} lane{'s'[: lanes > 1]}: {found[0]}", found[1])
-    return Finding("acts", "pass", "actions have the right shape and type, are finite and in range, for 1 and 5 lanes")
+    return Finding("acts", "pass", "an env takes its actions: shape, finite, in range, for 1 and 5 lanes")
 
 
-def _action_fault(action: Any, lanes: int, mode: str) -> tuple[str, str] | None:
-    """Return what is wrong with an action and what to do, or None."""
-    shape = f"({lanes},) integers" if mode == "grid" else f"({lanes}, 2) floats"
+def _code(agent: object) -> ActionCode:
+    """Return the actions that an agent declares."""
+    return ActionCode(agent_action_mode(agent), agent_grid(agent))
+
+
+def _action_fault(action: Any, lanes: int, code: ActionCode) -> tuple[str, str] | None:
+    """Return what is wrong with an action and what to do, or None: what an env takes is right."""
+    shape = f"({lanes},) integers" if code.mode == "grid" else f"({lanes}, 2) floats"
     if action is None:
         return f"act must return {shape}; it returned None.", "Return the action: is a 'return' missing at its end?"
-    if not isinstance(action, np.ndarray | torch.Tensor):
-        return (
-            f"act must return a NumPy array, {shape}; it returned a {type(action).__name__}.",
-            "Return np.asarray(action, np.float32).",
-        )
-    value = _array(action)
-    if mode == "grid":
-        if value.shape != (lanes,) or value.dtype.kind not in "iu":
-            return (
-                f"act must return {shape}; it returned {value.shape} {value.dtype}.",
-                "Return one cell for each lane.",
-            )
-        return (
-            ("cells must be 0 or more; the least is " + str(value.min()), "Count from 0.") if value.min() < 0 else None
-        )
-    if value.shape != (lanes, 2):
-        hint = "Add the lane axis: action[None]." if value.shape == (2,) else "Return one (x, y) for each lane."
-        return f"act must return {shape}; its shape is {value.shape}.", hint
-    if value.dtype.kind != "f":
-        return f"act must return float32; it returned {value.dtype}.", "Return action.astype(np.float32)."
-    if not np.isfinite(value).all():
-        return (
-            f"actions must be finite; got {value[~np.isfinite(value).all(1)][0].tolist()}.",
-            "Look for 0 / 0 and the log of 0, such as normalising a map that is 0 everywhere.",
-        )
-    if np.abs(value).max() > 1:
-        worst = value[np.abs(value).max(1).argmax()].tolist()
-        return (
-            f"actions must lie in [-1, 1]; got {worst}.",
-            "Actions are normalised, not px: x_norm = 2 * x_px / width - 1. Stay inside with np.clip(action, -1, 1).",
-        )
+    try:
+        code.validate(action, lanes)
+    except InvalidTypeError as error:
+        return f"act must return {shape}: {error}", "Return a NumPy array of one action for each lane."
+    except InvalidValueError as error:
+        return f"act must return {shape}: {error}", _remedy(_array(action), lanes, code)
     return None
+
+
+def _remedy(value: NDArray[Any], lanes: int, code: ActionCode) -> str:
+    """Return what to do about an action of a wrong shape or range."""
+    if code.mode == "grid":
+        rows, cols = code.grid
+        if value.shape != (lanes,):
+            return "Return one cell for each lane."
+        return f"Count from 0, row by row. Another grid than {rows} x {cols} is declared by grid = (rows, cols)."
+    if value.shape != (lanes, 2):
+        return "Add the lane axis: action[None]." if value.shape == (2,) else "Return one (x, y) for each lane."
+    if not np.isfinite(value).all():
+        return "Look for 0 / 0 and the log of 0, such as normalising a map that is 0 everywhere."
+    return "Actions are normalised, not px: x_norm = 2 * x_px / width - 1. Stay inside with np.clip(action, -1, 1)."
 
 
 def _keeps_inputs(trial: Trial) -> Finding:
@@ -190,7 +190,7 @@ def _partial_resets(trial: Trial) -> Finding:
     observations = trial.show(agent, steps=5)
     plain = trial.play(agent, observations)
     cut = trial.play(trial.make(trial.seed), observations, {2: one})
-    fault = _action_fault(cut[-1], 3, agent_action_mode(agent))
+    fault = _action_fault(cut[-1], 3, _code(agent))
     if fault:
         return Finding("partial resets", "fail", f"after a reset of one lane: {fault[0]}", fault[1])
     if not _same(plain[:, ~one], cut[:, ~one]):
@@ -359,6 +359,8 @@ def _array(value: Any) -> NDArray[Any]:
 
 def raised(rule: str, error: Exception) -> Finding:
     """Turn what an agent raised into a finding that shows where."""
+    if isinstance(error, AgentError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # what was raised while it was built
     where = traceback.format_exception(type(error), error, error.__traceback__)[-2].rstrip()
     remedy = "Mend what raises; an agent raises nothing on a valid observation."
     return Finding(rule, "fail", f"{type(error).__name__}: {error}\n{where}", remedy)

@@ -176,9 +176,13 @@ class Walk:
     lead back to it. A saccade that would leave the scene is reflected at its edge. What separates a scanpath from this
     one is what the scene shows.
 
+    An agent is not told how large a scene is to the eye: observations carry no px_per_deg. Its amplitudes are fractions
+    of a scene whose short side spans 27.4 degrees, which every scene does that comes without a px_per_deg of its own.
+    Where another is given, give its short side in px over it: ``Walk(short_side_deg=480 / 24)``.
+
     Args:
-        amplitude_deg: Mean amplitude of a saccade from the centre.
-        short_side_deg: Visual angle of the scene's short side.
+        amplitude_deg: Mean amplitude of a saccade from the centre, degrees.
+        short_side_deg: Visual angle of the scene's short side, degrees.
         seed: Seed of lane 0; lane i has ``seed + i``.
 
     Raises:

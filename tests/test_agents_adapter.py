@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import Env, spaces
 
-from foveasim.agents.base import agent_action_mode, agent_needs, make_agent
+import foveasim.envs  # noqa: F401  # registers the ids
+from foveasim.agents.base import agent_action_mode, agent_grid, agent_needs, make_agent
 from foveasim.agents.contract import check_agent
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.adapter import PredictAgent
-from foveasim.errors import AgentError, InvalidValueError
+from foveasim.agents.runner import rollout
+from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
+from foveasim.retina import make_retina
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 SEEN = spaces.Dict({"fixation": BOX, "time": spaces.Box(0, 1, (1,), np.float32)})
+
+
+def image(channels, height=40, width=56):
+    return spaces.Box(0, 255, (height, width, channels), np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +76,7 @@ def test_sampling_repeats_and_leaves_the_global_generator_alone():
 
 
 def test_what_it_declares():
-    wide = spaces.Dict({**SEEN.spaces, "belief": BOX, "belief_acuity": BOX})
+    wide = spaces.Dict({**SEEN.spaces, "belief": image(3), "belief_acuity": image(1)})
     agent = PredictAgent(Recurrent(wide, spaces.Discrete(9)))
     assert (agent_needs(agent), agent_action_mode(agent), agent.name) == (("belief",), "grid", "Recurrent")
     assert agent_action_mode(make_agent(Recurrent(), action_mode="relative")) == "relative"
@@ -76,6 +86,98 @@ def test_what_it_declares():
         make_agent(Recurrent(BOX))
     with pytest.raises(AgentError, match="last reset had 0 lanes"):
         make_agent(Recurrent()).act(practice_observations(1, 1)[0])
+
+
+def seeing(**extra):
+    return spaces.Dict({**SEEN.spaces, **extra})
+
+
+def test_the_size_and_the_needs_come_from_the_observation_space():
+    agent = PredictAgent(Recurrent(seeing(glimpse=image(3), belief_acuity=image(1), scene=image(3))))
+    assert (agent.size, agent.needs, agent.patch_shape) == ((40, 56), ("belief", "scene"), None)
+    first = spaces.Box(0, 255, (3, 40, 56), np.uint8), spaces.Box(0, 255, (9, 12, 12), np.uint8)
+    agent = PredictAgent(Recurrent(seeing(glimpse=first[0], patch=first[1])))
+    assert (agent.size, agent.needs, agent.patch_shape) == ((40, 56), ("patch",), (12, 12, 9))
+    for patch in ((12, 12, 9), (8, 40, 12)):
+        space = spaces.Box(0, 255, patch, np.uint8)
+        assert PredictAgent(Recurrent(seeing(glimpse=image(3), patch=space))).patch_shape == patch
+    assert PredictAgent(Recurrent(seeing(patch=image(9, 12, 12)))).patch_shape == (12, 12, 9)
+    assert PredictAgent(Recurrent(seeing(patch=first[1]))).patch_shape == (12, 12, 9)
+    assert PredictAgent(Recurrent()).size is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"depth": image(1)}, "'depth', which no foveasim env shows"),
+        ({"glimpse": image(12)}, r"glimpse must be \(H, W, 3\).*it is \(40, 56, 12\).*VecFrameStack"),
+        ({"glimpse": BOX}, r"glimpse must be \(H, W, 3\)"),
+        ({"glimpse": image(3), "acuity": image(1, 20, 20)}, "must have one size"),
+        ({"patch": BOX}, "patch must be"),
+    ],
+)
+def test_a_model_that_sees_what_no_env_shows_is_refused(extra, message):
+    with pytest.raises(AgentError, match=message):
+        make_agent(Recurrent(seeing(**extra)))
+
+
+def test_a_model_that_saw_normalised_observations_is_refused():
+    model = Recurrent()
+    model.get_vec_normalize_env = lambda: SimpleNamespace(norm_obs=False)
+    assert make_agent(model).action_mode == "absolute"
+    model.get_vec_normalize_env = lambda: SimpleNamespace(norm_obs=True)
+    with pytest.raises(AgentError, match="norm_obs=False"):
+        make_agent(model)
+
+
+@pytest.mark.parametrize(
+    ("cells", "grid", "expected"), [(9, None, (3, 3)), (64, None, (8, 8)), (12, (3, 4), (3, 4)), (16, (2, 8), (2, 8))]
+)
+def test_the_grid_comes_from_the_action_space(cells, grid, expected):
+    agent = make_agent(Recurrent(action_space=spaces.Discrete(cells)), grid=grid)
+    assert (agent.action_mode, agent_grid(agent)) == ("grid", expected)
+    assert agent_grid(make_agent(Recurrent())) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("space", "arguments", "error", "message"),
+    [
+        (spaces.Discrete(12), {}, AgentError, r"12 cells; no square grid has so many. Give the grid=\(rows, cols\)"),
+        (spaces.Discrete(12), {"grid": (3, 3)}, AgentError, r"grid=\(3, 3\) has 9"),
+        (spaces.Discrete(12), {"grid": 3}, AgentError, "grid must be a pair"),
+        (spaces.Discrete(65), {}, AgentError, r"8 x 8 cells.*stop=False, or give its grid"),
+        (spaces.Discrete(13), {"grid": (3, 4)}, AgentError, r"3 x 4 cells.*stop=False\.$"),
+        (spaces.Discrete(9), {"action_mode": "absolute"}, InvalidValueError, "must be 'grid'"),
+        (spaces.MultiDiscrete([64, 3]), {}, AgentError, "zoom=False and stop=False"),
+        (spaces.Box(-1, 1, (3,), np.float32), {}, AgentError, "zoom=False and stop=False"),
+        (spaces.Box(-1, 1, (4,), np.float32), {}, AgentError, "zoom=False and stop=False"),
+        (spaces.Box(0, 1, (2,), np.float32), {}, AgentError, r"must act in Box\(-1, 1, \(2,\)\)"),
+        (spaces.MultiBinary(2), {}, AgentError, "must act in"),
+        (BOX, {"grid": (3, 4)}, InvalidValueError, "a grid is for a model that acts in Discrete"),
+        (BOX, {"action_mode": "grid"}, InvalidValueError, "a grid is for a model that acts in Discrete"),
+        (BOX, {"mode": "grid"}, InvalidTypeError, "unexpected keyword argument 'mode'"),
+    ],
+)
+def test_actions_that_an_agent_cannot_take_are_refused(space, arguments, error, message):
+    with pytest.raises(error, match=message):
+        make_agent(Recurrent(action_space=space), **arguments)
+
+
+def test_another_size_is_named():
+    agent = make_agent(Recurrent(seeing(glimpse=image(3))))
+    agent.reset(np.ones(2, bool))
+    assert agent.act(practice_observations(2, 1, size=(40, 56))[0]).shape == (2, 2)
+    with pytest.raises(AgentError, match=r"trained on glimpse of shape \(40, 56, 3\); it is shown \(32, 32, 3\)"):
+        agent.act(practice_observations(2, 1, size=(32, 32))[0])
+
+
+def model_by_path():
+    return Recurrent(action_space=spaces.Discrete(9))
+
+
+def test_a_function_may_return_a_model():
+    agent = make_agent(model_by_path, seed=4)
+    assert isinstance(agent, PredictAgent) and agent.grid == (3, 3)
 
 
 class Tiny(Env):
@@ -99,5 +201,38 @@ def test_a_real_model_keeps_the_contract():
     model = sb3.PPO("MultiInputPolicy", Tiny(), n_steps=2, batch_size=2, policy_kwargs={"net_arch": [8]}, seed=0)
     agent = make_agent(model)
     assert agent_needs(agent) == ("belief",)
-    findings = check_agent(lambda seed: make_agent(model, seed=seed), size=(40, 40), limit_ms=10_000)
+    findings = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
+    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+
+
+@pytest.mark.parametrize(
+    ("options", "actions"),
+    [
+        ({"belief": True, "retina": "disc"}, {"action_mode": "absolute", "grid": (8, 8)}),
+        (
+            {"retina": make_retina("window", patch_px=40), "patch": True, "action_mode": "grid", "grid": (5, 5)},
+            {"grid": (5, 5)},
+        ),
+    ],
+)
+def test_a_model_trained_on_the_env_looks_at_scenes(options, actions):
+    sb3 = pytest.importorskip("stable_baselines3")
+    envs = {"size": (48, 48), **options}
+    env = gymnasium.make("foveasim/Glimpse-v0", **envs)
+    model = sb3.PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu")
+    model.learn(8)
+    assert model.observation_space["glimpse"].shape == (3, 48, 48)  # stable-baselines3 put VecTransposeImage around it
+    agent = make_agent(lambda: model)
+    assert agent.size == (48, 48)
+    assert {name: getattr(agent, name) for name in actions} == actions
+    lanes = gymnasium.make_vec("foveasim/Glimpse-v0", num_envs=3, **envs)
+    assert agent.patch_shape == (lanes.single_observation_space["patch"].shape if "patch" in envs else None)
+    observation, _ = lanes.reset(seed=5)
+    agent.reset(np.ones(3, bool))
+    # As the model itself, shown one eye at a time.
+    alone = [model.predict({k: v[i] for k, v in observation.items()}, deterministic=True)[0] for i in range(3)]
+    np.testing.assert_allclose(agent.act(observation), np.stack(alone), atol=1e-5)
+    played = rollout(agent, lanes, steps=3, seed=5)
+    assert np.isfinite(played.fixation_norm).all()
+    findings = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
     assert {finding.level for finding in findings} <= {"pass", "note"}, findings

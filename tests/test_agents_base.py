@@ -14,8 +14,10 @@ from foveasim.agents.base import (
     Agent,
     Imagines,
     agent_action_mode,
+    agent_grid,
     agent_name,
     agent_needs,
+    agent_size,
     make_agent,
     observed,
 )
@@ -84,6 +86,80 @@ def test_a_class_by_its_path(tmp_path, monkeypatch):
         make_agent("my_gaze:Loker", x=0.5)
 
 
+BROKEN = """
+import numpy as np
+
+class Fails:
+    def __init__(self, seed=0):
+        self.gain = {}["gain"]
+
+class FailsInALibrary:
+    def __init__(self):
+        np.zeros(-1)
+
+class FailsInFoveasim:
+    def __init__(self):
+        from foveasim.geometry import grid_norm
+        grid_norm("a", 2)
+
+class Refuses:
+    def __init__(self):
+        from foveasim.check import number
+        number("gain", 3, 0, 1)
+"""
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    (tmp_path / "broken_gaze.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "broken_gaze"
+    sys.modules.pop("broken_gaze", None)
+
+
+def test_a_class_that_raises_says_what_and_where(broken):
+    with pytest.raises(
+        AgentError, match=r"'broken_gaze:Fails'.*KeyError: 'gain' \(.*broken_gaze.py, line 6\)"
+    ) as raised:
+        make_agent("broken_gaze:Fails")
+    assert isinstance(raised.value.__cause__, KeyError)
+    with pytest.raises(AgentError, match=r"ValueError: negative dimensions.*broken_gaze.py, line 10\)"):
+        make_agent("broken_gaze:FailsInALibrary")
+    with pytest.raises(AgentError, match=r"Error: .*broken_gaze.py, line 15\)"):
+        make_agent("broken_gaze:FailsInFoveasim")
+    with pytest.raises(InvalidValueError, match=r"^gain"):
+        make_agent("broken_gaze:Refuses")
+
+
+def test_a_module_that_cannot_be_imported_is_an_agents_error(tmp_path, monkeypatch):
+    (tmp_path / "broken_syntax.py").write_text("class Looker\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(AgentError, match=r"SyntaxError: expected ':' \(.*broken_syntax.py, line 1\)"):
+        make_agent("broken_syntax:Looker")
+    with pytest.raises(UnknownNameError, match="':B' names nothing"):
+        make_agent(":B")
+
+
+def make_mine(x=0.5, seed=0):
+    return Mine(x, seed)
+
+
+def test_a_function_is_called(tmp_path, monkeypatch):
+    agent = make_agent(make_mine, seed=3, x=1.0)
+    assert (agent.x, agent.seed) == (1.0, 3)
+    with pytest.raises(InvalidTypeError, match="agent 'make_mine': got an unexpected keyword argument 'y'"):
+        make_agent(make_mine, y=1)
+    with pytest.raises(InvalidTypeError, match="agent 'Mine': got an unexpected keyword argument 'y'"):
+        make_agent(Mine, y=1)
+    with pytest.raises(AgentError, match=r"a int without reset\(\)"):
+        make_agent(lambda: 7)
+    (tmp_path / "my_maker.py").write_text(
+        "from foveasim.agents.scripted import Spiral\ndef spiral():\n    return Spiral(0.5)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert agent_name(make_agent("my_maker:spiral")) == "spiral"
+
+
 def test_the_seed_goes_to_whoever_takes_one():
     assert make_agent(Mine, seed=4, x=1.0).seed == 4
     assert make_agent(Unseeded, seed=4, x=1.0).x == 1.0
@@ -128,13 +204,27 @@ def test_declarations():
     with pytest.raises(AgentError, match=r"Write needs = \('belief',\)"):
         agent_needs(agent)
     agent.needs = ("hidden",)
-    with pytest.raises(AgentError, match="choose from belief, scene"):
+    with pytest.raises(AgentError, match="choose from belief, scene, patch"):
         agent_needs(agent)
+    agent.needs = ("patch",)
+    assert agent_needs(agent) == ("patch",)
     agent.needs, agent.action_mode = 3, "polar"
     with pytest.raises(AgentError, match="must be a tuple of keys such as"):
         agent_needs(agent)
     with pytest.raises(AgentError, match="absolute, relative, grid"):
         agent_action_mode(agent)
+
+
+def test_the_grid_and_the_size_that_an_agent_declares():
+    agent = Mine()
+    assert (agent_grid(agent), agent_size(agent)) == ((8, 8), None)
+    agent.grid, agent.size = [3, 5], (48, 64)
+    assert (agent_grid(agent), agent_size(agent)) == ((3, 5), (48, 64))
+    agent.grid, agent.size = (0, 5), 48
+    with pytest.raises(AgentError, match=r"Mine: grid must have sides of 1 to 256"):
+        agent_grid(agent)
+    with pytest.raises(AgentError, match=r"Mine: size must be a pair"):
+        agent_size(agent)
 
 
 def test_imagining_is_optional():
@@ -145,6 +235,10 @@ def test_observed_reads_arrays_and_tensors():
     assert observed({"time": torch.ones(2, 1)}, "time").tolist() == [[1], [1]]
     with pytest.raises(AgentError, match=r"it has time.*belief=True"):
         observed({"time": np.ones((2, 1))}, "belief")
+    with pytest.raises(AgentError, match=r"must have 'patch'.*patch=True"):
+        observed({"time": np.ones((2, 1))}, "patch")
+    with pytest.raises(AgentError, match=r"must have 'depth'; it has time\.$"):
+        observed({"time": np.ones((2, 1))}, "depth")
 
 
 def test_naming_an_agent_does_not_load_the_others():

@@ -13,6 +13,7 @@ import pytest
 from foveasim.agents.base import make_agent
 from foveasim.agents.scripted import Gaussian, Random, Raster, Spiral, Walk
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
+from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG
 
 OSIE = Path(__file__).parents[1].parent / "shared" / "data" / "osie"
 
@@ -134,6 +135,15 @@ def test_walk_goes_on_or_back_rather_than_aside():
     turn = np.arctan2(*second.T[::-1]) - np.arctan2(*first.T[::-1])
     share = np.histogram((np.degrees(turn) + 45) % 360, 4, (0, 360))[0] / 40_000
     assert share[0] > share[2] > 1.05 * max(share[1], share[3])
+
+
+def test_walk_takes_longer_steps_in_a_scene_that_is_smaller_to_the_eye():
+    # Small amplitudes at the centre, so that no edge matters: the same draws, scaled by the scene's visual angle.
+    usual, near = (
+        start(make_agent("walk", amplitude_deg=0.1, **given), 100).act(seen(np.zeros((100, 2))))
+        for given in ({}, {"short_side_deg": DEFAULT_SHORT_SIDE_DEG / 2})
+    )
+    np.testing.assert_allclose(near, 2 * usual, rtol=1e-5)
 
 
 def test_walk_comes_back_from_the_edge_and_is_reflected_there():

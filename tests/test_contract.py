@@ -152,6 +152,48 @@ class OddCell(Good):
         return np.full(len(self.count), -1)
 
 
+class CellTooFar(OddCell):
+    grid = (2, 3)
+
+    def act(self, observation):
+        return np.full(len(self.count), 6)
+
+
+class HalfACell(OddCell):
+    def act(self, observation):
+        return np.full(len(self.count), 1.5)
+
+
+class LastCell(OddCell):
+    grid = (2, 3)
+
+    def act(self, observation):
+        return [5] * len(self.count)
+
+
+class OddGrid(OddCell):
+    grid = (2, 0)
+
+
+class Words(Good):
+    def act(self, observation):
+        return [("left", "up")] * len(self.count)
+
+
+class Tensors(Good):
+    def act(self, observation):
+        return torch.from_numpy(super().act(observation))
+
+
+class SeesReceptors(Good):
+    needs, patch_shape, size = ("patch",), (5, 7, 6), (40, 56)
+
+    def act(self, observation):
+        assert observation["patch"].shape == (len(self.count), 5, 7, 6)
+        assert observation["glimpse"].shape == (len(self.count), 40, 56, 3)
+        return super().act(observation)
+
+
 class Cell(Good):
     action_mode = "grid"
 
@@ -199,7 +241,10 @@ def test_privileged_agents_keep_it_and_are_noted(name):
     assert "privileged" in next(finding.message for finding in findings if finding.rule == "declares")
 
 
-@pytest.mark.parametrize("cls", [Good, Cell, Dreamer])
+@pytest.mark.parametrize(
+    "cls",
+    [Good, Cell, LastCell, Dreamer, ReturnsList, WholeNumbers, Tensors, SeesReceptors],  # as an env takes them
+)
 def test_a_good_agent_keeps_it(cls):
     findings = check_agent(cls)
     assert {finding.level for finding in findings} <= {"pass", "note"}, findings
@@ -209,14 +254,21 @@ def test_a_good_agent_keeps_it(cls):
 @pytest.mark.parametrize(
     ("cls", "rule", "message", "remedy"),
     [
-        (NoLaneAxis, "acts", "its shape is (2,)", "action[None]"),
-        (FlatAction, "acts", "must return (1, 2) floats; its shape is (1, 3)", "one (x, y) for each lane"),
-        (NotANumber, "acts", "must be finite; got [nan, nan]", "0 / 0"),
-        (InPixels, "acts", "must lie in [-1, 1]", "2 * x_px / width - 1"),
-        (WholeNumbers, "acts", "float32; it returned int64", "astype(np.float32)"),
+        (NoLaneAxis, "acts", "the shape (1, 2); got (2,)", "action[None]"),
+        (
+            FlatAction,
+            "acts",
+            "must return (1, 2) floats: action must have the shape (1, 2); got (1, 3)",
+            "one (x, y) for each lane",
+        ),
+        (NotANumber, "acts", "must be finite and in [-1, 1]; lane 0 is [nan, nan]", "0 / 0"),
+        (InPixels, "acts", "must be finite and in [-1, 1]; lane 0 is", "2 * x_px / width - 1"),
         (ReturnsNone, "acts", "returned None", "'return' missing"),
-        (ReturnsList, "acts", "returned a list", "np.asarray"),
-        (OddCell, "acts", "the least is -1", "Count from 0"),
+        (Words, "acts", "action must be numbers", "NumPy array"),
+        (OddCell, "acts", "from 0 to 63; got [-1]", "Count from 0"),
+        (CellTooFar, "acts", "from 0 to 5; got [6]", "Another grid than 2 x 3"),
+        (HalfACell, "acts", "whole numbers in grid mode; got float64", "NumPy array"),
+        (OddGrid, "declares", "grid must have sides of 1 to 256", ""),
         (Raises, "acts", "AttributeError: 'Raises' object has no attribute 'never_made'", "Mend what raises"),
         (NoReset, "methods", "has no reset()", "def reset(self, lanes)"),
         (WrongArity, "methods", "act must take one argument", "def act(self, observation)"),
@@ -256,6 +308,12 @@ def test_what_is_only_warned_of(cls, limit_ms, rule, message):
     findings = check_agent(cls, limit_ms=limit_ms)
     assert not [finding for finding in findings if finding.level == "fail"]
     assert message in next(finding.message for finding in findings if finding.rule == rule and finding.level == "warn")
+
+
+def test_what_a_class_raises_when_it_is_built_is_shown_with_its_line():
+    finding = check_agent(Unbuildable)[0]
+    assert (finding.rule, finding.level) == ("builds", "fail")
+    assert "weights are missing" in finding.message and "test_contract.py" in finding.message
 
 
 def test_rules_that_rest_on_a_failed_one_are_left_out():
@@ -300,7 +358,7 @@ def test_the_command_prints_and_says_by_its_code(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert check(CheckConfig("bad_gaze:Bad")) == 1
     printed = capsys.readouterr().out
-    assert "actions must be finite" in printed and "breaks the contract: acts" in printed
+    assert "action must be finite" in printed and "breaks the contract: acts" in printed
     assert "rest on 'acts' were not tried" in printed
 
 
@@ -310,7 +368,7 @@ def test_an_unknown_name_is_an_error_not_a_finding():
 
 
 def test_practice_observations_are_what_an_env_gives():
-    for observation in practice_observations(2, 3, size=(40, 60), needs=("belief", "scene")):
+    for observation in practice_observations(2, 3, size=(40, 60), needs=("belief", "scene", "patch")):
         shapes = {key: (value.shape, str(value.dtype)) for key, value in observation.items()}
         image, plane = ((2, 40, 60, 3), "uint8"), ((2, 40, 60, 1), "uint8")
         assert shapes == {
@@ -321,7 +379,12 @@ def test_practice_observations_are_what_an_env_gives():
             "belief": image,
             "belief_acuity": plane,
             "scene": image,
+            "patch": ((2, 12, 12, 12), "uint8"),
         }
+        # The middle of the finest square is the pixel looked at, or one beside it.
+        centre = (observation["fixation"] + 1) * np.array([60, 40]) / 2
+        row, col = np.clip((centre[:, ::-1] + 0.5).astype(int), 0, (39, 59)).T
+        assert np.array_equal(observation["patch"][:, 6, 6, :3], observation["scene"][[0, 1], row, col])
         shown = observation["belief_acuity"][..., 0] > 0
         assert np.array_equal(observation["belief"][shown], observation["scene"][shown])
         assert not np.array_equal(observation["scene"][0], observation["scene"][1])

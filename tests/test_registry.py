@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from foveasim import registry
-from foveasim.errors import InvalidTypeError, UnknownNameError
+from foveasim.errors import FoveasimError, InvalidTypeError, SceneError, UnknownNameError
 from foveasim.registry import Registry, load_object
 
 GROUP = "foveasim.test_letters"
@@ -168,9 +168,63 @@ def test_a_missing_module_says_what_to_do() -> None:
         load_object("not_there_at_all:Class")
 
 
-def test_a_module_that_needs_a_missing_package_names_the_package(module: str) -> None:
-    with pytest.raises(UnknownNameError, match="no module named 'a_package_that_is_not_there'"):
+def test_a_missing_module_inside_a_package_is_not_found(module: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"no module named 'email.not_there'.*Run from the folder"):
+        load_object("email.not_there:Class")
+
+
+def test_a_module_that_imports_what_is_missing_names_both_and_the_line(module: str) -> None:
+    with pytest.raises(FoveasimError) as raised:
         load_object("needs_what_is_missing:Class")
+    message = str(raised.value)
+    assert "'needs_what_is_missing'" in message and "it imports 'a_package_that_is_not_there'" in message
+    assert "needs_what_is_missing.py, line 1)" in message and "Install 'a_package_that_is_not_there'" in message
+    assert "Run from the folder" not in message
+    assert not isinstance(raised.value, UnknownNameError)
+    assert isinstance(raised.value.__cause__, ModuleNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "line", "cause"),
+    [
+        ("x = 1\ndef f(:\n    pass\n", "SyntaxError: invalid syntax", 2, SyntaxError),
+        ("\n\nfrom math import tua\n", "ImportError: cannot import name 'tua'", 3, ImportError),
+        ("x = 1\n\ny = x / 0\n", "ZeroDivisionError: division by zero", 3, ZeroDivisionError),
+        ("import json\njson.loads('{')\n", "JSONDecodeError", 2, ValueError),  # raised inside the standard library
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3", 2, SystemExit),
+        ("class Quiet(Exception): ...\nraise Quiet\n", "Quiet (", 2, Exception),
+    ],
+)
+def test_a_module_that_cannot_be_imported_says_what_and_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str, line: int, cause: type[BaseException]
+) -> None:
+    (tmp_path / "broken_at_import.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    made: Registry[Letter] = Registry("letter", failure=InvalidTypeError)
+    with pytest.raises(InvalidTypeError) as raised:
+        made.make("broken_at_import:Class")
+    message = str(raised.value)
+    assert message.startswith("cannot import 'broken_at_import' of 'broken_at_import:Class': ")
+    assert said in message and f"broken_at_import.py, line {line})" in message and "Mend what raises there" in message
+    assert isinstance(raised.value.__cause__, cause)
+    with pytest.raises(FoveasimError) as raised_plainly:
+        load_object("broken_at_import:Class")
+    assert type(raised_plainly.value) is FoveasimError
+
+
+def test_an_error_of_ours_at_import_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "refuses_at_import.py").write_text(
+        "from foveasim.errors import SceneError\nraise SceneError('no pictures')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SceneError, match=r"^no pictures$"):
+        load_object("refuses_at_import:Class")
+
+
+@pytest.mark.parametrize("path", [":B", "a_module:", "", ":", ".a:B", "a..b:C", "a_module:B."])
+def test_a_path_with_an_empty_part_is_refused(path: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"write 'package\.module:Name'"):
+        load_object(path)
 
 
 @pytest.mark.usefixtures("plugin")

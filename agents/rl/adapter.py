@@ -2,54 +2,86 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 
-from foveasim.agents.base import ACTION_MODES, EXTRA_KEYS, Observation, observed
-from foveasim.check import seed_value
-from foveasim.errors import AgentError, InvalidValueError
+from foveasim.agents.base import ACTION_MODES, DEFAULT_GRID, Observation, observed
+from foveasim.check import seed_value, size_hw
+from foveasim.errors import AgentError, FoveasimError, InvalidValueError
 
 __all__ = ["PredictAgent"]
+
+_CHANNELS = {"glimpse": 3, "acuity": 1, "belief": 3, "belief_acuity": 1, "scene": 3}
+"""The maps of an observation, all of the scene's size, and their channels."""
+
+_NEEDED = {"belief": "belief", "belief_acuity": "belief", "scene": "scene", "patch": "patch"}
+"""Under which key an agent asks for what is not always there."""
+
+_KEYS = (*_CHANNELS, "fixation", "time", "patch")
 
 
 class PredictAgent:
     """Calls the ``predict`` of a model that was trained on a foveasim env, or of anything that has the same method.
 
-    Recurrent models (sb3-contrib) keep their state from step to step and lose it at a lane's reset. The model is used
-    as it is; nothing is read from a file.
+    What the model must be shown and how its actions are read follow from its spaces. One thing does not: displacements
+    and places have the same action space, so a model trained with ``action_mode="relative"`` must say so here, or its
+    displacements are taken for places.
+
+    Recurrent models (sb3-contrib) keep their state from step to step and lose it at a lane's reset. Images are given
+    channels first to a model that was trained so, as stable-baselines3 does. The model is used as it is; nothing is
+    read from a file.
 
     Args:
         model: Has ``predict(observation, state, episode_start, deterministic)``, ``observation_space`` (a Dict) and
-            ``action_space``.
+            ``action_space``: ``Box(-1, 1, (2,))`` or ``Discrete(rows * cols)``.
         deterministic: Take the likeliest action. Otherwise actions are sampled, repeatably by ``seed``.
         action_mode: How the actions are read; None: ``"grid"`` for a Discrete action space, otherwise ``"absolute"``.
-            A model trained on ``action_mode="relative"`` must say so here.
+        grid: (rows, cols) of a Discrete action space; None: as many rows as columns.
         seed: Seed of the sampling.
 
+    Attributes:
+        action_mode: "absolute", "relative" or "grid".
+        grid: (rows, cols) that its cells are counted in; (8, 8) where it does not choose cells.
+        size: (H, W) of the scenes it was trained on, px; None where it sees no map.
+        patch_shape: (h, w, 3 S) of the receptors it was trained on; None where it sees none.
+        needs: Extra observation keys, from the model's observation space.
+        keys: Every key of that space.
+
     Raises:
-        AgentError: The model does not see a Dict of observations by name.
-        InvalidValueError: An unknown action mode.
+        AgentError: The model does not see a Dict of observations by name, sees something that no foveasim env shows, or
+            acts in a way that an agent cannot: by zoom, by a stop action, or in a grid of unknown sides.
+        InvalidValueError: An unknown action mode, or one that does not fit the action space.
     """
 
-    def __init__(self, model: Any, deterministic: bool = True, action_mode: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: Any,
+        deterministic: bool = True,
+        action_mode: str | None = None,
+        grid: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
         space = model.observation_space
-        if not isinstance(space, gymnasium.spaces.Dict):
+        if not isinstance(space, spaces.Dict):
             raise AgentError(
                 f"the model must see a Dict of observations by name (glimpse, acuity, ...); it sees {space}. "
                 "Train it on a foveasim env with MultiInputPolicy, without flattening the observation."
             )
-        if action_mode is not None and action_mode not in ACTION_MODES:
-            raise InvalidValueError(f"action_mode must be one of {', '.join(ACTION_MODES)}; got {action_mode!r}.")
-        discrete = isinstance(model.action_space, gymnasium.spaces.Discrete)
-        self.action_mode = action_mode or ("grid" if discrete else "absolute")
+        _refuse_normalised(model)
         self.keys = tuple(space.spaces)
-        self.needs = tuple(key for key in EXTRA_KEYS if key in self.keys)
+        self.needs = _needs(self.keys)
+        self.size, self.patch_shape = _size(space.spaces), _patch_shape(space.spaces)
+        self.action_mode, self.grid = _actions(model.action_space, action_mode, grid)
         self.name = type(model).__name__
         self._model = model
+        self._shapes = {key: box.shape or () for key, box in space.spaces.items()}
         self._deterministic = deterministic
         self._draws = torch.Generator().manual_seed(seed_value("seed", seed))
         self._state: tuple[NDArray[Any], ...] | None = None
@@ -64,12 +96,12 @@ class PredictAgent:
         self._start = self._start | lanes
 
     def act(self, observation: Observation) -> NDArray[Any]:
-        """Return the model's actions, (B, ...), as its action space says.
+        """Return the model's actions: (B, 2) float32, or (B,) integers where it chooses cells.
 
         Raises:
-            AgentError: The observation lacks a key that the model was trained on.
+            AgentError: The observation lacks a key that the model was trained on, or has another size.
         """
-        seen = {key: observed(observation, key) for key in self.keys}
+        seen = {key: _fit(key, observed(observation, key), shape) for key, shape in self._shapes.items()}
         if any(len(value) != len(self._start) for value in seen.values()):
             raise AgentError(f"the last reset had {len(self._start)} lanes. Call reset(np.ones(B, bool)) first.")
         # predict samples from torch's global generators: they are set for the call and put back after it.
@@ -81,3 +113,117 @@ class PredictAgent:
             )
         self._start = np.zeros_like(self._start)
         return np.asarray(action)
+
+
+def _refuse_normalised(model: Any) -> None:
+    """Raise AgentError for a model whose training normalised what it saw: here it would see something else."""
+    normaliser = getattr(model, "get_vec_normalize_env", lambda: None)()
+    if normaliser is not None and normaliser.norm_obs:
+        raise AgentError(
+            "the model was trained on observations normalised by VecNormalize, which an agent is not shown. "
+            "Train it with VecNormalize(..., norm_obs=False); images are scaled by its policy anyway."
+        )
+
+
+def _needs(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what to ask for so that every key is there."""
+    unknown = [key for key in keys if key not in _KEYS]
+    if unknown:
+        raise AgentError(
+            f"the model was trained to see {', '.join(map(repr, unknown))}, which no foveasim env shows; there are "
+            f"{', '.join(_KEYS)}. Train it without the wrapper that adds it."
+        )
+    return tuple(dict.fromkeys(_NEEDED[key] for key in keys if key in _NEEDED))
+
+
+def _size(boxes: Mapping[str, gymnasium.Space[Any]]) -> tuple[int, int] | None:
+    """Return (H, W) of the maps, channels last or first."""
+    found: dict[str, tuple[int, int]] = {}
+    for key, channels in _CHANNELS.items():
+        if key not in boxes:
+            continue
+        shape = boxes[key].shape or ()
+        if len(shape) == 3 and shape[2] == channels:
+            found[key] = shape[0], shape[1]
+        elif len(shape) == 3 and shape[0] == channels:
+            found[key] = shape[1], shape[2]
+        else:
+            raise AgentError(
+                f"the model's {key} must be (H, W, {channels}) or ({channels}, H, W); it is {shape}. "
+                "Train it without wrappers that resize, flatten or stack frames (VecFrameStack)."
+            )
+    if len(set(found.values())) > 1:
+        raise AgentError(f"the maps that the model sees must have one size; they have {found}.")
+    return next(iter(found.values()), None)
+
+
+def _patch_shape(boxes: Mapping[str, gymnasium.Space[Any]]) -> tuple[int, int, int] | None:
+    """Return (h, w, 3 S), in the order of the maps, or without any by stable-baselines3's rule: fewest are channels."""
+    if "patch" not in boxes:
+        return None
+    shape = boxes["patch"].shape or ()
+    if len(shape) != 3:
+        raise AgentError(f"the model's patch must be (h, w, 3 S); it is {shape}.")
+    maps = [boxes[key].shape or () for key in _CHANNELS if key in boxes]
+    channels_first = maps[0][0] in (1, 3) if maps else shape[0] == min(shape)
+    return (shape[1], shape[2], shape[0]) if channels_first else (shape[0], shape[1], shape[2])
+
+
+def _actions(
+    space: gymnasium.Space[Any], mode: str | None, grid: tuple[int, int] | None
+) -> tuple[str, tuple[int, int]]:
+    """Return how actions of this space are read: the action mode and (rows, cols)."""
+    if mode is not None and mode not in ACTION_MODES:
+        raise InvalidValueError(f"action_mode must be one of {', '.join(ACTION_MODES)}; got {mode!r}.")
+    if isinstance(space, spaces.Discrete):
+        if mode not in (None, "grid"):
+            raise InvalidValueError(f"action_mode must be 'grid' for a model that acts in {space}; got {mode!r}.")
+        return "grid", _sides(int(space.n), grid)
+    if isinstance(space, spaces.MultiDiscrete) or (isinstance(space, spaces.Box) and space.shape in ((3,), (4,))):
+        raise AgentError(
+            f"the model acts in {space}, with a zoom or stop action, and an agent only says where to look. "
+            "Train it on an env with zoom=False and stop=False."
+        )
+    if not isinstance(space, spaces.Box) or space.shape != (2,) or (space.low != -1).any() or (space.high != 1).any():
+        raise AgentError(
+            f"the model must act in Box(-1, 1, (2,)) or Discrete(rows * cols); it acts in {space}. "
+            "Train it on a foveasim env without wrappers that change the action."
+        )
+    if mode == "grid" or grid is not None:
+        raise InvalidValueError(f"a grid is for a model that acts in Discrete(rows * cols); this one acts in {space}.")
+    return mode or "absolute", DEFAULT_GRID
+
+
+def _sides(cells: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+    """Return (rows, cols) of so many cells."""
+    if grid is not None:
+        try:
+            rows, cols = size_hw("grid", grid, 1, 256)
+        except FoveasimError as error:
+            raise AgentError(str(error)) from error
+    else:
+        rows = cols = math.isqrt(cells)
+    if rows * cols == cells:
+        return rows, cols
+    if rows * cols == cells - 1:
+        raise AgentError(
+            f"the model chooses among {cells} actions, one more than the {rows} x {cols} cells of its grid: a stop "
+            "action, and an agent only says where to look. Train it on an env with stop=False"
+            + ("." if grid is not None else ", or give its grid=(rows, cols).")
+        )
+    came = f"grid=({rows}, {cols}) has {rows * cols}" if grid is not None else "no square grid has so many"
+    raise AgentError(
+        f"the model chooses among {cells} cells; {came}. Give the grid=(rows, cols) that the model was trained with."
+    )
+
+
+def _fit(key: str, value: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return one observation as the model wants it: channels first where it was trained so."""
+    if value.shape[1:] == shape:
+        return value
+    if value.ndim == 4 and (moved := np.moveaxis(value, -1, 1)).shape[1:] == shape:
+        return moved
+    raise AgentError(
+        f"the model was trained on {key} of shape {shape}; it is shown {value.shape[1:]}. "
+        "Use the size and retina it was trained with."
+    )
