@@ -132,6 +132,18 @@ class Retina(ABC):
         check.number("factor", factor, 0, open_low=True)
         return self
 
+    def at_scale(self, factor: float) -> Self | None:
+        """Return this retina for the same scene at another number of pixels, so that it delivers the same in degrees.
+
+        Args:
+            factor: How many times as many pixels a side of the scene has; below 1 for fewer.
+
+        Returns:
+            The retina; None where there is none that delivers the same, because its lengths are in pixels.
+        """
+        check.number("factor", factor, 0, open_low=True)
+        return self
+
     def __call__(self, scene: Scene, fixation_px: Tensor, key: Key | None = None) -> Glimpse:
         """Look at scenes.
 

@@ -101,6 +101,10 @@ class Masking(Retina):
         """Whether a glimpse depends on pixels whose acuity is 0: the mean of the whole scene does."""
         return self.fill == "image_mean"
 
+    def at_scale(self, factor: float) -> Self | None:
+        """Return this retina, or None where its fill is blurred over pixels; see :meth:`Retina.at_scale`."""
+        return None if self.fill == "blur" else super().at_scale(factor)
+
     @property
     def hidden_acuity(self) -> int:
         """Acuity of what is hidden."""
@@ -289,6 +293,11 @@ class Patches(Masking):
         super().__post_init__()
         check.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
         check.whole("patch_px", self.patch_px, 1, 16384)
+
+    def at_scale(self, factor: float) -> Self | None:
+        """Return None: patches and their number are in pixels; see :meth:`Retina.at_scale`."""
+        check.number("factor", factor, 0, open_low=True)
+        return None
 
     def tables(self, scene: Scene) -> Tensor:
         """Return zeros: there is no footprint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -110,6 +111,18 @@ class Pyramid(Retina):
         """Return this retina with e2 multiplied by a factor; the paper's preset has constants and stays."""
         check.number("factor", factor, 0, open_low=True)
         return self if self.preset == "paper" else replace(self, half_deg=self.half_deg * factor)
+
+    def at_scale(self, factor: float) -> Self | None:
+        """Return the retina that blurs the periphery over as many degrees; see :meth:`Retina.at_scale`.
+
+        Blur is relative to the pixel. With e2 / factor, R(e) well beyond e2 is 1 / factor of what it was, and so the
+        same in degrees; the fovea is as sharp as the pixels allow. The paper's preset has constants: None.
+        """
+        check.number("factor", factor, 0, open_low=True)
+        if self.preset == "paper":
+            return None
+        levels = min(max(self.levels + math.ceil(math.log2(factor)), 2), 10)
+        return replace(self, half_deg=self.half_deg / factor, levels=levels)
 
     @property
     def zoomable(self) -> bool:

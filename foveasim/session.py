@@ -14,15 +14,14 @@ import torch
 from foveasim import check, geometry
 from foveasim.agents.base import Agent, Imagines, agent_name, make_agent
 from foveasim.agents.human import Human
-from foveasim.errors import FoveasimError, InvalidTypeError, SceneError
+from foveasim.errors import AgentError, FoveasimError, SceneError
 from foveasim.render import Heat, View
 from foveasim.retina import Retina, make_retina
 from foveasim.saccade import Saccades
 from foveasim.scanpath import Scanpath
-from foveasim.scenes import SceneSource, open_scenes
-from foveasim.sight import Sight
-from foveasim.thinking import HEAT_GREY_LEVELS, Percept, Thinker, Thought
-from foveasim.trail import Flight, Trail
+from foveasim.sight import Sight, close_source, first_sight, open_source
+from foveasim.thinking import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
+from foveasim.trail import Flight, Notices, Trail
 
 __all__ = ["HEATS", "Session"]
 
@@ -52,7 +51,8 @@ class Session:
         threaded: Whether agent and network work beside the caller. If not, a session repeats itself exactly.
 
     Raises:
-        SceneError: No scene can be read.
+        SceneError: No scene can be used.
+        AgentError: The agent cannot be used.
         UnknownNameError: An unknown name.
         WeightsError: A network that cannot be read.
         InvalidValueError: A number out of range.
@@ -78,22 +78,15 @@ class Session:
         self.dwell_ms = check.number("dwell_ms", dwell_ms, 0, open_low=True)
         if half_life_ms is not None:
             check.number("half_life_ms", half_life_ms, 0, open_low=True)
-        self._half_life_ms = half_life_ms
-        self._px_per_deg = px_per_deg
+        self._half_life_ms, self._px_per_deg = half_life_ms, px_per_deg
         self._saccades = Saccades() if saccades is None else saccades
-        self._source = _open(scenes, px_per_deg, self.seed)
-        self._plain_retina = make_retina(retina)
-        self.fovea_scale = 1.0
+        self._source = open_source(scenes, px_per_deg, self.seed)
+        self._plain_retina, self.fovea_scale = make_retina(retina), 1.0
         self._agent_name = _name(agent)
-        predictor = _predictor(network)
-        self.index = 0
-        self.paused = False
-        self.held = False
-        self.speed = 1.0
-        self.heat = HEATS[0]
-        self.alert = ""
-        self._single = False
-        self._moment = 0
+        self.index = self._moment = 0
+        self.paused = self.held = self._single = False
+        self.speed, self.heat, self.alert = 1.0, HEATS[0], ""
+        self._notices = Notices()
         self._trail = Trail()
         self._past_errors: list[tuple[float, ...]] = []
         self._past_scanpaths: list[Scanpath] = []
@@ -102,11 +95,11 @@ class Session:
         self._target_px: tuple[float, float] | None = None
         self._rest_ms = self._clock_ms = 0.0
         self._reward: float | None = None
-        self._agent_failed, self._fresh_agent = False, True
-        self._thinker = Thinker(make_agent(agent, seed=self.seed), predictor, threaded=threaded)
+        self._agent_failed, self._fresh_agent, self._ask_later = False, True, False
+        self._thinker = Thinker(make_agent(agent, seed=self.seed), open_predictor(network), threaded=threaded)
         try:
-            self._sight = self._open_scene(None)
-            self._begin_scene()
+            self.index, self._sight = self._find_scene(0)
+            self._start()
         except FoveasimError:
             self._thinker.close()
             raise
@@ -144,6 +137,11 @@ class Session:
         return self._flight.gaze() if self._flight is not None else self._trail.points_px[-1]
 
     @property
+    def notice(self) -> str:
+        """What is said for a while, such as which scenes were skipped; "" if nothing."""
+        return self._notices.text
+
+    @property
     def in_flight(self) -> bool:
         """Whether a saccade is under way."""
         return self._flight is not None
@@ -167,19 +165,16 @@ class Session:
         thought, sight = self._thought, self._sight
         heat: Heat | None = None
         if self.heat == "acuity":
-            heat = Heat("acuity", sight.acuity, "0", "1")
+            heat = Heat("acuity", sight.mind_acuity, "0", "1")
         elif thought is not None:
             values = thought.std if self.heat == "uncertainty" else thought.error
             heat = None if values is None else Heat(self.heat, values, "0", f"{HEAT_GREY_LEVELS}")
-        prediction = None
-        if self._thinker.predicts:
-            known = thought is not None and thought.prediction is not None
-            prediction = thought.prediction if thought is not None and known else sight.belief
+        guess = sight.belief if thought is None or thought.prediction is None else thought.prediction
         return View(
             scene=sight.scene,
             glimpse=sight.glimpse,
             belief=sight.belief,
-            prediction=prediction,
+            prediction=None if self._thinker.imaginer is None else guess,
             heat=heat,
             fixation_px=np.array(self._trail.points_px, np.float32),
             gaze_px=self.gaze_px,
@@ -194,7 +189,7 @@ class Session:
             reward=self._reward,
             speed=self.speed,
             paused=self.paused,
-            alert=self.alert,
+            alert=self.alert or self.notice,
         )
 
     # What the person does
@@ -215,8 +210,10 @@ class Session:
         self._land(new=not drag)
 
     def hold(self, held: bool) -> None:
-        """Keep the agent from moving the eye, as long as a mouse button is down."""
+        """Keep the agent from moving the eye, and from being asked where to, as long as a mouse button is down."""
         self.held = held
+        if not held and self._ask_later:
+            self._perceive(choose=True)
 
     def set_paused(self, paused: bool) -> None:
         """Stop or go on."""
@@ -247,32 +244,35 @@ class Session:
     def set_agent(self, spec: object) -> None:
         """Let another agent look, from what has been seen so far.
 
+        The scene begins anew at the present gaze if the agent takes observations of one size only, or the last one did.
+
         Raises:
             UnknownNameError: No agent of that name.
-            AgentError: It is no agent.
+            AgentError: It is no agent, or the scene cannot be shown at the size that it takes.
         """
+        before = self._thinker.agent, self._thinker.size
         self._thinker.set_agent(make_agent(spec, seed=self.seed))
-        self._agent_name = _name(spec)
-        self.alert = ""
+        if self._thinker.size != before[1]:
+            try:
+                sight = self._open_scene(self._gaze_norm)
+            except FoveasimError as error:
+                self._thinker.set_agent(before[0])
+                raise AgentError(f"{_name(spec)} cannot look at this scene: {error}") from error
+            self._begin_scene(sight, _name(spec))
+            return
+        self._agent_name, self.alert = _name(spec), ""
         self._agent_failed, self._fresh_agent = False, True
-        self._perceive(choose=True)
+        self._note_training()
+        self._perceive(choose=True, new=True)
 
     def set_retina(self, retina: str | Retina) -> None:
         """See with another retina, the scene begun anew at the present gaze.
 
         Raises:
             UnknownNameError: No retina of that name.
+            FoveasimError: It cannot work on this scene.
         """
-        before = self._plain_retina
-        self._plain_retina = make_retina(retina)
-        try:
-            sight = self._open_scene(self.gaze_px)
-        except FoveasimError:
-            self._plain_retina = before
-            raise
-        self._file_away()
-        self._sight = sight
-        self._begin_scene()
+        self._wear(make_retina(retina), self.fovea_scale)
 
     def scale_fovea(self, factor: float) -> bool:
         """Make the fovea larger or smaller, the scene begun anew at the present gaze.
@@ -285,53 +285,52 @@ class Session:
         low, high = _FOVEA_LIMITS
         if not low * 0.999 <= scale <= high * 1.001 or self._plain_retina.scaled(2.0) == self._plain_retina:
             return False
-        self.fovea_scale = scale
-        self.set_retina(self._plain_retina)
+        self._wear(self._plain_retina, scale)
         return True
 
+    def _wear(self, retina: Retina, fovea_scale: float) -> None:
+        """Begin the scene anew with a retina; it stays as it was if the retina cannot work on it."""
+        before = self._plain_retina, self.fovea_scale
+        self._plain_retina, self.fovea_scale = retina, fovea_scale
+        try:
+            sight = self._open_scene(self._gaze_norm)
+        except FoveasimError:
+            self._plain_retina, self.fovea_scale = before
+            raise
+        self._begin_scene(sight)
+
     def next_scene(self) -> None:
-        """Go on to the next scene that can be read.
+        """Go on to the next scene that can be used; a notice names those that cannot.
 
         Raises:
             SceneError: None can.
         """
-        for attempt in range(1, len(self._source) + 1):
-            index = (self.index + attempt) % len(self._source)
-            try:
-                sight = self._open_scene(None, index)
-            except SceneError:
-                if attempt == len(self._source):
-                    raise
-                continue
-            self._file_away()
-            self.index, self._sight = index, sight
-            self._begin_scene()
-            return
+        self.index, sight = self._find_scene(self.index + 1)
+        self._begin_scene(sight)
 
     def load_file(self, path: str | Path) -> None:
-        """Look at an image, a video or a folder instead; the present scenes stay if it cannot be read.
+        """Look at an image, a video or a folder instead; the present scenes stay if it cannot be used.
 
         Raises:
-            SceneError: It cannot be read.
+            SceneError: It cannot be used.
         """
-        source = _open(Path(path), self._px_per_deg, self.seed)
+        source = open_source(Path(path), self._px_per_deg, self.seed)
         before = self._source, self.index
-        self._source, self.index = source, 0
+        self._source = source
         try:
-            sight = self._open_scene(None)
+            self.index, sight = self._find_scene(0)
         except FoveasimError:
             self._source, self.index = before
+            close_source(source)
             raise
-        _close(before[0])
-        self._file_away()
+        close_source(before[0])
+        self._begin_scene(sight)
         self._past_errors = []
-        self._sight = sight
-        self._begin_scene()
 
     def close(self) -> None:
-        """End the thread and let go of a camera."""
+        """End the threads, without waiting for an agent that takes long, and let go of a camera."""
         self._thinker.close()
-        _close(self._source)
+        close_source(self._source)
 
     # What happens
 
@@ -345,6 +344,7 @@ class Session:
             SceneError: The next scene is due and none can be read.
         """
         left = check.number("dt_ms", dt_ms, 0) * self.speed
+        self._notices.pass_time(dt_ms)
         self._take_thoughts()
         while left > 0 and (not self.paused or self._single):
             due = self._due_ms()
@@ -359,9 +359,18 @@ class Session:
                 self._clock_ms += left  # the eye waits for the agent, and time goes on
                 break
         if self._source.moving and not self.paused:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Bring a moving scene to the present; one that can no longer be read is over."""
+        try:
             saw = self._sight.watch(self._clock_ms, resting=self._flight is None)
-            if saw and not self._thinker.busy:
-                self._perceive(choose=False)
+        except SceneError as error:
+            self._notices.say(str(error))
+            self.next_scene()
+            return
+        if saw and not self._thinker.predicting:
+            self._perceive(choose=False)
 
     def _due_ms(self) -> float:
         """Time until the next thing happens."""
@@ -388,14 +397,24 @@ class Session:
             if self._agent_failed or human:
                 self._single = False  # nobody will ever say where to
             return False
-        start = self._trail.points_px[-1]
         self._trail.end(self._clock_ms)
         duration_ms = self._sight.depart(self._target_px)
         self._target_px = None
-        self._flight = Flight(start, self._sight.fixation_px, duration_ms)
+        self._flight = Flight(self._trail.points_px[-1], self._sight.fixation_px, duration_ms)
         return True
 
-    def _open_scene(self, gaze_px: tuple[float, float] | None, index: int | None = None) -> Sight:
+    @property
+    def _gaze_norm(self) -> tuple[float, float]:
+        x, y = geometry.px_to_norm(torch.tensor(self.gaze_px, dtype=torch.float64), self.size).tolist()
+        return x, y
+
+    def _find_scene(self, start: int) -> tuple[int, Sight]:
+        """Return the first scene from ``start`` on that can be used, and its number; a notice counts the others."""
+        index, sight, unusable = first_sight(len(self._source), start, lambda at: self._open_scene(None, at))
+        self._notices.count("scenes skipped", unusable)
+        return index, sight
+
+    def _open_scene(self, gaze_norm: tuple[float, float] | None, index: int | None = None) -> Sight:
         retina = self._plain_retina if self.fovea_scale == 1 else self._plain_retina.scaled(self.fovea_scale)
         return Sight(
             self._source,
@@ -404,22 +423,32 @@ class Session:
             saccades=self._saccades,
             half_life_ms=self._half_life_ms,
             seed=self.seed,
-            fixation_px=gaze_px,
+            fixation_norm=gaze_norm,
+            mind_size=self._thinker.size,
         )
 
-    def _file_away(self) -> None:
-        """Keep what is over: the scanpath and the course of the error."""
+    def _note_training(self) -> None:
+        """Say once where the network does not know the retina."""
+        imaginer = self._thinker.imaginer
+        known = getattr(imaginer, "retinas", ())
+        message = f"{agent_name(imaginer)} was not trained on {self.retina.name}, only on {', '.join(known)}"
+        if known and self.retina.name not in known:
+            self._notices.say_once(message)
+
+    def _begin_scene(self, sight: Sight, agent_name: str = "") -> None:
+        """Keep what is over, the scanpath and the course of the error, and look at another scene."""
         self._past_scanpaths.append(self._trail.scanpath(self._clock_ms, self.scene_name, self._agent_name))
         if any(math.isfinite(error) for error in self.errors):
             self._past_errors = [*self._past_errors, self.errors][-_KEEP_PAST:]
+        self._sight, self._agent_name = sight, agent_name or self._agent_name
+        self._start()
 
-    def _begin_scene(self) -> None:
-        self._trail = Trail()
-        self._flight = None
-        self._thought = None
+    def _start(self) -> None:
+        self._trail, self._flight, self._thought = Trail(), None, None
         self._clock_ms = 0.0
         self._agent_failed, self._fresh_agent = False, True
         self.alert = ""
+        self._note_training()
         self._settle(new=True)
 
     def _land(self, *, new: bool) -> None:
@@ -430,23 +459,24 @@ class Session:
         """Note a glimpse and think about it."""
         if new:
             self._trail.begin(self._sight.fixation_px, self._clock_ms)
-            self._reward = self._sight.gain
+            self._reward = self._sight.reward if self.fixations > 1 else None
         else:
             self._trail.points_px[-1] = self._sight.fixation_px
         last = self.budget and self.fixations >= self.budget
         self._rest_ms = self.dwell_ms * (_LAST_DWELL if last else 1)
-        self._perceive(choose=not self._agent_failed)
+        self._perceive(choose=not self._agent_failed, new=True)
 
-    def _perceive(self, *, choose: bool) -> None:
-        """Hand the present moment to agent and network."""
-        if choose:
+    def _perceive(self, *, choose: bool, new: bool = False) -> None:
+        """Hand the present moment to agent and network; of what came before a new one, nothing counts any more."""
+        if new:
             self._moment += 1
             self._target_px = None
+        self._ask_later = self.held and (choose or self._ask_later)
+        choose = choose and not self.held
         left = max(0.0, 1 - (self.fixations - 1) / self.budget) if self.budget else 1.0
         fresh, self._fresh_agent = self._fresh_agent, False
-        sight = self._sight
-        seen = sight.observation(left)
-        self._thinker.consider(Percept(self._moment, seen, sight.belief, sight.acuity, choose, fresh))
+        sight, seen = self._sight, self._sight.observation(left)
+        self._thinker.consider(Percept(self._moment, seen, sight.scene, sight.belief, sight.acuity, choose, fresh))
         self._take_thoughts()
 
     def _take_thoughts(self) -> None:
@@ -465,28 +495,6 @@ class Session:
                 self._target_px = float(point[0]), float(point[1])
 
 
-def _open(scenes: object, px_per_deg: float | None, seed: int) -> SceneSource:
-    if isinstance(scenes, SceneSource) and not isinstance(scenes, type):
-        return scenes  # its px_per_deg was given where it was opened
-    return open_scenes(scenes, px_per_deg=px_per_deg, seed=seed)
-
-
-def _close(source: SceneSource) -> None:
-    closes = getattr(source, "close", None)  # a camera has one
-    if callable(closes):
-        closes()
-
-
 def _name(spec: object) -> str:
     """Return what to call an agent: as it was asked for, where that was by name."""
     return spec if isinstance(spec, str) else agent_name(spec)
-
-
-def _predictor(network: Imagines | str | Path | None) -> Imagines | None:
-    if isinstance(network, str | Path):
-        from foveasim.agents.mim.imagine import Imaginer  # here, so that a session without a network loads none
-
-        return Imaginer(network)
-    if network is not None and not isinstance(network, Imagines):
-        raise InvalidTypeError(f"network must have imagine(observation), or be a name or a file; got {network!r}.")
-    return network

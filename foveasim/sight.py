@@ -1,10 +1,13 @@
 """One eye seen at two resolutions: the scene's own for people, a small one for agent and network.
 
-Both look at the same scene from the same fixations, so what is shown is crisp while the mind works on little.
+Both look at the same scene from the same fixations, and see as much of it in degrees of visual angle, so what is shown
+is crisp while the mind works on little. A retina whose lengths are in pixels is shown at the mind's resolution.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +18,23 @@ from torch import Tensor
 
 from foveasim import geometry
 from foveasim.envs.observation import ObservationCode
+from foveasim.envs.rewards import Coverage
+from foveasim.errors import FoveasimError, SceneError
 from foveasim.picture import Picture, fit_picture
 from foveasim.retina import Retina
 from foveasim.saccade import Saccades
-from foveasim.scenes import SceneSource
+from foveasim.scenes import SceneSource, open_scenes
 from foveasim.simulator import Simulator
 
-__all__ = ["EYE_LONG_SIDE_PX", "MIND_SHORT_SIDE_PX", "Sight"]
+__all__ = [
+    "EYE_LONG_SIDE_PX",
+    "MAX_ASPECT",
+    "MIND_SHORT_SIDE_PX",
+    "Sight",
+    "close_source",
+    "first_sight",
+    "open_source",
+]
 
 EYE_LONG_SIDE_PX = 720
 """Longest side at which the eye works. Larger scenes are shrunk, to keep 60 frames a second; no panel shows more."""
@@ -29,14 +42,32 @@ EYE_LONG_SIDE_PX = 720
 MIND_SHORT_SIDE_PX = 96
 """Short side at which agent and network work; the shipped networks were trained at it."""
 
+MAX_ASPECT = 8
+"""How many times as long as wide a scene may be: beyond it, the mind would work on more than 768 px, and slowly."""
+
 Image = NDArray[np.uint8]
 
 
+def open_source(scenes: object, px_per_deg: float | None, seed: int) -> SceneSource:
+    """Open scenes as ``open_scenes`` does; an opened source keeps the px_per_deg that it was opened with."""
+    if isinstance(scenes, SceneSource) and not isinstance(scenes, type):
+        return scenes
+    return open_scenes(scenes, px_per_deg=px_per_deg, seed=seed)
+
+
+def close_source(source: SceneSource) -> None:
+    """Close a source that can be closed, such as a camera."""
+    closes = getattr(source, "close", None)
+    if callable(closes):
+        closes()
+
+
 class _Resized:
-    """A source whose pictures are brought to a size that depends on theirs."""
+    """A source whose pictures are brought to a size that depends on theirs, ``came`` for the last one."""
 
     def __init__(self, source: SceneSource, rule: Callable[[tuple[int, int]], tuple[int, int]]) -> None:
         self._source, self._rule = source, rule
+        self.came = (0, 0)
 
     @property
     def moving(self) -> bool:
@@ -51,6 +82,12 @@ class _Resized:
 
     def picture(self, index: int, time_ms: float = 0.0) -> Picture:
         picture = self._source.picture(index, time_ms)
+        if max(picture.size) > MAX_ASPECT * min(picture.size):
+            raise SceneError(
+                f"{picture.name}: {picture.size[1]} x {picture.size[0]} px is too long and thin; its long side may be "
+                f"{MAX_ASPECT} times its short side. Crop it first."
+            )
+        self.came = picture.size
         return fit_picture(picture, self._rule(picture.size), "stretch")
 
 
@@ -64,6 +101,10 @@ def _mind_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(8, round(size[0] * scale / 8) * 8), max(8, round(size[1] * scale / 8) * 8)
 
 
+def _given_size(size: tuple[int, int], _: tuple[int, int]) -> tuple[int, int]:
+    return size
+
+
 class Sight:
     """An eye before one scene.
 
@@ -74,17 +115,21 @@ class Sight:
         saccades: What it can do; its ``dwell_ms`` is not used, time is given from outside.
         half_life_ms: Time after which half of what was seen is forgotten, or None.
         seed: Of the retina's and the saccades' random numbers.
-        fixation_px: (x, y) where it starts, px of the scene as the eye sees it; None for the centre.
+        fixation_norm: (x, y) where it starts, normalised; None for the centre.
+        mind_size: (H, W) in px at which the mind works, whatever the scene's aspect; None makes it fit the scene.
 
     Raises:
-        SceneError: The scene cannot be read.
+        SceneError: The scene cannot be read, or is too long and thin.
+        InvalidValueError: The retina cannot work at the size of the eye or the mind.
 
     Attributes:
         scene: (H, W, 3) uint8, the scene at the eye's resolution. These arrays are read-only and replaced, not changed.
         glimpse: (H, W, 3) uint8, what the eye sees.
         belief: (H, W, 3) uint8, what it has seen so far.
         acuity: (H, W) uint8, how sharply.
-        fovea_px: How far from the fixation the eye sees at half acuity or better; 0 where it does so everywhere.
+        mind_acuity: (h, w) uint8, how sharply the mind has seen so far, on its own grid.
+        fovea_px: How far from the fixation the mind sees at half acuity or better, px of the scene as the eye sees it;
+            0 where it does so everywhere.
     """
 
     def __init__(
@@ -96,21 +141,30 @@ class Sight:
         saccades: Saccades,
         half_life_ms: float | None = None,
         seed: int = 0,
-        fixation_px: tuple[float, float] | None = None,
+        fixation_norm: tuple[float, float] | None = None,
+        mind_size: tuple[int, int] | None = None,
     ) -> None:
         able = Saccades(
             saccades.max_amplitude_deg, saccades.scatter, saccades.slope_ms_per_deg, saccades.intercept_ms, dwell_ms=0
         )
         exact = Saccades(dwell_ms=0)
-        self._eye = Simulator(_Resized(source, _eye_size), retina, saccades=able, half_life_ms=half_life_ms)
-        self._mind = Simulator(_Resized(source, _mind_size), retina, saccades=exact, half_life_ms=half_life_ms)
-        start = None if fixation_px is None else torch.tensor([fixation_px], dtype=torch.float32)
-        self._eye.begin(seed, index=index, fixation_px=start)
+        mind_rule = _mind_size if mind_size is None else functools.partial(_given_size, mind_size)
+        small = _Resized(source, mind_rule)
+        self._mind = Simulator(small, retina, saccades=exact, half_life_ms=half_life_ms)
         self._mind.begin(seed, index=index)
+        eye_size, size = _eye_size(small.came), self._mind.size
+        eye_retina = retina.at_scale(math.sqrt(eye_size[0] * eye_size[1] / (size[0] * size[1])))
+        eye_rule = mind_rule if eye_retina is None else _eye_size
+        self._eye = Simulator(
+            _Resized(source, eye_rule), eye_retina or retina, saccades=able, half_life_ms=half_life_ms
+        )
+        self._eye.begin(seed, index=index)
+        if fixation_norm is not None:
+            start = torch.tensor([fixation_norm], dtype=torch.float64)  # float32 would not give the same pixel back
+            self._eye.fixation_px.copy_(geometry.norm_to_px(start, self._eye.size))
         self._mind.fixation_px.copy_(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
         self.retina = retina
         self.name = self._eye.names[0]
-        self._looked_ms = 0.0
         self._show_scene()
         self._look(0.0)
 
@@ -126,9 +180,9 @@ class Sight:
         return x, y
 
     @property
-    def gain(self) -> float:
-        """How much the last glimpse added to the acuity-weighted share of the scene that has been seen."""
-        return float(self._mind.coverage[0] - self._mind.coverage_before[0])
+    def reward(self) -> float:
+        """What the last saccade earns in an env: the gain of acuity-weighted coverage minus the cost of moving."""
+        return sum(float(term[0]) for term in Coverage()(self._mind).values())
 
     def depart(self, target_px: tuple[float, float]) -> float:
         """Move the eye, without looking yet.
@@ -183,19 +237,46 @@ class Sight:
 
     def _follow(self) -> None:
         self._mind.advance(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
+        self._mind.step_count.copy_(self._eye.step_count)  # an interrupted saccade counts, and both draw by the count
 
     def _look(self, at_ms: float) -> None:
         for simulator in (self._eye, self._mind):
-            simulator.duration_ms.fill_(at_ms - self._looked_ms)
+            simulator.clock_ms.fill_(at_ms)
             simulator.look()
-        self._looked_ms = at_ms
         self.glimpse = _frozen(self._eye.glimpse.image)
-        self.fovea_px = _fovea_px(self._eye.glimpse.acuity[0].numpy() >= 128, self.fixation_px)
+        x, y = self._mind.fixation_px[0].tolist()
+        sharp = self._mind.glimpse.acuity[0].numpy() >= 128
+        self.fovea_px = _fovea_px(sharp, (x, y)) * max(self._eye.size) / max(self._mind.size)
         self.belief = _frozen(self._eye.belief.image.clone())
         self.acuity = _frozen(self._eye.belief.acuity.clone())
+        self.mind_acuity = _frozen(self._mind.belief.acuity.clone())
 
     def _show_scene(self) -> None:
         self.scene = _frozen(self._eye.prepared.image.clone())
+
+
+def first_sight(count: int, start: int, open_one: Callable[[int], Sight]) -> tuple[int, Sight, list[str]]:
+    """Open the first of several scenes that can be used.
+
+    Args:
+        count: How many there are.
+        start: Which to try first; after the last comes the first.
+        open_one: Opens one by its number.
+
+    Returns:
+        Its number, the sight, and what is wrong with those that came before it.
+
+    Raises:
+        SceneError: None can be used.
+    """
+    unusable: list[str] = []
+    for index in ((start + attempt) % count for attempt in range(count)):
+        try:
+            return index, open_one(index), unusable
+        except FoveasimError as error:
+            unusable.append(str(error))
+    many = f"none of {count} scenes can be used. The first: " if count > 1 else ""
+    raise SceneError(many + unusable[0])
 
 
 def _fovea_px(sharp: NDArray[np.bool_], fixation_px: tuple[float, float]) -> float:

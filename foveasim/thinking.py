@@ -5,28 +5,44 @@ A :class:`Percept` goes in; a :class:`Thought` and, where the agent was asked, a
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from foveasim import geometry
+from foveasim import check, geometry
 from foveasim.agents.base import Agent, Imagines, agent_action_mode, agent_name, agent_needs
 from foveasim.agents.human import Human
 from foveasim.envs.actions import ActionCode
-from foveasim.errors import FoveasimError
+from foveasim.errors import AgentError, FoveasimError, InvalidTypeError
 from foveasim.types import Prediction
 
-__all__ = ["HEAT_GREY_LEVELS", "Choice", "Percept", "Thinker", "Thought", "compose_sharp", "picture_error"]
+__all__ = [
+    "HEAT_GREY_LEVELS",
+    "Choice",
+    "Percept",
+    "Thinker",
+    "Thought",
+    "check_prediction",
+    "compose_sharp",
+    "open_predictor",
+    "picture_error",
+]
 
 HEAT_GREY_LEVELS = 64
 """Error at the high end of the heat map: a quarter of the range, which a good prediction seldom exceeds."""
+
+_PATIENCE_S = 0.5  # most thoughts are over by then
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -40,7 +56,8 @@ class Percept:
         moment: Which one; the thought about it carries the same number.
         observation: What the mind's eye delivers, every key with its lane axis: glimpse, acuity, fixation, time,
             belief, belief_acuity, scene, and patch where the retina has one.
-        belief: (H, W, 3) uint8 at the resolution of the window.
+        scene: (H, W, 3) uint8 at the resolution of the window, to judge by.
+        belief: (H, W, 3) uint8, likewise.
         belief_acuity: (H, W) uint8, likewise.
         choose: Whether the agent is asked where to look next.
         reset: Whether the agent is told first that a new scene began.
@@ -48,6 +65,7 @@ class Percept:
 
     moment: int
     observation: dict[str, NDArray[Any]]
+    scene: Image
     belief: Image
     belief_acuity: Image
     choose: bool
@@ -71,14 +89,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Thought:
-    """What the mind makes of a percept. It comes first: predicting is quick, and an agent may take its time.
+    """What the mind makes of a percept.
 
     Attributes:
         moment: That of the percept.
         prediction: (H, W, 3) uint8 at the resolution of the window, sharp where seen; None without a network.
-        error: (h, w) uint8, see :func:`picture_error`, 255 for :data:`HEAT_GREY_LEVELS` or more.
+        error: (h, w) uint8 at the mind's size, see :func:`picture_error`, 255 for :data:`HEAT_GREY_LEVELS` or more.
         std: (h, w) uint8, the network's own uncertainty on the same scale, or None.
-        rmse: Root mean square of that error over the scene, grey levels.
+        rmse: Root mean square of the error of the picture shown, grey levels.
         failure: What whoever predicts did wrong, "" if nothing.
     """
 
@@ -90,30 +108,77 @@ class Thought:
     failure: str
 
 
-def picture_error(prediction: NDArray[np.float32], belief: Image, acuity: Image, scene: Image) -> NDArray[np.float32]:
-    """Return how far the mind's picture is from the scene.
-
-    The mind's picture is what was seen where it was seen sharply, and the prediction everywhere else: a network
-    corrects a blurred view too, and mixing the two by acuity measured worse. Its root mean square over the scene
-    falls both when the eye sees more and when the network guesses better.
+def picture_error(shown: Image, scene: Image, size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
+    """Return how far a picture is from the scene.
 
     Args:
-        prediction: (H, W, 3) float32 in [0, 1].
-        belief: (H, W, 3) uint8, what was seen.
-        acuity: (H, W) uint8, how sharply.
+        shown: (H, W, 3) uint8.
         scene: (H, W, 3) uint8.
+        size: (h, w) of the map.
 
     Returns:
-        (H, W) float32, grey levels of 255, root-mean-square over the colours.
+        (h, w) float32, grey levels of 255, root mean square over the colours and over an area; and that of the whole.
 
     Example:
-        >>> black, unseen = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
-        >>> float(picture_error(np.ones((8, 8, 3), np.float32), black, unseen, black).max())
-        255.0
+        >>> black = np.zeros((8, 8, 3), np.uint8)
+        >>> error, rmse = picture_error(black + np.uint8(30), black, (4, 4))
+        >>> error.shape, float(error.max()), rmse
+        ((4, 4), 30.0, 30.0)
     """
-    picture = np.where(acuity[..., None] == 255, belief, 255 * prediction)
-    error: NDArray[np.float32] = np.sqrt(((picture - scene) ** 2).mean(2)).astype(np.float32)
-    return error
+    away = cv2.absdiff(shown, scene)
+    squares = cv2.multiply(away, away, dtype=cv2.CV_32F)
+    small = cv2.resize(squares, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    error: NDArray[np.float32] = np.sqrt(small.mean(2)).astype(np.float32)
+    return error, float(np.sqrt(np.mean(cv2.mean(squares)[:3])))
+
+
+def check_prediction(prediction: object, shape: tuple[int, ...]) -> Prediction:
+    """Return what an ``imagine`` delivered, if it is of use.
+
+    Args:
+        prediction: What it delivered.
+        shape: (B, H, W, 3) that is needed.
+
+    Raises:
+        AgentError: No prediction, or one with a wrong type, shape or value; the message says what to do.
+    """
+    if not isinstance(prediction, Prediction):
+        came = "None" if prediction is None else f"a {type(prediction).__name__}"
+        raise AgentError(
+            f"imagine() must return a Prediction; got {came}. Return foveasim.types.Prediction(image), image a tensor "
+            f"{shape} in [0, 1]; whoever predicts nothing has no imagine()."
+        )
+    _check_part("image", prediction.image, shape, 1.0)
+    if prediction.std is not None:
+        _check_part("std", prediction.std, shape[:3], np.inf)
+    return prediction
+
+
+def _check_part(name: str, value: object, shape: tuple[int, ...], most: float) -> None:
+    if not isinstance(value, Tensor):
+        hint = " Use torch.from_numpy(...)." if isinstance(value, np.ndarray) else ""
+        raise AgentError(f"imagine() must return {name} as a torch tensor {shape}; got {type(value).__name__}.{hint}")
+    if tuple(value.shape) != shape:
+        hint = " Channels come last: use .permute(0, 2, 3, 1)." if _channels_first(tuple(value.shape), shape) else ""
+        raise AgentError(f"imagine() must return {shape} as {name}; got {tuple(value.shape)}.{hint}")
+    if not value.is_floating_point():
+        raise AgentError(f"imagine() must return {name} as float in [0, 1]; got {value.dtype}. Divide by 255.")
+    if value.requires_grad:
+        raise AgentError(
+            f"imagine() must return {name} without gradient. Call .detach(), or use torch.inference_mode()."
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise AgentError(f"imagine() must return finite numbers as {name}; got NaN or infinity.")
+    low, high = float(value.min()), float(value.max())
+    if low < 0 or high > most:
+        limits = f"in [0, {most:g}]" if np.isfinite(most) else "of 0 or more"
+        raise AgentError(
+            f"imagine() must return {name} {limits}; it goes from {low:.3g} to {high:.3g}. Rescale or clamp it."
+        )
+
+
+def _channels_first(came: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and came == (shape[0], shape[3], shape[1], shape[2])
 
 
 def compose_sharp(prediction: NDArray[np.float32], belief_small: Image, belief: Image, belief_acuity: Image) -> Image:
@@ -146,29 +211,33 @@ def compose_sharp(prediction: NDArray[np.float32], belief_small: Image, belief: 
 
 
 class Thinker:
-    """Runs one agent and one predictor on percepts, in a thread of its own or at once.
+    """Runs one agent and one predictor on percepts, each in a thread of its own, or both at once.
+
+    A slow agent so never holds up prediction, except one that predicts itself: an object is used by one thread only.
 
     Args:
         agent: Who looks; its own ``imagine`` is used where it has one.
         predictor: What predicts otherwise, or None.
         threaded: Whether to think beside the caller; at once, and so repeatably, if not.
+
+    Raises:
+        AgentError: The agent's ``needs``, ``action_mode``, ``size`` or ``grid`` cannot be met.
     """
 
     def __init__(self, agent: Agent, predictor: Imagines | None, *, threaded: bool) -> None:
-        self._pool = ThreadPoolExecutor(1, "foveasim-thinker") if threaded else None
-        self._running: Future[None] | None = None
-        self._waiting: Percept | None = None
-        self._ready: SimpleQueue[Thought | Choice] = SimpleQueue()
         self._predictor = predictor
+        self._ready: SimpleQueue[Thought | Choice] = SimpleQueue()
         self.set_agent(agent)
+        self._predicting = _Desk(self._predict, "foveasim-predictor" if threaded else None)
+        self._choosing = _Desk(self._choose, "foveasim-agent" if threaded else None)
 
     def set_agent(self, agent: Agent) -> None:
         """Let another agent look. Ask it only with percepts that say ``reset`` first.
 
         Raises:
-            AgentError: Its ``needs`` or ``action_mode`` cannot be met.
+            AgentError: Its ``needs``, ``action_mode``, ``size`` or ``grid`` cannot be met.
         """
-        self._looker = _Looker(agent, agent_needs(agent), ActionCode(agent_action_mode(agent)))
+        self._looker = _Looker.of(agent)
 
     @property
     def agent(self) -> Agent:
@@ -176,86 +245,180 @@ class Thinker:
         return self._looker.agent
 
     @property
-    def predicts(self) -> bool:
-        """Whether thoughts hold predictions."""
-        return self._predictor is not None or isinstance(self._looker.agent, Imagines)
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) of the only observations that the agent takes, px; None where it takes any."""
+        return self._looker.size
+
+    @property
+    def imaginer(self) -> Imagines | None:
+        """Who predicts."""
+        agent = self._looker.agent
+        return agent if isinstance(agent, Imagines) else self._predictor
+
+    @property
+    def predicting(self) -> bool:
+        """Whether a prediction is under way."""
+        return self._desk.busy
 
     @property
     def busy(self) -> bool:
-        """Whether a thought is under way."""
-        return self._running is not None or self._waiting is not None
+        """Whether anything is under way."""
+        return self._predicting.busy or self._choosing.busy
+
+    @property
+    def _desk(self) -> _Desk:
+        """Where predictions are made."""
+        return self._choosing if isinstance(self._looker.agent, Imagines) else self._predicting
 
     def consider(self, percept: Percept) -> None:
         """Think about a percept; an earlier one that still waits for its turn is dropped, but not its ``reset``."""
-        if self._pool is None:
-            self._think(percept, self._looker)
-            return
-        if self._waiting is not None and self._waiting.reset and not percept.reset:
-            percept = Percept(
-                percept.moment, percept.observation, percept.belief, percept.belief_acuity, percept.choose, True
-            )
-        self._waiting = percept
-        self._start()
+        self._desk.consider(percept, self._looker)
+        if self._desk is not self._choosing and (percept.reset or percept.choose):
+            self._choosing.consider(percept, self._looker)
 
     def collect(self) -> Iterator[Thought | Choice]:
         """Yield what is ready, oldest first, without waiting."""
-        if self._running is not None and self._running.done():
-            self._running.result()  # raises what went wrong in this module
-            self._running = None
-        self._start()
+        self._predicting.carry_on()
+        self._choosing.carry_on()
         while not self._ready.empty():
             yield self._ready.get()
 
     def close(self) -> None:
-        """Finish the thought under way and end the thread."""
-        self._waiting = None
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        """End the threads, leaving alone what takes long: it ends with the process at the latest."""
+        self._predicting.close()
+        self._choosing.close()
 
-    def _start(self) -> None:
-        if self._pool is not None and self._running is None and self._waiting is not None:
-            percept, self._waiting = self._waiting, None
-            self._running = self._pool.submit(self._think, percept, self._looker)
-
-    def _think(self, percept: Percept, looker: _Looker) -> None:
+    def _choose(self, percept: Percept, looker: _Looker) -> None:
         agent, failures = looker.agent, list[str]()
         if percept.reset:
             _guard(lambda: agent.reset(np.ones(1, np.bool_)), agent, failures)
-        self._ready.put(self._predict(percept, looker))
-        if percept.choose and not isinstance(agent, Human):
-            target = None if failures else _guard(lambda: looker.choose(percept.observation), agent, failures)
+        if isinstance(agent, Imagines):
+            self._predict(percept, looker)
+        target = None
+        if percept.choose and not failures and not isinstance(agent, Human):
+            target = _guard(lambda: looker.choose(percept.observation), agent, failures)
+        if target is not None or failures:
             self._ready.put(Choice(percept.moment, target, failures[0] if failures else ""))
 
-    def _predict(self, percept: Percept, looker: _Looker) -> Thought:
+    def _predict(self, percept: Percept, looker: _Looker) -> None:
         seen, failures = percept.observation, list[str]()
         prediction = self._imagine(seen, looker, failures)
-        scene, belief, acuity = seen["scene"][0], seen["belief"][0], seen["belief_acuity"][0, :, :, 0]
-        guess = belief.astype(np.float32) / 255 if prediction is None else prediction.image[0].cpu().numpy()
-        shown = None if prediction is None else compose_sharp(guess, belief, percept.belief, percept.belief_acuity)
-        error = picture_error(guess, belief, acuity, scene)
-        std = None if prediction is None or prediction.std is None else prediction.std[0].cpu().numpy()
-        return Thought(
-            percept.moment,
-            shown,
-            _heat(error),
-            None if std is None else _heat(255 * std),
-            float(np.sqrt((error**2).mean())),
-            failures[0] if failures else "",
-        )
+        small, shown, std = seen["belief"][0], None, None
+        if prediction is not None:
+            image = prediction.image[0].cpu().numpy().astype(np.float32, copy=False)
+            shown = compose_sharp(image, small, percept.belief, percept.belief_acuity)
+            std = None if prediction.std is None else _heat(255 * prediction.std[0].float().cpu().numpy())
+        size = (small.shape[0], small.shape[1])
+        error, rmse = picture_error(percept.belief if shown is None else shown, percept.scene, size)
+        failure = failures[0] if failures else ""
+        self._ready.put(Thought(percept.moment, shown, _heat(error), std, rmse, failure))
 
     def _imagine(self, seen: dict[str, NDArray[Any]], looker: _Looker, failures: list[str]) -> Prediction | None:
         imaginer = looker.agent if isinstance(looker.agent, Imagines) else self._predictor
         if imaginer is None:
             return None
         allowed = {key: value for key, value in seen.items() if key != "scene" or "scene" in looker.needs}
-        prediction = _guard(lambda: imaginer.imagine(allowed), imaginer, failures)
-        if prediction is None:
-            return None
-        if tuple(prediction.image.shape) != seen["belief"].shape:
-            came = tuple(prediction.image.shape)
-            failures.append(f"{agent_name(imaginer)}: imagine() must return {seen['belief'].shape}; got {came}.")
-            return None
-        return prediction
+        shape = seen["belief"].shape
+        return _guard(lambda: check_prediction(imaginer.imagine(allowed), shape), imaginer, failures)
+
+
+class _Abandoned(BaseException):
+    """Ends a thought that nobody waits for any more; no agent's ``except Exception`` keeps it."""
+
+
+class _Desk:
+    """Where one percept after the other is thought about; of those that come meanwhile, the newest waits.
+
+    Args:
+        think: What is done with each.
+        name: Of the thread; None thinks at once.
+    """
+
+    def __init__(self, think: Callable[[Percept, _Looker], None], name: str | None) -> None:
+        self._think = think
+        self._waiting: tuple[Percept, _Looker] | None = None
+        self._running = False
+        self._given: SimpleQueue[tuple[Percept, _Looker] | None] = SimpleQueue()
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        if name is not None:
+            self._thread = Thread(target=self._work, name=name, daemon=True)
+            self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a percept is thought about or waits."""
+        return self._running or self._waiting is not None
+
+    def consider(self, percept: Percept, looker: _Looker) -> None:
+        """Think about a percept, in place of one that waits; that one's ``reset`` and ``choose`` are kept."""
+        if self._thread is None:
+            self._think(percept, looker)
+            return
+        if self._waiting is not None:
+            old = self._waiting[0]
+            percept = replace(percept, reset=percept.reset or old.reset, choose=percept.choose or old.choose)
+        self._waiting = percept, looker
+        self.carry_on()
+
+    def carry_on(self) -> None:
+        """Take note of what is done and begin what waits.
+
+        Raises:
+            BaseException: What thinking raised.
+        """
+        if self._running and not self._done.empty():
+            self._running = False
+            error = self._done.get()
+            if error is not None:
+                raise error
+        if self._waiting is not None and not self._running:
+            self._running = True
+            self._given.put(self._waiting)
+            self._waiting = None
+
+    def close(self) -> None:
+        """Drop what waits and end the thread; what does not end within a second ends with the process."""
+        self._waiting = None
+        if self._thread is not None:
+            self._given.put(None)
+            self._thread.join(_PATIENCE_S)
+            if self._thread.is_alive() and self._thread.ident is not None:
+                # An interpreter that ends while a thread is inside torch aborts: end the thread between two calls.
+                raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+                raise_in(ctypes.c_ulong(self._thread.ident), ctypes.py_object(_Abandoned))
+                self._thread.join(_PATIENCE_S)
+
+    def _work(self) -> None:
+        with suppress(_Abandoned):
+            while (given := self._given.get()) is not None:
+                try:
+                    self._think(*given)
+                except _Abandoned:
+                    raise
+                except BaseException as error:  # the caller's thread raises it
+                    self._done.put(error)
+                else:
+                    self._done.put(None)
+
+
+def open_predictor(network: Imagines | str | Path | None) -> Imagines | None:
+    """Return what predicts.
+
+    Args:
+        network: Something with ``imagine``, the name or file of a network, or None for nothing.
+
+    Raises:
+        InvalidTypeError: None of these.
+        WeightsError: A network that cannot be read.
+    """
+    if isinstance(network, str | Path):
+        from foveasim.agents.mim.imagine import Imaginer  # here, so that a session without a network loads none
+
+        return Imaginer(network)
+    if network is not None and not isinstance(network, Imagines):
+        raise InvalidTypeError(f"network must have imagine(observation), or be a name or a file; got {network!r}.")
+    return network
 
 
 @dataclass(frozen=True)
@@ -265,6 +428,22 @@ class _Looker:
     agent: Agent
     needs: tuple[str, ...]
     code: ActionCode
+    size: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, agent: Agent) -> _Looker:
+        """Ask an agent.
+
+        Raises:
+            AgentError: What it says cannot be met.
+        """
+        needs, mode = agent_needs(agent), agent_action_mode(agent)
+        size = getattr(agent, "size", None)
+        try:
+            code = ActionCode(mode, tuple(getattr(agent, "grid", (8, 8))))
+            return cls(agent, needs, code, None if size is None else check.size_hw("size", tuple(size), 8, 1024))
+        except (FoveasimError, TypeError) as error:
+            raise AgentError(f"what {agent_name(agent)} was trained on cannot be shown here: {error}") from error
 
     def choose(self, seen: dict[str, NDArray[Any]]) -> tuple[float, float]:
         allowed = {"glimpse", "acuity", "fixation", "time", "patch"}
@@ -286,7 +465,7 @@ def _guard(call: Callable[[], T], who: object, failures: list[str]) -> T | None:
             return call()
     except FoveasimError as error:
         failures.append(f"{agent_name(who)}: {error}")
-    except Exception as error:  # a user's agent may raise anything, and the window must live on
+    except (Exception, SystemExit) as error:  # a user's agent may raise anything, and the window must live on
         failures.append(f"{agent_name(who)} raised {type(error).__name__}: {error}")
     return None
 

@@ -1,4 +1,4 @@
-"""What an eye has done before one scene, and the saccade that it is just making."""
+"""What an eye has done before one scene, the saccade that it is just making, and what there is to say about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from foveasim.saccade import progress
 from foveasim.scanpath import Scanpath
 
-__all__ = ["Flight", "Trail"]
+__all__ = ["Flight", "Notices", "Trail"]
+
+_NOTICE_MS = 6000.0
 
 
 @dataclass
@@ -69,3 +71,40 @@ class Trail:
         onset = torch.tensor(self.onsets_ms)
         ends = torch.tensor([*self.ends_ms, until_ms][: len(onset)])
         return Scanpath(torch.tensor(self.points_px), onset, (ends - onset).clamp_min(0), image, subject)
+
+
+class Notices:
+    """What a person should know, each shown for six seconds.
+
+    Attributes:
+        text: What is shown now; "" if nothing.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._left_ms = 0.0
+        self._said: set[str] = set()
+
+    def say(self, message: str) -> None:
+        """Show a message, beside one that is still shown."""
+        self.text = f"{self.text} · {message}" if self.text else message
+        self._left_ms = _NOTICE_MS
+
+    def say_once(self, message: str) -> None:
+        """Show a message unless it was shown before."""
+        if message not in self._said:
+            self._said.add(message)
+            self.say(message)
+
+    def count(self, what: str, messages: list[str]) -> None:
+        """Show how many messages are new, and the first of them."""
+        new = [message for message in messages if message not in self._said]
+        self._said.update(new)
+        if new:
+            self.say(f"{what}: {len(new)}. {new[0]}")
+
+    def pass_time(self, dt_ms: float) -> None:
+        """Let time pass."""
+        self._left_ms -= dt_ms
+        if self._left_ms <= 0:
+            self.text = ""

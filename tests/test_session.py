@@ -343,13 +343,16 @@ def test_the_predictor_never_sees_the_scene() -> None:
     assert make(network=Peeping()).alert == ""
 
 
-def test_reward_is_the_gain_of_coverage() -> None:
-    session = make()
-    first = session.view().reward
-    assert first is not None
-    assert 0.1 < first < 0.3  # the disc hides 0.8 of the scene
+def test_reward_is_that_of_the_env() -> None:
+    session = make("human", px_per_deg=4.0)
+    assert session.view().reward is None
     session.point(*session.gaze_px)
     assert session.view().reward == 0
+    session.point(session.gaze_px[0] + 40, session.gaze_px[1])
+    first = session.view().reward
+    assert first is not None and 0 < first < 0.2  # the disc hides 0.8 of the scene
+    session.point(session.gaze_px[0] - 40, session.gaze_px[1])
+    assert session.view().reward == pytest.approx(-0.0005 * 10, rel=1e-3)
 
 
 def test_forgetting_blurs_what_is_remembered() -> None:
@@ -359,7 +362,7 @@ def test_forgetting_blurs_what_is_remembered() -> None:
     session.next_heat()
     heat = session.view().heat
     assert heat is not None
-    assert int(heat.values[60, 90]) == pytest.approx(127, abs=1)
+    assert int(heat.values[48, 72]) == pytest.approx(127, abs=1)
 
 
 @pytest.mark.parametrize("name", list(RETINAS))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.mim.files import load_network
+from foveasim.agents.mim.files import load_network, read_card
 from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, to_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
@@ -73,6 +73,10 @@ class Imaginer:
         WeightsError: The file cannot be used.
         InvalidValueError: ``short_side_px`` under 32.
 
+    Attributes:
+        name: The network's.
+        retinas: Names of the retinas that it was trained on, by its card; () where that is not known.
+
     Example:
         >>> from foveasim.agents.mim.network import make_network
         >>> imaginer = Imaginer(make_network("lean"))
@@ -94,6 +98,9 @@ class Imaginer:
         self.network = network if isinstance(network, MimNetwork) else load_network(network)
         self.network.to(self.device).eval()
         self.short_side_px = short_side_px
+        self.name = self.network.name
+        card = {} if isinstance(network, MimNetwork) else read_card(network)
+        self.retinas = tuple(card.get("retinas", ()))
 
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
         """Predict the scene behind an observation.
