@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TextIO
 
 from foveasim import __version__
-from foveasim.errors import FoveasimError
+from foveasim.errors import FoveasimError, InvalidValueError
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -98,8 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import torch
 
             torch.set_num_threads(1)
-        config = _parse(name, command, words[1:])
-        result = getattr(importlib.import_module(command.module), command.function)(config)
+        with _plain_warnings():
+            config = _parse(name, command, words[1:])
+            result = getattr(importlib.import_module(command.module), command.function)(config)
         return result if isinstance(result, int) else 0
     except FoveasimError as error:
         print(f"foveasim {name}: {error}", file=sys.stderr)
@@ -120,22 +125,93 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     parser = ArgumentParser(prog=f"foveasim {name}", description=command.summary + nameless, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(config, as_group=False)
-    for position, option in enumerate(command.positionals[: len(words)]):
-        if words[position].startswith("-"):
-            break
-        words[position] = f"--{option}={words[position]}"
-    values = vars(parser.instantiate(parser.parse_args(_with_flags(words, config))))
+    kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
+    values = vars(parser.instantiate(parser.parse_args(_spell_out(words, kinds, command.positionals))))
     return config(**{field.name: values[field.name] for field in fields(config)})
 
 
-def _with_flags(words: list[str], config: Any) -> list[str]:
-    """Let a yes-or-no option stand alone: ``--headless`` is ``--headless=true``."""
-    flags = {f"--{field.name}" for field in fields(config) if field.type in (bool, "bool")}
-    following = [*words[1:], "--"][: len(words)]
-    return [
-        f"{word}=true" if word in flags and after.startswith("-") else word
-        for word, after in zip(words, following, strict=True)
-    ]
+def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:
+    """Bring what people type into the one form that the parser takes, ``--option=value``.
+
+    Arguments without a name get theirs, wherever they stand. A yes-or-no option may stand alone: ``--headless``. A list
+    may be given as one plain value or several times: ``--data A --data B``. A size may be ``240x426``, ``240,426`` or
+    ``240 426``.
+
+    Args:
+        words: What was typed.
+        kinds: The options' types, as written in their dataclass.
+        positionals: Options that arguments without a name stand for, in their order.
+
+    Raises:
+        InvalidValueError: A size that is none.
+    """
+    rest, nameless = list(words), list(positionals)
+    spelled: list[str] = []
+    lists: dict[str, list[str]] = {}
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word[2:].partition("=") if word.startswith("--") else ("", "", word)
+        kind = kinds.get(name, "")
+        if not name:
+            if word.startswith("-") or not nameless:
+                spelled.append(word)  # the parser says what is wrong with it
+                continue
+            name = nameless.pop(0)
+            kind = kinds.get(name, "")
+        elif not equals:
+            if name in ("help", "print_config"):
+                spelled.append(word)
+                continue
+            if kind == "bool":
+                said = rest and rest[0].lower() in ("true", "false", "yes", "no")
+                value = rest.pop(0) if said else "true"
+            elif not rest:
+                spelled.append(word)
+                continue
+            else:
+                value = rest.pop(0)
+                if kind.startswith("tuple[int, int]") and value.isdigit() and rest and rest[0].isdigit():
+                    value = f"{value}x{rest.pop(0)}"
+        if kind.startswith("tuple[int, int]"):
+            value = _size(name, value)
+        elif kind.startswith("list[str]") and not value.startswith("["):
+            lists.setdefault(name, []).append(value)
+            continue
+        spelled.append(f"--{name}={value}")
+    return [*spelled, *(f"--{name}={json.dumps(values)}" for name, values in lists.items())]
+
+
+def _size(name: str, value: str) -> str:
+    """Return a height and a width as the parser takes them.
+
+    Raises:
+        InvalidValueError: Something else.
+    """
+    found = re.fullmatch(r"[\[(]?\s*(\d+)\s*[,x×]\s*(\d+)\s*[\])]?", value)
+    if found is None:
+        raise InvalidValueError(f"--{name} must be height and width, as in --{name} 240x426; got {value!r}.")
+    return f"[{found[1]},{found[2]}]"
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings as one line for a person, without the place in the source that they come from."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        print(f"foveasim: {' '.join(str(message).split())}", file=file or sys.stderr)
+
+    before, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _usage() -> str:

@@ -62,8 +62,8 @@ def info(config: InfoConfig) -> int:
     table.add_row("retinas", ", ".join(RETINAS))
     table.add_row("agents", ", ".join(AGENTS))
     table.add_row("rewards", ", ".join(REWARDS))
-    table.add_row("networks", ", ".join(NETWORKS))
-    table.add_row("shipped weights", ", ".join(shipped_networks()) or "none")
+    table.add_row("networks", f"{', '.join(NETWORKS)} (to pretrain; not all have shipped weights)")
+    table.add_row("shipped weights", f"{', '.join(shipped_networks()) or 'none'} (to watch with and evaluate)")
     Console().print(table)
     return 0
 

@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from foveasim import check
 from foveasim.drawing import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
+from foveasim.signals import held
 
 __all__ = ["GIF_MOST_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "open_movie", "save_png"]
 
@@ -106,7 +107,8 @@ class _Movie:
                 self._drop()
             else:
                 try:
-                    self._finish()
+                    with held():  # an interrupted end would leave half a file
+                        self._finish()
                 except OSError as error:
                     raise self._failed(error) from error
         return self.path if self.frames else None

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from foveasim import check
+from foveasim.agents.base import make_agent
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.layout import LEAST_SIZE
 from foveasim.movie import Movie, open_movie
 from foveasim.render import render
-from foveasim.retina import make_retina
+from foveasim.retina import Retina, make_retina
+from foveasim.saccade import Saccades
 from foveasim.scanpath import Scanpath, write_csv
 from foveasim.session import Session
+from foveasim.signals import Stop
+from foveasim.warm import warm_up
 
-__all__ = ["LookConfig", "RecordConfig", "record", "record_frames"]
+__all__ = ["LookConfig", "RecordConfig", "reachable_fovea", "record", "record_frames"]
 
 
 @dataclass
@@ -26,13 +32,17 @@ class LookConfig:
     Attributes:
         scenes: photos, webcam, noise, shapes, ... or the path of an image, a video or a folder.
         agent: Who looks: a registered name or package.module:Class.
+        agent_arguments: Arguments of the agent, such as {temperature: 0.5}.
         retina: What the eye sees: pyramid, disc, two_spot, patches, window, multiscale, log_polar or full.
+        retina_options: Options of the retina, such as {preset: paper}.
         network: What predicts the rest: the name of a shipped network, a .safetensors file, or none.
         seed: Seed of everything random.
         budget: Fixations on each scene before the next one comes; 0 stays for good.
         dwell_ms: How long a fixation lasts.
         speed: How fast time runs, 1 for real time.
         fovea: Size of the fovea, 1 for the retina's own.
+        max_amplitude_deg: Longest saccade, deg; a farther target is undershot. null sets no limit.
+        scatter: Standard deviation of where a saccade lands, as a share of its amplitude.
         half_life_ms: Time after which half of what was seen is forgotten; null forgets nothing.
         px_per_deg: Pixels of the scenes for one degree of visual angle; null makes their short side span 27.4 degrees.
         size: Height and width of the picture, px.
@@ -40,16 +50,28 @@ class LookConfig:
 
     scenes: str = "photos"
     agent: str = "saliency"
+    agent_arguments: dict[str, Any] = field(default_factory=dict)
     retina: str = "pyramid"
+    retina_options: dict[str, Any] = field(default_factory=dict)
     network: str | None = "lean"
     seed: int = 0
     budget: int = 12
     dwell_ms: float = 300.0
     speed: float = 1.0
     fovea: float = 1.0
+    max_amplitude_deg: float | None = None
+    scatter: float = 0.0
     half_life_ms: float | None = None
     px_per_deg: float | None = None
     size: tuple[int, int] = (720, 1280)
+
+    def make_retina(self) -> Retina:
+        """Build the retina that this describes.
+
+        Raises:
+            FoveasimError: A name or an option that cannot be used.
+        """
+        return make_retina(self.retina, **self.retina_options)
 
     def open_session(self, *, threaded: bool) -> Session:
         """Open the session that this describes.
@@ -58,20 +80,28 @@ class LookConfig:
             FoveasimError: A name, a file or a number that cannot be used.
         """
         check.size_hw("size", tuple(self.size), least=LEAST_SIZE)
+        # By its name, the session says who looks as the person did.
+        arguments = self.agent_arguments
+        agent = make_agent(self.agent, **{"seed": self.seed, **arguments}) if arguments else self.agent
         session = Session(
             self.scenes,
-            self.agent,
-            make_retina(self.retina),
+            agent,
+            self.make_retina(),
             None if self.network in (None, "", "none") else self.network,
             seed=self.seed,
             budget=self.budget,
             dwell_ms=self.dwell_ms,
             half_life_ms=self.half_life_ms,
             px_per_deg=self.px_per_deg,
+            saccades=Saccades(self.max_amplitude_deg, self.scatter),
             threaded=threaded,
         )
         try:
             session.set_speed(self.speed)
+            check.number("fovea", self.fovea, 0, open_low=True)
+            most = reachable_fovea(session.retina, self.fovea)
+            if self.fovea > 1 and 1 < most < self.fovea:
+                raise InvalidValueError(f"fovea must be at most {most:.2f} for {self.retina!r}; got {self.fovea}.")
             if self.fovea != 1 and not session.scale_fovea(self.fovea):
                 raise InvalidValueError(
                     f"fovea must be from 0.25 to 4, and 1 for a retina without a fovea to scale; got {self.fovea} for "
@@ -104,10 +134,10 @@ def record(config: RecordConfig) -> int:
     """Record a session. Time goes by frames, so the same config gives the same pictures.
 
     Args:
-        config: What to record. Ctrl-C ends the recording early, and what there is of it is kept.
+        config: What to record. Ctrl-C or SIGTERM ends the recording early, and what there is of it is kept.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0, or 130 after Ctrl-C or SIGTERM.
 
     Raises:
         FoveasimError: A name, a file or a number that cannot be used, an agent that fails, or a full disk.
@@ -138,13 +168,15 @@ def record_frames(
     check.number("fps", fps, 1, 120)
     frames = max(1, round(seconds * fps))
     size = (int(config.size[0]), int(config.size[1]))
-    if scanpath is not None and not Path(scanpath).absolute().parent.is_dir():
-        raise InvalidValueError(
-            f"cannot write {scanpath}: there is no folder {Path(scanpath).parent}. Create it first."
-        )
+    if scanpath is not None:
+        _check_writable(Path(scanpath))
     with ExitStack() as stack:
+        stop = Stop()
+        stack.enter_context(stop.listening())
+        warm_up([config.make_retina()])
         session = config.open_session(threaded=False)
         stack.callback(session.close)
+        stop.patient = True  # until now there is nothing to keep
         movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size)) for out in outs]
         columns = (
             TextColumn("recording"),
@@ -155,9 +187,11 @@ def record_frames(
         interrupted = False
         try:
             with Progress(*columns, console=console, transient=True) as progress:
-                _roll(session, movies, fps, size, progress.track(range(frames)))
+                _roll(session, movies, fps, size, progress.track(range(frames)), stop)
         except KeyboardInterrupt:
             interrupted = True
+        interrupted = interrupted or stop.asked
+        stop.finishing = True
         for movie in movies:
             path = movie.close()
             if path is not None:
@@ -170,8 +204,52 @@ def record_frames(
     return 130 if interrupted else 0
 
 
-def _roll(session: Session, movies: list[Movie], fps: float, size: tuple[int, int], counter: Iterable[int]) -> None:
+def reachable_fovea(retina: Retina, factor: float) -> float:
+    """Return how far a retina's fovea can be scaled towards a factor: a disc ends where it hides nothing.
+
+    Args:
+        retina: The retina.
+        factor: Above 0, and not 1.
+
+    Example:
+        >>> round(reachable_fovea(make_retina("disc", hidden_ratio=0.75), 3.0), 3)
+        2.0
+    """
+    end = retina.scaled(factor)
+    if end != retina.scaled(factor * (2.0 if factor > 1 else 0.5)):
+        return factor
+    near, far = 1.0, factor
+    for _ in range(40):
+        middle = (near + far) / 2
+        near, far = (near, middle) if retina.scaled(middle) == end else (middle, far)
+    return far
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file that could not be written at the end of a recording.
+
+    Raises:
+        InvalidValueError: The folder is missing or not writable, or the path is a folder.
+    """
+    if path.is_dir():
+        raise InvalidValueError(f"cannot write {path}: it is a folder. Name a file.")
+    if not path.absolute().parent.is_dir():
+        raise InvalidValueError(f"cannot write {path}: there is no folder {path.parent}. Create it first.")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InvalidValueError(f"cannot write {path}: no permission.")
+
+
+def _roll(
+    session: Session,
+    movies: list[Movie],
+    fps: float,
+    size: tuple[int, int],
+    counter: Iterable[int],
+    stop: Stop,
+) -> None:
     for _ in counter:
+        if stop.asked:
+            return
         if session.alert:
             raise FoveasimError(session.alert)
         picture = render(session.view(), size)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from foveasim.record import LookConfig, record_frames
+from foveasim.warm import warm_up
 from foveasim.window import Window
 
 __all__ = ["WatchConfig", "display_driver", "open_window", "watch"]
@@ -65,7 +66,7 @@ def watch(config: WatchConfig) -> int:
         config: What to watch.
 
     Returns:
-        0; 130 if a recording was ended by Ctrl-C.
+        0; 130 if a recording was ended by Ctrl-C or SIGTERM.
 
     Raises:
         FoveasimError: A name, a file or a number that cannot be used.
@@ -95,6 +96,7 @@ def open_window(config: WatchConfig) -> Window:
     Raises:
         FoveasimError: A name, a file or a number that cannot be used.
     """
+    warm_up([config.make_retina()])
     session = config.open_session(threaded=True)
     size = (int(config.size[0]), int(config.size[1]))
     return Window(session, size=size, fullscreen=config.fullscreen, folder=config.folder, agent=config.agent)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,19 +62,26 @@ def render_lane(
 
 
 class FrameWindow:
-    """A window that shows pictures, for ``render_mode="human"``.
+    """A window that shows pictures, for ``render_mode="human"``. There is one at a time, as pygame has one display.
 
     Args:
         size: (H, W) of the pictures, px.
         fps: At most so many a second.
 
     Raises:
-        NoDisplayError: There is no display.
+        NoDisplayError: There is no display, or another window is open on it.
     """
+
+    _open: ClassVar[weakref.ref[FrameWindow] | None] = None  # weak: an env that is forgotten gives its window free
 
     def __init__(self, size: tuple[int, int], fps: float) -> None:
         from foveasim.viewer import display_driver
 
+        if FrameWindow._open is not None and FrameWindow._open() is not None:
+            raise NoDisplayError(
+                "another env shows its window, and there can be one at a time. Close that env first, "
+                "or use render_mode='rgb_array' for one of them."
+            )
         # Who names a driver that shows nothing, as tests do, means it.
         if display_driver() is None and "SDL_VIDEODRIVER" not in os.environ:
             raise NoDisplayError(
@@ -85,6 +94,7 @@ class FrameWindow:
         self._screen = pygame.display.set_mode((size[1], size[0]))
         self._clock = pygame.time.Clock()
         self._fps = fps
+        FrameWindow._open = weakref.ref(self)
 
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a picture, (H, W, 3) uint8, for 1 / fps seconds at least."""
@@ -96,7 +106,9 @@ class FrameWindow:
         self._clock.tick(self._fps)
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window; again does nothing."""
         import pygame
 
-        pygame.display.quit()
+        if FrameWindow._open is not None and FrameWindow._open() is self:
+            FrameWindow._open = None
+            pygame.display.quit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from foveasim.drawing import Image
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE, Layout
 from foveasim.movie import Mp4Movie, save_png
+from foveasim.record import reachable_fovea
 from foveasim.render import View, layout_of, render
 from foveasim.retina import RETINAS
 from foveasim.session import Session
+from foveasim.signals import Stop
 
 __all__ = ["KEYS", "Window"]
 
@@ -85,6 +88,7 @@ class Window:
         self._movie: Mp4Movie | None = None
         self._movie_due = 0.0
         self._dragging: int | None = None
+        self._retina_changed = False
         self._view = self.session.view()
 
     @property
@@ -109,24 +113,32 @@ class Window:
         switching, threads = sys.getswitchinterval(), torch.get_num_threads()
         sys.setswitchinterval(0.001)  # an agent written in Python may hold the interpreter no longer than that
         torch.set_num_threads(max(1, threads // 2))  # the rest of the cores draw
-        before = time.perf_counter()
+        stop = Stop()
+        stop.patient = True
         try:
-            while self.running:
-                for event in self._pygame.event.get():
-                    self.handle(event)
-                now = time.perf_counter()
-                self.tick((now - before) * 1000)
-                before = now
-                clock.tick(FPS)
-                self.fps = clock.get_fps() or None
+            with stop.listening():
+                self._loop(clock, stop)
         except KeyboardInterrupt:
             pass  # Ctrl-C in the terminal closes the window like Esc
         finally:
             sys.setswitchinterval(switching)
             torch.set_num_threads(threads)
 
+    def _loop(self, clock: Any, stop: Stop) -> None:
+        before = time.perf_counter()
+        while self.running and not stop.asked:
+            for event in self._pygame.event.get():
+                self.handle(event)
+            now = time.perf_counter()
+            self.tick((now - before) * 1000)
+            before = now
+            clock.tick(FPS)
+            self.fps = clock.get_fps() or None
+        self.running = False
+
     def tick(self, dt_ms: float) -> Image:
         """Let time pass and show the next frame; returns it, (H, W, 3) uint8."""
+        self._retina_changed = False
         try:
             self.session.advance(min(dt_ms, _LONGEST_STEP_MS))
         except FoveasimError as error:
@@ -181,10 +193,15 @@ class Window:
                 self._dragging = None
                 self.session.hold(False)
             elif event.type == pygame.DROPFILE:
-                self.session.load_file(event.file)
-                self.say(f"looking at {Path(event.file).name}")
+                self._look_at(Path(event.file))
         except FoveasimError as error:
             self.say(str(error))
+
+    def _look_at(self, path: Path) -> None:
+        with warnings.catch_warnings(record=True) as caught:  # files that were skipped
+            warnings.simplefilter("always", UserWarning)
+            self.session.load_file(path)
+        self.say("; ".join([f"looking at {path.name}", *(one_line(str(warning.message)) for warning in caught)]))
 
     def _grab(self, x: float, y: float) -> None:
         panel = self.layout.panel_at(x, y)
@@ -237,17 +254,33 @@ class Window:
         self.say(f"agent {self.agents[number]}{hint}")
 
     def _next_retina(self) -> None:
+        """Change to the next retina. Presses of R that came in meanwhile are dropped, not caught up with."""
+        if self._retina_changed:
+            return
+        self._retina_changed = True
         names = RETINAS.names()
         now = self.session.retina.name
         at = names.index(now) if now in names else -1
         self.session.set_retina(names[(at + 1) % len(names)])
         self.say(f"retina {self.session.retina.name}")
+        pygame = self._pygame
+        for event in pygame.event.get(pygame.KEYDOWN):
+            if event.key != pygame.K_r:
+                pygame.event.post(event)
 
     def _scale_fovea(self, factor: float) -> None:
-        if self.session.scale_fovea(factor):
-            self.say(f"fovea {self.session.fovea_scale:.2f}x")
+        session = self.session
+        before, eye = session.fovea_scale, session.retina
+        if eye.scaled(2.0) == eye and eye.scaled(0.5) == eye:
+            self.say(f"the fovea of {eye.name} stays as it is")
+        elif eye.scaled(factor) == eye:  # a disc that hides nothing cannot grow
+            self.say(f"the fovea of {eye.name} is at its {'largest' if factor > 1 else 'smallest'}")
+        elif not session.scale_fovea(reachable_fovea(eye, factor)):
+            self.say(f"fovea {before:.2f}x is the {'largest' if factor > 1 else 'smallest'}")
         else:
-            self.say(f"the fovea of {self.session.retina.name} stays as it is")
+            reached = reachable_fovea(eye, factor) != factor
+            end = "" if not reached else f", its {'largest' if factor > 1 else 'smallest'}"
+            self.say(f"fovea {session.fovea_scale:.2f}x{end}")
 
     def _screenshot(self) -> None:
         view = replace(self._full_view(), toast="", help=())
@@ -299,6 +332,11 @@ class Window:
         finally:
             self.session.close()
             self._pygame.display.quit()
+
+
+def one_line(message: str) -> str:
+    """Join the lines of a message."""
+    return " ".join(message.split())
 
 
 def _agents(first: str) -> list[str]:

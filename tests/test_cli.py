@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from foveasim.cli import COMMANDS, main
+from foveasim.cli import COMMANDS, Command, _parse, main
+from foveasim.errors import InvalidValueError
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -45,6 +53,7 @@ def test_info_names_versions_and_choices(capsys: pytest.CaptureFixture[str]) -> 
 def test_check_passes_a_built_in_agent_and_fails_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table breaks the message
     assert main(["check", "centre"]) == 0
     (tmp_path / "my_broken_agents.py").write_text(
         "import numpy as np\n"
@@ -80,3 +89,98 @@ def test_a_flag_may_stand_alone(tmp_path: Path) -> None:
     words = ["--out", str(out), "--seconds", "0.2", "--fps", "10", "--network", "none", "--size", "[240,320]"]
     assert main(["watch", "uniform", "--headless", *words]) == 0
     assert len(list(out.glob("*.png"))) == 2
+
+
+def parsed(*words: str) -> Any:
+    return _parse(words[0], COMMANDS[words[0]], list(words[1:]))
+
+
+def test_options_may_come_before_what_has_no_name() -> None:
+    for words in (["--agent", "walk", "odd.png"], ["odd.png", "--agent", "walk"], ["--agent=walk", "odd.png"]):
+        config = parsed("watch", *words)
+        assert (config.agent, config.scenes) == ("walk", "odd.png")
+    config = parsed("watch", "--headless", "odd.png", "--fullscreen", "false")
+    assert (config.headless, config.fullscreen, config.scenes) == (True, False, "odd.png")
+    with pytest.raises(SystemExit):
+        parsed("watch", "one.png", "two.png")
+
+
+@pytest.mark.parametrize("size", [["240", "426"], ["240x426"], ["240,426"], ["[240,426]"], ["(240, 426)"]])
+def test_a_size_is_understood_however_it_is_written(size: list[str]) -> None:
+    config = parsed("record", "--size", *size, "a.mp4")
+    assert (tuple(config.size), config.out) == ((240, 426), "a.mp4")
+
+
+@pytest.mark.parametrize("size", ["240", "big", "1,2,3", "-3x4"])
+def test_what_is_no_size_is_refused_with_the_right_form(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidValueError, match="--size 240x426"):
+        parsed("record", f"--size={size}")
+    assert main(["record", f"--size={size}"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_retina_agent_and_saccades_have_options_of_their_own() -> None:
+    words = ["--retina_options.preset", "paper", "--max_amplitude_deg", "5", "--scatter", "0.1"]
+    config = parsed("watch", *words, "--agent_arguments", '{"temperature": 2}')
+    assert config.retina_options == {"preset": "paper"}
+    assert config.agent_arguments == {"temperature": 2}
+    assert (config.max_amplitude_deg, config.scatter) == (5.0, 0.1)
+    assert parsed("watch", "--retina_options", "{hidden_ratio: 0.5}").retina_options == {"hidden_ratio": 0.5}
+
+
+def test_a_list_may_be_one_plain_value_or_several() -> None:
+    assert parsed("evaluate", "lean", "--data", "folder").data == ["folder"]
+    assert parsed("evaluate", "--data", "a", "--data=b").data == ["a", "b"]
+    assert parsed("evaluate", "--data", "[a,b]").data == ["a", "b"]
+
+
+def raising(error: Exception) -> Any:
+    def run(config: object) -> int:
+        raise error
+
+    return run
+
+
+def test_foveasim_errors_are_one_line_and_others_keep_their_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command("foveasim.info", "InfoConfig", "info", (), "")
+    monkeypatch.setitem(COMMANDS, "info", command)
+    monkeypatch.setattr("foveasim.info.info", raising(InvalidValueError("no such thing")))
+    assert main(["info"]) == 1
+    assert capsys.readouterr().err == "foveasim info: no such thing\n"
+    monkeypatch.setattr("foveasim.info.info", raising(ZeroDivisionError("a bug")))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        main(["info"])
+
+
+def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(config: object) -> int:
+        warnings.warn("skipped 2 files:\n  a.png", UserWarning, stacklevel=2)
+        return 0
+
+    monkeypatch.setattr("foveasim.info.info", warn)
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["info"]) == 0
+        assert capsys.readouterr().err == "foveasim: skipped 2 files: a.png\n"
+    assert warnings.showwarning is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.parametrize("sent", [[signal.SIGTERM], [signal.SIGINT] * 3])
+def test_signals_end_a_recording_and_leave_whole_files(tmp_path: Path, sent: list[signal.Signals]) -> None:
+    words = ["record", "a.mp4", "--seconds", "3000", "--network", "none", "--size", "160x160", "--scenes", "uniform"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "foveasim", *words, "--scanpath", "a.csv"], cwd=tmp_path, env=environment
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".a.*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)  # the encoder has begun its file
+    for one in sent:
+        process.send_signal(one)
+        time.sleep(0.01)
+    assert process.wait(30) == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.mp4"]

@@ -30,6 +30,7 @@ FACE_NAMES = (
     "sight",
     "thinking",
     "trail",
+    "warm",
     "window",
     "info",
     "cli",

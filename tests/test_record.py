@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.movie import GIF_MOST_BYTES, GifMovie, Mp4Movie, open_movie
 from foveasim.record import RecordConfig, record
+from foveasim.retina import make_retina
 from foveasim.scanpath import read_csv
 
 SIZE = (90, 160)
@@ -237,6 +239,40 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(read_csv(tmp_path / "a.csv")) == 1
 
 
+def test_options_reach_retina_agent_and_saccades() -> None:
+    made = config(
+        Path("a"),
+        retina="disc",
+        retina_options={"hidden_ratio": 0.5},
+        agent="raster",
+        agent_arguments={"rows": 2, "cols": 2},
+        max_amplitude_deg=3.0,
+    )
+    session = made.open_session(threaded=False)
+    assert session.retina == make_retina("disc", hidden_ratio=0.5)
+    start = session.gaze_px
+    while session.fixations < 2 or session.in_flight:
+        session.advance(50)
+    step = np.hypot(session.gaze_px[0] - start[0], session.gaze_px[1] - start[1])
+    assert step == pytest.approx(3 * min(session.size) / 27.4, rel=0.01)
+    session.close()
+
+
+def test_a_signal_during_the_end_of_a_movie_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    movie = GifMovie(tmp_path / "a.gif", 10, SIZE)
+    movie.add(plain(9))
+    encode = GifMovie._encode
+
+    def interrupted(self: GifMovie, *rest: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        encode(self, *rest)
+
+    monkeypatch.setattr(GifMovie, "_encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        movie.close()
+    assert names(tmp_path) == ["a.gif"]
+
+
 def test_an_agent_that_fails_ends_the_recording_with_its_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +294,12 @@ def test_an_agent_that_fails_ends_the_recording_with_its_message(
         ({"retina": "nothing"}, UnknownNameError, "nothing"),
         ({"fovea": 9.0}, InvalidValueError, "fovea must be"),
         ({"scanpath": "no/such/folder.csv"}, InvalidValueError, "there is no folder"),
+        ({"scanpath": "."}, InvalidValueError, "it is a folder"),
+        ({"retina": "disc", "retina_options": {"hidden": 1}}, InvalidTypeError, "hidden"),
+        ({"agent_arguments": {"nonsense": 1}}, InvalidTypeError, "nonsense"),
+        ({"retina": "disc", "fovea": 4.0}, InvalidValueError, "fovea must be at most 2.24"),
+        ({"scatter": -1.0}, InvalidValueError, "scatter"),
+        ({"max_amplitude_deg": 0.0}, InvalidValueError, "max_amplitude_deg"),
         ({"network": "none.safetensors"}, FoveasimError, "none.safetensors"),
     ],
 )

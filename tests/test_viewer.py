@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveasim.errors import NoDisplayError
 from foveasim.viewer import WatchConfig, display_driver, open_window, watch
+from foveasim.viewer_frames import FrameWindow
 from foveasim.window import KEYS, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*")
@@ -275,3 +280,87 @@ def test_headless_records_on_purpose(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert watch(config) == 0
     assert len(list(out.iterdir())) == 6
     assert "no display" not in capsys.readouterr().out
+
+
+def test_presses_of_r_do_not_pile_up(window: Callable[..., Window], monkeypatch: pytest.MonkeyPatch) -> None:
+    import pygame
+
+    made = window()
+    changes: list[Any] = []
+    change = made.session.set_retina
+
+    def slow(retina: Any) -> None:
+        changes.append(retina)
+        for key in (pygame.K_r, pygame.K_h, pygame.K_r):  # what is pressed while it compiles
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key, unicode="", mod=0))
+        change(retina)
+
+    monkeypatch.setattr(made.session, "set_retina", slow)
+    heat = made.session.heat
+    press(made, "r")
+    press_r = pygame.event.Event(pygame.KEYDOWN, key=pygame.K_r, unicode="r", mod=0)
+    made.handle(press_r)
+    assert len(changes) == 1
+    waiting = pygame.event.get(pygame.KEYDOWN)
+    assert [event.key for event in waiting] in ([], [pygame.K_h])
+    for event in waiting:
+        made.handle(event)
+    made.tick(16)
+    made.handle(press_r)
+    assert len(changes) == 2
+    assert heat != made.session.heat or not waiting
+
+
+def test_the_limits_of_the_fovea_are_named(window: Callable[..., Window]) -> None:
+    made = window(retina="disc")
+    for _ in range(12):
+        press(made, character="+")
+    assert "largest" in made.toast
+    assert made.session.fovea_scale == pytest.approx(5**0.5, rel=1e-4)  # hidden_ratio has come down from 0.8 to 0
+    made = window(retina="pyramid")
+    for _ in range(12):
+        press(made, character="-")
+    assert "0.25x" in made.toast and "smallest" in made.toast
+    made = window(retina="full")
+    press(made, character="+")
+    assert "stays as it is" in made.toast
+
+
+def test_a_dropped_folder_says_what_was_skipped(window: Callable[..., Window], tmp_path: Path) -> None:
+    import pygame
+
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(folder / "good.png")
+    (folder / "bad.png").write_bytes(b"no picture")
+    made = window()
+    post(made, pygame.DROPFILE, file=str(folder))
+    assert "looking at mixed" in made.toast
+    assert "skipped 1 of 2" in made.toast
+    assert "\n" not in made.toast
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+def test_sigterm_closes_the_window_and_finishes_the_recording(window: Callable[..., Window]) -> None:
+    made = window()
+    press(made, "v")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    made.run()
+    assert not made.running
+    made.close()
+    assert [path.suffix for path in made.folder.iterdir()] == [".mp4"]
+
+
+def test_a_second_frame_window_is_refused_and_the_first_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    first = FrameWindow((120, 160), 60)
+    with pytest.raises(NoDisplayError, match="another env shows its window"):
+        FrameWindow((120, 160), 60)
+    first.show(np.zeros((120, 160, 3), np.uint8))
+    first.close()
+    second = FrameWindow((120, 160), 60)
+    first.close()  # again: the display is no longer its own
+    second.show(np.zeros((120, 160, 3), np.uint8))
+    del second
+    FrameWindow((120, 160), 60).close()

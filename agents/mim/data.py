@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import tarfile
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,15 +104,21 @@ def _contents(path: Path, split: str) -> Iterator[tuple[str, bytes]]:
                 file = archive.extractfile(members[name])
                 if file is not None:
                     yield name, file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise SceneError(f"{path}: not a folder or a tar archive that can be read ({error}).") from error
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise SceneError(f"{path}: not a folder or a tar archive that can be read ({_reason(error)}).") from error
 
 
-def read_pool(specs: Sequence[str]) -> ImagePool:
+def _reason(error: Exception) -> str:
+    """Return the first line of what tarfile says: one more follows for each way of packing that it tried."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")
+
+
+def read_pool(specs: str | Sequence[str]) -> ImagePool:
     """Read images into memory.
 
     Args:
-        specs: Each a folder or a tar archive of images, ``PATH`` or ``PATH@SPLIT`` (see :func:`split_names`).
+        specs: Each a folder or a tar archive of images, ``PATH`` or ``PATH@SPLIT`` (see :func:`split_names`). One may
+            come as a plain string.
 
     Returns:
         The images of all of them. Files that cannot be decoded are skipped with a warning that names them.
@@ -119,6 +127,8 @@ def read_pool(specs: Sequence[str]) -> ImagePool:
         InvalidValueError: Unknown split, or no source at all.
         SceneError: A source is missing or holds no readable image.
     """
+    if isinstance(specs, str):
+        specs = [specs] if specs else []
     if not specs:
         raise InvalidValueError("data must name at least one folder or tar archive of images; got none.")
     images: list[NDArray[np.uint8]] = []

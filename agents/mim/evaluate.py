@@ -31,9 +31,9 @@ class EvaluateConfig:
 
     Attributes:
         weights: A shipped network's name or a ``.safetensors`` file.
-        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``.
+        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``; one or a list.
         retina: Name of a retina.
-        retina_options: Its options.
+        retina_options: Its options; null gives disc the ``hidden_ratio`` 0.8 of the published figures, and others none.
         fixations: After how many fixations to measure.
         repeats: Times that each image is seen with other fixations. For 100 images, 8 repeats leave a standard
             deviation of 0.006.
@@ -45,9 +45,9 @@ class EvaluateConfig:
     """
 
     weights: str = "lean"
-    data: list[str] = field(default_factory=list)
+    data: list[str] | str = field(default_factory=list)
     retina: str = "disc"
-    retina_options: dict[str, Any] = field(default_factory=lambda: {"hidden_ratio": 0.8})
+    retina_options: dict[str, Any] | None = None
     fixations: list[int] = field(default_factory=lambda: [1, 4, 8])
     repeats: int = 8
     size: int = 96
@@ -112,8 +112,12 @@ def evaluate(
         device: Where to compute.
 
     Raises:
-        InvalidValueError: No image, or a number of fixations under 1.
+        InvalidValueError: No image, a number of fixations, repeats or images at a time under 1, a device that is not
+            there, or a retina that hides nothing.
     """
+    check.whole("repeats", repeats, 1, 10**6)
+    check.whole("batch", batch, 1, 10**6)
+    check_device(device)
     if len(images) == 0:
         raise InvalidValueError("images must be (N, H, W, 3) with N of at least 1; got none.")
     if not fixations or min(fixations) < 1:
@@ -139,6 +143,12 @@ def evaluate(
                 sums[:, column] += [float(errors[0]), float(errors[1]), float(hidden.sum())]
     network.train(was_training)
     error, fill, hidden_px = sums
+    if not hidden_px.all():
+        n = fixations[int(np.argmin(hidden_px))]
+        raise InvalidValueError(
+            f"retina must leave something hidden to predict; after {n} fixations {retina.name!r} hides nothing. "
+            "Choose another, such as disc."
+        )
     pixels = len(images) * repeats * images.shape[1] * images.shape[2]
     return Evaluation(
         fixations=tuple(fixations),
@@ -150,6 +160,18 @@ def evaluate(
     )
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InvalidValueError: Unknown to torch, or there is none of it.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise InvalidValueError(f"device must be one that is there; got {device!r}. Use --device cpu.") from error
+
+
 def run(config: EvaluateConfig) -> Evaluation:
     """Evaluate the network that a config names, and print the figures.
 
@@ -158,12 +180,20 @@ def run(config: EvaluateConfig) -> Evaluation:
         SceneError: The data cannot be read.
         InvalidValueError: An option out of range.
     """
-    side = int(check.number("size", config.size, 32))
+    check_device(config.device)
+    side = check.whole("size", config.size, 32, 4096)
+    options = config.retina_options
+    if options is None:
+        options = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
+    retina = make_retina(config.retina, **options)
+    check.whole("repeats", config.repeats, 1, 10**6)
+    check.whole("batch", config.batch, 1, 10**6)
+    network = load_network(config.weights, config.device)
     images = centred(read_pool(config.data), (side, side))
     found = evaluate(
-        load_network(config.weights, config.device),
+        network,
         images,
-        make_retina(config.retina, **config.retina_options),
+        retina,
         tuple(config.fixations),
         repeats=config.repeats,
         batch=config.batch,
@@ -174,7 +204,7 @@ def run(config: EvaluateConfig) -> Evaluation:
     if config.update_card:
         from foveasim.agents.mim.card import add_test  # which imports this module
 
-        add_test(config.weights, found, config.data)
+        add_test(config.weights, found, [config.data] if isinstance(config.data, str) else config.data)
     return found
 
 

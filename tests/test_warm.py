@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foveasim.retina import RETINAS, make_retina
+from foveasim.saccade import Saccades
+from foveasim.scenes import open_scenes
+from foveasim.sight import Sight
+from foveasim.warm import _compiled, warm_up
+
+
+def test_a_window_compiles_nothing_after_warming_up() -> None:
+    warm_up([make_retina("pyramid", preset="paper")])
+    before, signatures = _compiled(), _signatures()
+    for name in RETINAS:
+        sight = Sight(open_scenes("photos"), 0, make_retina(name), saccades=Saccades())
+        sight.depart((100.0, 90.0))
+        sight.look(300.0)
+    assert _compiled() == before
+    assert _signatures() == signatures
+
+
+def test_a_retina_that_fails_is_no_silence() -> None:
+    class Nothing:
+        name = "nothing"
+
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        warm_up([Nothing()])  # type: ignore[list-item]
+
+
+def test_a_fresh_installation_is_told_and_later_runs_are_not(tmp_path: Path) -> None:
+    code = "import torch; torch.set_num_threads(1); from foveasim import kernels, warm; import numpy as np;"
+    code += "warm._built_in = lambda: [];"
+    code += "warm._look_around = lambda retinas, stop: print('drawn', kernels.mix(1, 2, 3, 4, 5));"
+    code += "print('compiled', warm.warm_up())"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout.split())
+    assert int(said[0][-1]) > 0
+    assert int(said[1][-1]) == 0
+    assert said[0][1] == said[1][1]
+
+
+def _signatures() -> int:
+    """Count the compiled versions of every kernel."""
+    return sum(
+        len(value.signatures)
+        for name, module in list(sys.modules.items())
+        if name.startswith("foveasim.")
+        for value in vars(module).values()
+        if hasattr(value, "py_func") and hasattr(value, "signatures")
+    )
