@@ -1,8 +1,6 @@
 """``python -m foveasim``."""
 
-import sys
-
-from foveasim.cli import main
+from foveasim.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from foveasim import __version__
 from foveasim.errors import FoveasimError, InvalidValueError
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "entry", "main"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # the interpreter flushes it on its way out
         return 0
+
+
+def entry() -> NoReturn:
+    """Run a command and leave: the ``foveasim`` script and ``python -m foveasim``."""
+    status = main()
+    # The work is done and its files are whole: a late Ctrl-C must not turn the status into that of a crash.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _parse(name: str, command: Command, words: list[str]) -> Any:
@@ -230,4 +238,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()
