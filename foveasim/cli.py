@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence

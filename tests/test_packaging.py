@@ -91,7 +91,7 @@ def test_wheel_declares_its_command_and_licence(built: Path) -> None:
         scripts.read_string(archive.read(f"{info}/entry_points.txt").decode())
         metadata = archive.read(f"{info}/METADATA").decode()
         assert f"{info}/licenses/LICENSE" in archive.namelist()
-    assert scripts["console_scripts"]["foveasim"] == "foveasim.cli:main"
+    assert scripts["console_scripts"]["foveasim"] == "foveasim.cli:entry"
     assert "License-Expression: MIT" in metadata
     assert "Requires-Python: >=3.11" in metadata
 
