@@ -9,6 +9,7 @@ salience is continued from the seen into the hidden in the same way, so that gaz
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from functools import lru_cache
 
 import numpy as np
@@ -128,7 +129,7 @@ def spectral_residual_map(image: Tensor, seen: Tensor | None = None) -> Tensor:
     return _finish(torch.where(varied, salience, 0), trust)
 
 
-class _Saliency:
+class _Saliency(ABC):
     """Looks at the most salient place that it has not looked at lately."""
 
     name = "saliency"
@@ -197,8 +198,8 @@ class _Saliency:
             maps = [self._map(image[part], None if seen is None else seen[part]) for part in parts]
         return torch.cat(maps)
 
-    def _map(self, image: Tensor, seen: Tensor | None) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _map(self, image: Tensor, seen: Tensor | None) -> Tensor: ...
 
 
 class IttiKoch(_Saliency):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -55,7 +56,7 @@ class Movie(Protocol):
         """See ``__enter__``."""
 
 
-class _Movie:
+class _Movie(ABC):
     """What the kinds of movie share: checks, counting, and use as a context manager that keeps what there is."""
 
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
@@ -138,14 +139,14 @@ class _Movie:
     def _part(self) -> Path:
         return self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
 
-    def _write(self, picture: Image) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, picture: Image) -> None: ...
 
-    def _finish(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _finish(self) -> None: ...
 
-    def _drop(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _drop(self) -> None: ...
 
 
 class Mp4Movie(_Movie):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -34,7 +35,7 @@ less than luminance does (Ruderman, Cronin and Chiao 1998)."""
 Float = NDArray[np.float64]
 
 
-class ProceduralScenes:
+class ProceduralScenes(ABC):
     """Base of the sources below: numbered pictures, each a pure function of (seed, index, size).
 
     Args:
@@ -90,9 +91,9 @@ class ProceduralScenes:
             self._cache.put(index, found)
         return found
 
+    @abstractmethod
     def paint(self, index: int) -> Float:
         """Return picture ``index``, (H, W, 3) float64; what lies outside of 0 to 1 is clipped."""
-        raise NotImplementedError(f"{type(self).__name__} must define paint(index).")
 
     def _draw(self, draw: Callable[..., torch.Tensor], index: int, part: int, count: int) -> Float:
         """Draw ``count`` numbers that belong to one part of one picture."""

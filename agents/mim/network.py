@@ -17,6 +17,7 @@ Reference:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -82,7 +83,7 @@ def visible_mean(image: Tensor, acuity: Tensor) -> Tensor:
     return torch.where(seen > 0, mean, 0.5)
 
 
-class MimNetwork(nn.Module):
+class MimNetwork(nn.Module, ABC):
     """Base of the networks: reconstruct a scene from what was seen of it.
 
     Subclasses set ``config_type``, take a config as their only argument, and implement :meth:`forward`.
@@ -95,6 +96,7 @@ class MimNetwork(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def forward(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
         """Predict the whole scene.
 
@@ -108,7 +110,6 @@ class MimNetwork(nn.Module):
         Raises:
             InvalidValueError: Wrong shapes or a side under 32 px.
         """
-        raise NotImplementedError
 
     def config_dict(self) -> dict[str, Any]:
         """Return the config as what JSON can hold."""
