@@ -53,7 +53,7 @@ class LookConfig:
     agent_arguments: dict[str, Any] = field(default_factory=dict)
     retina: str = "pyramid"
     retina_options: dict[str, Any] = field(default_factory=dict)
-    network: str | None = "lean"
+    network: str | None = "unet"
     seed: int = 0
     budget: int = 12
     dwell_ms: float = 300.0

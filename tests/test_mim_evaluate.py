@@ -67,7 +67,7 @@ def test_a_file_that_is_no_archive_is_one_clear_line(
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(SceneError, match=r"notes\.txt"):
         read_pool(str(tmp_path / "notes.txt"))
-    assert main(["evaluate", "lean", "--data", str(tmp_path / "notes.txt")]) == 1
+    assert main(["evaluate", "unet", "--data", str(tmp_path / "notes.txt")]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "notes.txt" in said
 

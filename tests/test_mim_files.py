@@ -20,7 +20,9 @@ from foveasim.agents.mim.files import (
     shipped_networks,
     write_tensors,
 )
-from foveasim.agents.mim.network import LeanNetwork, PaperNetwork, make_network
+from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.network_paper import PaperNetwork
+from foveasim.agents.mim.network_unet import UNetNetwork
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.retina import make_retina
 
@@ -30,9 +32,9 @@ BOUNDS = (0.82, 0.63, 0.48)
 SMALL = {"widths": (8, 8, 8), "blocks": (0, 0, 1)}
 
 
-def small(seed: int = 0) -> LeanNetwork:
-    network = make_network("lean", **SMALL)
-    assert isinstance(network, LeanNetwork)
+def small(seed: int = 0) -> UNetNetwork:
+    network = make_network("unet", **SMALL)
+    assert isinstance(network, UNetNetwork)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -57,7 +59,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, dtype: str) -> None:
     path, network = tmp_path / "new" / "net.safetensors", small()
     save_network(path, network, {"trained_on": ["photographs"], "figure": 0.5}, dtype=dtype)
     loaded = load_network(path)
-    assert loaded.config == network.config and loaded.name == "lean"
+    assert loaded.config == network.config and loaded.name == "unet"
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     for name, value in network.state_dict().items():
         expected = value if dtype == "float32" else value.half().float()
@@ -118,11 +120,11 @@ def test_pickle_is_not_executed(tmp_path: Path) -> None:
 
 
 def test_missing_file_suggests_the_nearest(tmp_path: Path) -> None:
-    save_network(tmp_path / "lean2.safetensors", small(), {})
-    with pytest.raises(WeightsError, match=r"Did you mean .*lean2.safetensors"):
-        load_network(tmp_path / "lean.safetensors")
-    with pytest.raises(WeightsError, match="no shipped network 'leen'"):
-        load_network("leen")
+    save_network(tmp_path / "unet2.safetensors", small(), {})
+    with pytest.raises(WeightsError, match=r"Did you mean .*unet2.safetensors"):
+        load_network(tmp_path / "unet.safetensors")
+    with pytest.raises(WeightsError, match="no shipped network 'unett'"):
+        load_network("unett")
 
 
 def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
@@ -133,8 +135,8 @@ def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
         ({"stem__bias": torch.zeros(3)}, r"must be \(8,\); got \(3,\)"),
         ({"stem__bias": torch.full((8,), float("nan"))}, "not finite"),
         ({"stem__bias": torch.zeros(8, dtype=torch.int64)}, "not finite float"),
-        ({"network": "unheard-of"}, "known here: paper, lean"),
-        ({"network": "os.path:join"}, "known here: paper, lean"),
+        ({"network": "unheard-of"}, "known here: paper, "),
+        ({"network": "os.path:join"}, "known here: paper, "),
         ({"config": json.dumps({"width": 3})}, "does not fit"),
         ({"config": json.dumps({"widths": [16, 8, 8]})}, "missing tensors|must be"),
         ({"config": "{"}, "damaged"),
@@ -162,21 +164,21 @@ def test_diverged_parameters_are_not_saved(tmp_path: Path) -> None:
         save_network(tmp_path / "n.safetensors", network, {}, dtype="int8")
 
 
-def test_lean_ships() -> None:
-    assert "lean" in shipped_networks()
-    network, card = load_network("lean"), read_card("lean")
-    assert network.name == "lean"
+def test_unet_ships() -> None:
+    assert "unet" in shipped_networks()
+    network, card = load_network("unet"), read_card("unet")
+    assert network.name == "unet"
     assert card["trained_on"] and card["licence"] and card["command"]
     assert all("/" not in name for name in card["trained_on"])
 
 
-def test_shipped_lean_does_as_well_as_its_card_says() -> None:
+def test_shipped_unet_does_as_well_as_its_card_says() -> None:
     scenes = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural.tar"
     if not scenes.is_file():
         pytest.skip("the test scenes (../shared/data/natural.tar) are not here")
     images = centred(read_pool([f"{scenes}@test"]), (96, 96))
-    found = evaluate(load_network("lean"), images, make_retina("disc", hidden_ratio=0.8), (1, 4, 8))
-    card = read_card("lean")["test"]
+    found = evaluate(load_network("unet"), images, make_retina("disc", hidden_ratio=0.8), (1, 4, 8))
+    card = read_card("unet")["test"]
     for n, relative, bound in zip((1, 4, 8), found.relative, BOUNDS, strict=True):
         # The card has eight draws of fixations for each image, this one: its standard deviation is 0.017.
         assert relative == pytest.approx(card[str(n)]["relative_error"], abs=0.06)

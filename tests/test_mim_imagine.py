@@ -44,7 +44,7 @@ def test_sharp_where_seen_and_predicted_elsewhere(name: str, size: tuple[int, in
 def test_belief_comes_before_the_glimpse() -> None:
     observation = seen()
     belief = {"belief": 255 - observation["glimpse"], "belief_acuity": 255 - observation["acuity"]}
-    imaginer = Imaginer(live("lean"))
+    imaginer = Imaginer(live("unet"))
     both, alone = imaginer.imagine({**observation, **belief}), imaginer.imagine(belief)
     assert torch.equal(both.image, alone.image)
     assert not torch.equal(both.image, imaginer.imagine(observation).image)
@@ -52,18 +52,32 @@ def test_belief_comes_before_the_glimpse() -> None:
 
 def test_tensors_and_arrays_give_the_same() -> None:
     observation = seen()
-    imaginer = Imaginer(live("lean"))
+    imaginer = Imaginer(live("unet"))
     tensors = {key: torch.from_numpy(value) for key, value in observation.items()}
     assert torch.equal(imaginer.imagine(observation).image, imaginer.imagine(tensors).image)
 
 
-def test_hidden_pixels_have_no_influence_at_any_size() -> None:
+@pytest.mark.parametrize("name", NETWORKS.names())
+def test_hidden_pixels_have_no_influence_at_any_size(name: str) -> None:
+    # Neither has the colour of an empty belief: a network that reads only the image must not meet black holes.
     for size in ((96, 96), (192, 256)):
         observation = seen(*size)
         changed = {**observation, "glimpse": observation["glimpse"].copy()}
         changed["glimpse"][observation["acuity"] == 0] ^= 255
-        imaginer = Imaginer(live("lean"))
+        imaginer = Imaginer(live(name))
         assert torch.equal(imaginer.imagine(observation).image, imaginer.imagine(changed).image)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (192, 192)])
+def test_networks_are_given_the_mean_of_what_was_seen(size: tuple[int, int]) -> None:
+    observation = seen(*size)
+    observation["glimpse"][:] = 77
+    observation["glimpse"][observation["acuity"] == 0] = 0
+    given: list[torch.Tensor] = []
+    network = live("paper")
+    network.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    Imaginer(network).imagine(observation)
+    torch.testing.assert_close(given[0], torch.full((2, 3, 96, 96), 77 / 255))
 
 
 def test_shrink_leaves_hidden_pixels_out_of_the_colour() -> None:
@@ -86,17 +100,17 @@ def test_shrink_keeps_the_sharpness_of_a_blurred_view() -> None:
 
 
 def test_detail_of_a_blurred_view_survives_shrinking() -> None:
-    # An untrained lean adds nothing, so the view must come back as it is, its pixel noise included.
+    # An untrained unet adds nothing, so the view must come back as it is, its pixel noise included.
     observation = seen(192, 192)
     observation["acuity"][:] = 200
-    image = Imaginer(make_network("lean")).imagine(observation).image
+    image = Imaginer(make_network("unet")).imagine(observation).image
     np.testing.assert_allclose(image.numpy(), observation["glimpse"] / 255, atol=1e-6)
 
 
-def test_a_uniform_scene_is_predicted_uniform_by_an_untrained_lean() -> None:
+def test_a_uniform_scene_is_predicted_uniform_by_an_untrained_unet() -> None:
     observation = seen(192, 144)
     observation["glimpse"][:] = 77
-    image = Imaginer(make_network("lean")).imagine(observation).image
+    image = Imaginer(make_network("unet")).imagine(observation).image
     torch.testing.assert_close(image, torch.full_like(image, 77 / 255))
 
 
@@ -107,7 +121,7 @@ def test_compose_keeps_only_what_is_fully_sharp() -> None:
 
 
 def test_errors_say_what_is_missing() -> None:
-    imaginer = Imaginer(live("lean"))
+    imaginer = Imaginer(live("unet"))
     with pytest.raises(InvalidValueError, match=r"'acuity'; it has glimpse"):
         imaginer.imagine({"glimpse": seen()["glimpse"]})
     with pytest.raises(InvalidValueError, match=r"'belief_acuity'"):
@@ -115,4 +129,4 @@ def test_errors_say_what_is_missing() -> None:
     with pytest.raises(InvalidTypeError, match="uint8"):
         imaginer.imagine({"glimpse": seen()["glimpse"] / 255, "acuity": seen()["acuity"]})
     with pytest.raises(InvalidValueError, match="short_side_px"):
-        Imaginer(live("lean"), short_side_px=16)
+        Imaginer(live("unet"), short_side_px=16)

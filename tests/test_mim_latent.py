@@ -163,7 +163,7 @@ def test_measure_refuses() -> None:
 
 
 def test_latents_are_those_of_full_images() -> None:
-    network = make_network("lean", **SMALL)
+    network = make_network("unet", **SMALL)
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
     found = latents(network, images, batch=2)
     image, acuity = to_float(torch.from_numpy(images), torch.full((5, 48, 48), 255, dtype=torch.uint8))
@@ -185,7 +185,7 @@ def test_latents_are_those_of_full_images() -> None:
 def test_run_over_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = folder_of_images(tmp_path / "data")
     for seen in (2000, 1000):
-        network = make_network("lean", **SMALL)
+        network = make_network("unet", **SMALL)
         save_network(tmp_path / f"runs/mim/{seen}.safetensors", network, {"images_seen": seen})
     out = tmp_path / "out"
     words = [str(tmp_path / "runs/mim/*.safetensors"), f"--data={data}", f"--out={out}", "--size=48", "--batch=5"]
@@ -194,7 +194,7 @@ def test_run_over_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "mim/untrained" in said and "2,000" in said and "negative" in said
     with (out / "latent.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["images_seen"], row["network"]) for row in rows] == [("0", "lean"), ("1000", "lean"), ("2000", "lean")]
+    assert [(row["images_seen"], row["network"]) for row in rows] == [("0", "unet"), ("1000", "unet"), ("2000", "unet")]
     assert all(float(row["covariance"]) > 0 and float(row["covariance_std"]) >= 0 for row in rows)
     whole = json.loads((out / "latent.json").read_text())
     assert whole["images"] == 12 and whole["batch"] == 5
@@ -205,7 +205,7 @@ def test_run_over_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_run_repeats_and_measures_what_measure_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = folder_of_images(tmp_path / "data")
-    save_network(tmp_path / "a.safetensors", make_network("lean", **SMALL), {})
+    save_network(tmp_path / "a.safetensors", make_network("unet", **SMALL), {})
     config = LatentConfig(
         weights=[str(tmp_path / "a.safetensors")], data=[str(data)], out=str(tmp_path / "out"), size=48, images=9
     )
@@ -214,7 +214,7 @@ def test_run_repeats_and_measures_what_measure_does(tmp_path: Path, capsys: pyte
     assert first[1].images_seen is None and first[1].units == 16 * 9
     assert len(run(dataclasses.replace(config, untrained=False))) == 1
     assert "constant" not in capsys.readouterr().out
-    silent = make_network("lean", **SMALL)
+    silent = make_network("unet", **SMALL)
     torch.nn.init.constant_(silent.get_parameter("to16.bias"), -1e3)
     save_network(tmp_path / "a.safetensors", silent, {})
     assert run(dataclasses.replace(config, rectify=True))[1].mean.constant_share == 1
@@ -225,7 +225,7 @@ def test_a_checkpoint_is_a_point(tmp_path: Path) -> None:
     images = tuple(np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8))
     pool = ImagePool(images, tuple("abcd"), np.zeros(4, np.int64))
     out = tmp_path / "run"
-    config = PretrainConfig(data=["x"], out=str(out), network_options=SMALL, size=48, batch=4, steps=2)
+    config = PretrainConfig(data=["x"], out=str(out), network="unet", network_options=SMALL, size=48, batch=4, steps=2)
     trainer = Trainer(config, pool)
     trainer.train_step()
     trainer.save()
@@ -237,7 +237,7 @@ def test_a_checkpoint_is_a_point(tmp_path: Path) -> None:
     write_tensors(out / "evil.safetensors", {"ema.x": torch.zeros(1)}, metadata)
     with pytest.raises(WeightsError, match="known here"):
         load_point(str(out / "evil.safetensors"))
-    metadata["config"] = json.dumps({"network": "lean", "network_options": {}})
+    metadata["config"] = json.dumps({"network": "unet", "network_options": {}})
     write_tensors(out / "other.safetensors", {"ema.x": torch.zeros(1)}, metadata)
     with pytest.raises(WeightsError, match="not a checkpoint"):
         load_point(str(out / "other.safetensors"))
@@ -249,16 +249,16 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WeightsError, match="at least one"):
         expand([])
     with pytest.raises(InvalidValueError, match="at least one folder"):
-        run(LatentConfig(weights="lean"))
+        run(LatentConfig(weights="unet"))
     with pytest.raises(SceneError, match="no such folder"):
-        run(LatentConfig(weights="lean", data=str(tmp_path / "nowhere")))
+        run(LatentConfig(weights="unet", data=str(tmp_path / "nowhere")))
     for changes in ({"batch": 1}, {"images": 1}, {"size": 8}, {"seed": -1}):
         with pytest.raises(InvalidValueError, match=next(iter(changes))):
             LatentConfig(**changes)
-    assert main(["latent", "leann", "--data", str(tmp_path)]) == 1
-    assert "Did you mean 'lean'" in capsys.readouterr().err
+    assert main(["latent", "unett", "--data", str(tmp_path)]) == 1
+    assert "Did you mean 'unet'" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    save_network(tmp_path / "a.safetensors", make_network("lean", **SMALL), {})
+    save_network(tmp_path / "a.safetensors", make_network("unet", **SMALL), {})
     data = folder_of_images(tmp_path / "data", 3)
     with pytest.raises(WeightsError, match="cannot write"):
         run(LatentConfig(weights=str(tmp_path / "a.safetensors"), data=str(data), out=str(tmp_path / "file"), size=48))

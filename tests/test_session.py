@@ -327,7 +327,7 @@ def test_a_predictor_that_fails_leaves_the_agent_looking() -> None:
 
 
 def test_the_shipped_network_predicts() -> None:
-    session = make(scenes="photos", network="lean")
+    session = make(scenes="photos", network="unet")
     assert session.alert == ""
     first = session.errors[0]
     session.advance(3000)

@@ -1,11 +1,10 @@
 """How much better a network fills in what was not seen than the mean colour of what was.
 
-``python -m foveasim.agents.mim.evaluate --weights lean --data ../shared/data/natural.tar@test``
+``foveasim evaluate unet --data natural.tar@test``
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ from foveasim.agents.mim.data import centred, read_pool
 from foveasim.agents.mim.eyes import as_scene, draw_fixations, look
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.mim.imagine import compose
-from foveasim.agents.mim.network import MimNetwork, to_float, visible_mean
+from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
 
@@ -44,7 +43,7 @@ class EvaluateConfig:
         update_card: Write the figures into the model card of the weights file, and into the page beside it.
     """
 
-    weights: str = "lean"
+    weights: str = "unet"
     data: list[str] | str = field(default_factory=list)
     retina: str = "disc"
     retina_options: dict[str, Any] | None = None
@@ -137,7 +136,7 @@ def evaluate(
                 with torch.inference_mode():
                     image, acuity = to_float(belief.image, belief.acuity)
                     predicted = compose(image, acuity, network(image, acuity)[0])
-                    filled = torch.where(acuity > 0, image, visible_mean(image, acuity))
+                    filled = fill_unseen(image, acuity)
                     hidden = 1 - acuity
                     errors = [((p - target).square() * hidden).sum() for p in (predicted, filled)]
                 sums[:, column] += [float(errors[0]), float(errors[1]), float(hidden.sum())]
@@ -206,18 +205,3 @@ def run(config: EvaluateConfig) -> Evaluation:
 
         add_test(config.weights, found, [config.data] if isinstance(config.data, str) else config.data)
     return found
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of ``python -m foveasim.agents.mim.evaluate``."""
-    import jsonargparse
-
-    parser = jsonargparse.ArgumentParser(description="Evaluate a network on images that it has not seen.")
-    parser.add_class_arguments(EvaluateConfig, as_group=False)
-    values = parser.parse_args(arguments).as_dict()
-    names = {f.name for f in dataclasses.fields(EvaluateConfig)}
-    run(EvaluateConfig(**{k: v for k, v in values.items() if k in names}))
-
-
-if __name__ == "__main__":
-    main()

@@ -220,7 +220,7 @@ def load_network(path_or_name: str | os.PathLike[str], device: str | torch.devic
     """Load a trained network, frozen and ready to predict.
 
     Args:
-        path_or_name: A ``.safetensors`` file or the name of a shipped network: ``"lean"``.
+        path_or_name: A ``.safetensors`` file or the name of a shipped network: ``"unet"``.
         device: Where to put it.
 
     Returns:

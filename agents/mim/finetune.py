@@ -81,7 +81,7 @@ def finetune(
         for rows in torch.split(torch.randperm(len(train), generator=generator), batch):
             seen = images[rows].to(device)
             sharp = torch.full(seen.shape[:3], 255, dtype=torch.uint8, device=device)
-            latent = network(*to_float(seen, sharp))[1]
+            latent = network.encode(*to_float(seen, sharp))
             loss = F.cross_entropy(latent.flatten(1) @ weight.T + bias, labels[rows.to(device)])
             if not bool(torch.isfinite(loss)):
                 raise InvalidValueError(f"the loss of fine-tuning is {float(loss)}. Lower finetune_lr.")

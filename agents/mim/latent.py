@@ -102,7 +102,7 @@ class LatentConfig:
         data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``.
         out: Folder for ``latent.csv``, ``latent.json`` and ``latent.png``.
         untrained: Also measure each kind of network with fresh weights, the start of every curve.
-        rectify: Set negative responses to zero first, for networks whose latent is not one of rates (``lean``).
+        rectify: Set negative responses to zero first, for networks whose latent is not one of rates (``unet``).
         images: At most this many, spread evenly over the data.
         batch: Images in which units are correlated; the paper's is 512.
         size: Side of the square that images are cropped and scaled to, px.
@@ -111,7 +111,7 @@ class LatentConfig:
         device: Where to compute.
     """
 
-    weights: str | list[str] = "lean"
+    weights: str | list[str] = "unet"
     data: str | list[str] = ""
     out: str = "runs/latent"
     untrained: bool = True

@@ -76,7 +76,7 @@ def _see(network: MimNetwork, images: NDArray[np.uint8], device: torch.device) -
     part = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     sharp = torch.full(part.shape[:3], 255, dtype=torch.uint8, device=device)
     with torch.inference_mode():
-        latent: Tensor = network(*to_float(part, sharp))[1]
+        latent = network.encode(*to_float(part, sharp))
     return latent.flatten(1)
 
 
