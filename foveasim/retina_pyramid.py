@@ -186,15 +186,16 @@ class Pyramid(Retina):
         zoom: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Blend on the CPU."""
-        from foveasim.retina_kernels import blend_levels, extrapolate_levels
+        from foveasim.pyramid_kernels import extrapolate_runs
+        from foveasim.retina_kernels import blend_levels
 
         size, (_, levels, table) = prepared.size, prepared.arrays
         if zoom is not None:
             table = self._footprints.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
-        weights, acuities, edges, near = self._footprints.arrays(size)
+        weights, acuities, edges, _ = self._footprints.arrays(size)
         image, acuity = fresh_arrays(len(fixation_px), size)
         if self.preset == "paper":
-            extrapolate_levels(levels, fixation_px, table, weights, acuities, near, image, acuity)
+            extrapolate_runs(levels, fixation_px, table, weights, acuities, edges, image, acuity)
         else:
             blend_levels(levels, fixation_px, table, weights, acuities, edges, image, acuity)
         return image.reshape(-1, *size, 3), acuity
@@ -224,6 +225,23 @@ def _never_rising(resolution: NDArray[np.float64], distance: NDArray[np.float64]
 
 def _paper_pyramid(image: Tensor) -> Tensor:
     """Build the published pyramid: blurred by a 5 x 5 Gaussian of 0.248 px, halved and doubled bilinearly."""
+    height, width = size = (image.shape[1], image.shape[2])
+    if min(size) >> (_PAPER_LEVELS - 2) < 3:
+        raise InvalidValueError(
+            f"the paper's fovea filter needs scenes of at least 48 px a side; got {height} x {width}."
+        )
+    if image.device.type != "cpu":
+        return _paper_pyramid_torch(image)
+    from foveasim.pyramid_kernels import build_by_taps
+
+    levels = torch.empty(len(image), _PAPER_LEVELS, *size, 3, dtype=torch.uint8)
+    levels[:, 0] = image
+    build_by_taps(image.contiguous().flatten(2).numpy(), levels.flatten(3).numpy(), *_paper_filters(size))
+    return levels
+
+
+def _paper_pyramid_torch(image: Tensor) -> Tensor:
+    """Do what ``build_by_taps`` does with the filters of :func:`_paper_filters`, in torch, step by step."""
     interpolate = functools.partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=False)
     taps = torch.exp(-0.5 * (torch.arange(-2, 3, device=image.device, dtype=torch.float32) / _PAPER_SIGMA) ** 2)
     taps = (taps / taps.sum()).expand(3, 1, 1, 5)
@@ -231,11 +249,6 @@ def _paper_pyramid(image: Tensor) -> Tensor:
     sizes, grown = [], [image]
     for _ in range(1, _PAPER_LEVELS):
         sizes.append(level.shape[-2:])
-        if min(level.shape[-2:]) < 3:
-            height, width = image.shape[1:3]
-            raise InvalidValueError(
-                f"the paper's fovea filter needs scenes of at least 48 px a side; got {height} x {width}."
-            )
         padded = torch.nn.functional.pad(level, (2, 2, 2, 2), mode="reflect")
         blurred = torch.nn.functional.conv2d(padded, taps, groups=3)
         blurred = torch.nn.functional.conv2d(blurred, taps.transpose(2, 3), groups=3)
@@ -245,3 +258,58 @@ def _paper_pyramid(image: Tensor) -> Tensor:
             larger = interpolate(larger, size=size)
         grown.append(larger.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8))
     return torch.stack(grown, 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _paper_filters(size: tuple[int, int]) -> tuple[NDArray[Any], ...]:
+    """Return what ``build_by_taps`` takes between image and levels.
+
+    Blurring and halving are one filter of four taps a side, and all doublings from a level to full size are one of
+    three, whatever the size: what repeated doubling does is a quadratic spline.
+    """
+    extents = [[side >> level for level in range(_PAPER_LEVELS)] for side in size]
+    ways: list[NDArray[Any]] = []
+    for taps in (4, 3):
+        for side, of_levels in zip(size, extents, strict=True):
+            first = np.zeros((_PAPER_LEVELS, side), np.int64)
+            weight = np.zeros((_PAPER_LEVELS, taps, side), np.float32)
+            for level in range(1, _PAPER_LEVELS):
+                begin, share = _filters(of_levels, level, up=taps == 3)
+                first[level, : len(begin)] = begin
+                weight[level, : len(share), : len(begin)] = share
+            rows = side == size[0] and len(ways) % 4 == 0
+            ways += [first, np.ascontiguousarray(weight.transpose(0, 2, 1)) if rows else weight]
+    return (*(np.array(of_levels) for of_levels in extents), *ways)
+
+
+def _filters(extents: list[int], level: int, *, up: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return first input (N,) and weights (T, N) of the filter that leads to a level, or from it to full size."""
+    if up:
+        matrix = np.eye(extents[level])
+        for upper in range(level - 1, -1, -1):
+            matrix = _bilinear(extents[upper + 1], extents[upper]) @ matrix
+    else:
+        matrix = _bilinear(extents[level - 1], extents[level]) @ _blur(extents[level - 1])
+    used = matrix > 1e-7  # the Gaussian's outermost taps, 7e-15, would double the work
+    begin = used.argmax(1)
+    taps = int((matrix.shape[1] - used[:, ::-1].argmax(1) - begin).max())
+    begin = np.minimum(begin, matrix.shape[1] - taps)
+    shares = matrix[np.arange(len(matrix)), begin + np.arange(taps)[:, None]]
+    return begin, shares / shares.sum(0)
+
+
+def _bilinear(extent: int, count: int) -> NDArray[np.float64]:
+    """Return the (count, extent) matrix of bilinear interpolation without antialiasing."""
+    at = np.clip((np.arange(count) + 0.5) * extent / count - 0.5, 0, extent - 1)
+    matrix: NDArray[np.float64] = np.maximum(1 - np.abs(at[:, None] - np.arange(extent)), 0.0)
+    return matrix
+
+
+def _blur(extent: int) -> NDArray[np.float64]:
+    """Return the (extent, extent) matrix of the published blur, mirrored at the border."""
+    taps = np.exp(-0.5 * (np.arange(-2, 3) / _PAPER_SIGMA) ** 2)
+    matrix = np.zeros((extent, extent))
+    for shift, tap in zip(range(-2, 3), taps / taps.sum(), strict=True):
+        at = np.abs(np.arange(extent) + shift)
+        np.add.at(matrix, (np.arange(extent), np.minimum(at, 2 * extent - 2 - at)), tap)
+    return matrix

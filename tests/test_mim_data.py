@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from foveasim.agents.mim.data import ImagePool, centred, crops, read_pool, split_names
-from foveasim.errors import InvalidValueError, SceneError
+from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 
 
 def write(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (40, 60)) -> None:
@@ -18,7 +19,7 @@ def write(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (40,
 
 
 def pool(*images: np.ndarray) -> ImagePool:
-    return ImagePool(tuple(images), tuple("ab"[: len(images)]), np.arange(len(images)))
+    return ImagePool.of(images, "ab"[: len(images)], np.arange(len(images)))
 
 
 def test_splits_by_position_cover_everything_once() -> None:
@@ -104,3 +105,127 @@ def test_centred_takes_the_middle() -> None:
     image = np.zeros((20, 60, 3), np.uint8)
     image[:, 20:40] = 200
     assert (centred(pool(image), (10, 10)) == 200).all()
+
+
+def test_a_pool_is_one_block_with_views_into_it() -> None:
+    images = [np.full((h, w, 3), n, np.uint8) for n, (h, w) in enumerate([(9, 12), (10, 8), (20, 30)])]
+    masks = [np.full((9, 12), 7, np.uint8), None, np.full((20, 30), 9, np.uint8)]
+    made = ImagePool.of(images, ["a", "b", "c"], np.array([0, 0, 1]), masks)
+    assert made.offset.tolist() == [0, 3 * 108, 3 * 188] and made.pixels.size == 3 * 788
+    assert made.size.tolist() == [[9, 12], [10, 8], [20, 30]]
+    assert all((one == two).all() and one.base is made.pixels for one, two in zip(made.images, images, strict=True))
+    assert made.objects is not None and made.objects.size == 788
+    assert made.objects[:108].tolist() == [7] * 108 and not made.objects[108:188].any()
+    assert made.has_object.tolist() == [True, False, True]
+    assert len(ImagePool.of([])) == 0
+    assert ImagePool.of(images).names == ("0", "1", "2")
+
+
+def test_pools_that_do_not_fit_together_are_refused() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(InvalidTypeError, match="image 0 is float64"):
+        ImagePool.of([image.astype(float)])  # type: ignore[list-item]
+    with pytest.raises(InvalidValueError, match=r"image 0 is \(8, 8\)"):
+        ImagePool.of([image[..., 0]])
+    with pytest.raises(InvalidValueError, match=r"mask 0 must be \(8, 8\)"):
+        ImagePool.of([image], objects=[np.zeros((4, 4), np.uint8)])
+    with pytest.raises(InvalidValueError, match=r"names must be \(1,\)"):
+        ImagePool.of([image], ["a", "b"])
+    one = ImagePool.of([image])
+    with pytest.raises(InvalidValueError, match="pixels must be flat and at least 192"):
+        ImagePool(one.pixels[:-1], one.offset, one.size, one.names, one.source)
+    with pytest.raises(InvalidValueError, match="objects is None"):
+        ImagePool(one.pixels, one.offset, one.size, one.names, one.source, None, np.array([True]))
+
+
+def test_centred_is_a_view_where_sizes_fit() -> None:
+    images = [np.full((16, 16, 3), n, np.uint8) for n in range(3)]
+    made = ImagePool.of(images)
+    whole = centred(made, (16, 16))
+    assert (whole == np.stack(images)).all() and np.shares_memory(whole, made.pixels)
+
+
+@pytest.fixture
+def stl10(tmp_path: Path) -> Path:
+    """Two images of each split, pixel (x, y) of image n: x + n, y, 100 n."""
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    x, y = np.meshgrid(np.arange(96), np.arange(96), indexing="ij")  # stored column by column
+    for split in ("unlabeled", "train", "test"):
+        planes = [np.stack((x + n, y, np.full_like(x, 100 * n))) for n in range(2)]
+        (folder / f"{split}_X.bin").write_bytes(np.stack(planes).astype(np.uint8).tobytes())
+        if split != "unlabeled":
+            (folder / f"{split}_y.bin").write_bytes(bytes([2, 1]))
+    (folder / "class_names.txt").write_text("airplane bird")
+    return tmp_path
+
+
+def test_stl10_is_read_from_its_binary_files(stl10: Path) -> None:
+    for spec in (stl10, stl10 / "stl10_binary"):
+        made = read_pool(str(spec))
+        assert made.names == ("unlabeled_000000", "unlabeled_000001")
+        assert made.images[1].shape == (96, 96, 3)
+        assert made.images[1][30, 20].tolist() == [21, 30, 100]
+    train = read_pool(f"{stl10}@train")
+    assert train.names == ("train/bird/000000", "train/airplane/000001")
+    with pytest.raises(InvalidValueError, match="unlabeled, train, test; got 'val'"):
+        read_pool(f"{stl10}@val")
+
+
+@pytest.mark.parametrize("name", ["stl10_binary", "imagenette2-160", "imagenette.tar"])
+def test_missing_data_sets_name_the_command_that_gets_them(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SceneError, match=f"foveasim data get {name[:5]}.* {tmp_path}$"):
+        read_pool(f"{tmp_path / name}@train")
+
+
+def test_a_cache_is_mapped_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        write(tmp_path / "set" / f"{i}.png", (i, 50, 60), (20 + i, 30))
+    specs, cache = [str(tmp_path / "set")], tmp_path / "cache"
+    fresh = read_pool(specs)
+    kept = read_pool(specs, cache=cache)
+    monkeypatch.setattr("foveasim.agents.mim.sources._decode", None)  # nothing is decoded again
+    again = read_pool(specs, cache=str(cache))
+    for other in (kept, again):
+        assert (other.pixels == fresh.pixels).all() and not other.pixels.flags.writeable
+        assert (other.offset == fresh.offset).all() and (other.size == fresh.size).all()
+        assert other.names == fresh.names and (other.source == fresh.source).all()
+    assert crops(again, np.random.default_rng(0), 4, (16, 16)).shape == (4, 16, 16, 3)
+
+
+def test_a_stale_or_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+    file, cache = tmp_path / "set" / "0.png", tmp_path / "cache"
+    write(file, (1, 2, 3))
+    spec = str(tmp_path / "set")
+    read_pool(spec, cache=cache)
+    raw = next(cache.glob("*.raw"))
+    raw.write_bytes(raw.read_bytes()[:-1])
+    assert read_pool(spec, cache=cache).images[0][0, 0].tolist() == [1, 2, 3]
+    next(cache.glob("*.json")).write_text("{")
+    assert read_pool(spec, cache=cache).images[0][0, 0].tolist() == [1, 2, 3]
+    write(file, (9, 8, 7))
+    os.utime(file, ns=(1, 1))
+    assert read_pool(spec, cache=cache).images[0][0, 0].tolist() == [9, 8, 7]
+    write(tmp_path / "set" / "1.png", (5, 5, 5))
+    assert len(read_pool(spec, cache=cache)) == 2
+    assert len(list(cache.iterdir())) == 2  # what was stale is gone
+    write(tmp_path / "other" / "1.png", (5, 5, 5))
+    read_pool(str(tmp_path / "other"), cache=cache)
+    assert len(list(cache.iterdir())) == 4  # other sources have files of their own
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "set" / "0.png", (1, 2, 3))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("foveasim.agents.mim.pool_cache.json.dumps", full)
+    with pytest.raises(SceneError, match=r"No space left on device.*Make room"):
+        read_pool(str(tmp_path / "set"), cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+    monkeypatch.undo()
+    assert len(read_pool(str(tmp_path / "set"), cache=tmp_path / "cache")) == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SceneError, match="cannot keep the decoded images"):
+        read_pool(str(tmp_path / "set"), cache=tmp_path / "file")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina_pyramid import Pyramid, paper_blend, relative_resolution
+from foveasim.retina_pyramid import Pyramid, _paper_pyramid, _paper_pyramid_torch, paper_blend, relative_resolution
 from foveasim.types import Scene
 
 
@@ -131,6 +131,36 @@ def test_the_paper_in_closed_form() -> None:
             blend = (0.5 - transfer[n, i]) / (transfer[n, i - 1] - transfer[n, i] + 1e-5)
             assert near[n] == i - 2
             assert share[n] == pytest.approx(1 - blend)
+
+
+@pytest.mark.parametrize("size", [(48, 48), (96, 96), (97, 95), (49, 131), (63, 250), (160, 240)])
+def test_the_papers_pyramid_is_the_same_by_the_kernel_and_by_torch(size: tuple[int, int]) -> None:
+    image = noise(2, size)
+    built, stepwise = _paper_pyramid(image), _paper_pyramid_torch(image)
+    apart = (built.short() - stepwise.short()).abs()
+    assert built.shape == (2, 6, *size, 3)
+    assert apart.max() <= 1
+    assert apart.float().mean() < 1e-3  # where a half is rounded up here and to even there
+
+
+@pytest.mark.parametrize("value", [0, 1, 128, 255])
+def test_the_papers_pyramid_keeps_a_constant(value: int) -> None:
+    image = torch.full((1, 63, 50, 3), value, dtype=torch.uint8)
+    assert bool((_paper_pyramid(image) == value).all())
+
+
+def test_the_papers_pyramid_halves_by_means_of_four() -> None:
+    # Blocks of 2 x 2 px of one value: all but the blur (0.0003 a side) leaves their value, so level 1 is known.
+    small = np.random.default_rng(1).integers(0, 256, (24, 24, 3)).astype(np.float64)
+    image = torch.from_numpy(small.astype(np.uint8).repeat(2, 0).repeat(2, 1))[None]
+    level = _paper_pyramid(image)[0, 1].double().numpy()
+    middle = 9 * small[1:-1, 1:-1] + 3 * small[:-2, 1:-1] + 3 * small[1:-1, :-2] + small[:-2, :-2]
+    assert np.abs(level[2:-2:2, 2:-2:2] - middle / 16).max() <= 1
+
+
+def test_the_papers_filter_needs_48_px() -> None:
+    with pytest.raises(InvalidValueError, match="at least 48 px a side; got 47 x 96"):
+        Pyramid(preset="paper").prepare(scene_of(noise(1, (47, 96))))
 
 
 @pytest.mark.parametrize(("name", "x", "y"), [("foveate_centre", 48, 48), ("foveate_off", 30, 60)])
