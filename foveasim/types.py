@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from foveasim.errors import InvalidValueError
+
 __all__ = ["Belief", "Glimpse", "Lanes", "Measured", "Prediction", "Saccade", "Scene", "State"]
 
 
@@ -29,10 +31,18 @@ class Lanes:
 
         Returns:
             A new value; neither input is changed.
+
+        Raises:
+            InvalidValueError: Only one of the two has what the other leaves out.
         """
         taken: dict[str, object] = {}
         for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if (mine is None) != (theirs is None):
+                raise InvalidValueError(
+                    f"{field.name} must be given in both {type(self).__name__}s or in neither; got it in "
+                    f"{'the other' if mine is None else 'this'} one only. Leave it out, or give it to both."
+                )
             if isinstance(mine, Tensor):
                 mask = lanes.reshape(-1, *[1] * (mine.ndim - 1))
                 taken[field.name] = torch.where(mask, theirs, mine)
@@ -63,6 +73,8 @@ class Scene(Lanes):
         px_per_deg: (B,) float32, pixels of ``image`` for one degree of visual angle.
         name: B names, for people.
         time_ms: (B,) float32, the moment of the frame; 0 for a still image.
+        objects: (B, H, W) uint8, how surely each pixel belongs to the main object, 255 where certain; None where
+            nobody has said. It is what a teacher knows: no observation holds it.
     """
 
     image: Tensor
@@ -70,6 +82,7 @@ class Scene(Lanes):
     px_per_deg: Tensor
     name: tuple[str, ...]
     time_ms: Tensor
+    objects: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,16 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.retina_masks import Disc, Masking, Patches, TwoSpot, disc_radius_px
+from foveasim.retina_masks import (
+    Disc,
+    Masking,
+    Patches,
+    TwoSpot,
+    _blur_torch,
+    _blurred,
+    disc_radius_px,
+    most_object_px,
+)
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 
@@ -120,6 +130,106 @@ def test_two_spots() -> None:
     assert len(glimpse.acuity.flatten(1).unique(dim=0)) > 30
     later = eye(scene_of(image), fixation, Key.of(0, lanes, step=1))
     assert not torch.equal(later.acuity, glimpse.acuity)
+
+
+def blobs(lanes: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Confidences with several smooth hills."""
+    coarse = torch.rand(lanes, 1, 5, 6, generator=torch.Generator().manual_seed(seed))
+    fine = torch.nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=False)[:, 0]
+    return (fine * 300).clamp(0, 255).to(torch.uint8)
+
+
+def test_the_most_object_like_pixel_of_a_square_is_its_middle() -> None:
+    objects = torch.zeros(5, 30, 50, dtype=torch.uint8)
+    objects[0, 10:21, 30:41] = 204
+    objects[1, 3:8, 4:9], objects[1, 12:27, 20:35] = 255, 255  # the larger of two
+    objects[2, 10:14, 10:14] = 255  # the first of four
+    objects[3, 10:21, 30:41], objects[3, 0:10] = 255, 203  # not sure, so not the object
+    objects[4, 20:30, 0:9] = 255  # the scene's edge is one of the object's
+    wanted = [[35.5, 15.5], [27.5, 19.5], [11.5, 11.5], [35.5, 15.5], [4.5, 24.5]]
+    assert most_object_px(objects).tolist() == wanted
+
+
+def test_where_nothing_is_sure_the_most_confident_pixels_count() -> None:
+    objects = torch.zeros(4, 21, 31, dtype=torch.uint8)
+    objects[0, 5:10, 7:12] = 90
+    objects[0, 6:9, 20:23] = 91
+    objects[1, 20, 30] = 1
+    objects[3] = 255
+    assert most_object_px(objects).tolist() == [[21.5, 7.5], [30.5, 20.5], [10.5, 10.5], [10.5, 10.5]]
+
+
+@pytest.mark.parametrize("size", [(96, 96), (40, 61), (61, 8), (1, 7), (1, 1)])
+def test_the_deepest_pixel_is_that_of_the_distance_transform(size: tuple[int, int]) -> None:
+    import cv2
+
+    objects = blobs(40, size)
+    for lane, point in zip(objects.numpy(), most_object_px(objects).tolist(), strict=True):
+        inside = np.pad(lane >= min(204, int(lane.max())), 1).astype(np.uint8)
+        depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+        row, column = np.unravel_index(np.rint(depth**2).argmax(), depth.shape)
+        assert point == [column + 0.5, row + 0.5]
+
+
+def test_the_object_is_attended() -> None:
+    image, objects = noise(6), blobs(6, (96, 96))
+    scene, fixation = replace(scene_of(image), objects=objects), torch.full((6, 2), 20.0)
+    eye = TwoSpot(hidden_ratio=0.95, attend="object")
+    glimpse = eye(scene, fixation)
+    disc = Disc(hidden_ratio=0.95)
+    attended = disc(scene, most_object_px(objects)).acuity
+    assert torch.equal(glimpse.acuity, torch.maximum(disc(scene, fixation).acuity, attended))
+    assert torch.equal(eye(scene, fixation, Key.of(1, 6, step=3)).image, glimpse.image)
+    there = by_torch(eye, scene, fixation, Key.of(0, 6))
+    assert torch.equal(there.image, glimpse.image)
+    assert torch.equal(there.acuity, glimpse.acuity)
+    hidden = (glimpse.acuity == 0)[..., None]
+    other = replace(scene, image=torch.where(hidden, 255 - image // 2, image))
+    assert torch.equal(eye(other, fixation).image, glimpse.image)
+
+
+def test_attending_the_object_needs_no_key_and_attending_at_random_does() -> None:
+    assert TwoSpot().needs_key
+    assert not TwoSpot(attend="object").needs_key
+    assert replace(TwoSpot(attend="object"), attend="random").needs_key
+    assert not TwoSpot(attend="object").scaled(0.5).needs_key
+
+
+def test_lanes_with_objects_can_be_taken_and_put() -> None:
+    scene, fixation = replace(scene_of(noise(3)), objects=blobs(3, (96, 96))), torch.full((3, 2), 50.0)
+    eye, order = TwoSpot(attend="object"), torch.tensor([2, 0, 1])
+    prepared = eye.prepare(scene)
+    whole = eye.sense(prepared, fixation)
+    assert torch.equal(eye.sense(prepared.take(order), fixation).image, whole.image[order])
+    other = replace(scene_of(noise(1, seed=5)), objects=blobs(1, (96, 96), 5))
+    prepared.put(1, eye.prepare(other))
+    mixed = eye.sense(prepared, fixation).image
+    assert torch.equal(mixed[1:2], eye(other, fixation[:1]).image)
+    assert torch.equal(mixed[::2], whole.image[::2])
+
+
+def test_missing_and_misshapen_objects_are_explained() -> None:
+    scene, fixation, eye = scene_of(noise(2)), torch.ones(2, 2), TwoSpot(attend="object")
+    with pytest.raises(InvalidValueError, match=r"needs scene\.objects, \(2, 96, 96\) uint8.*foveasim segment"):
+        eye(scene, fixation)
+    with pytest.raises(InvalidTypeError, match=r"scene\.objects must be uint8, 0-255; got torch\.float32"):
+        eye(replace(scene, objects=torch.ones(2, 96, 96)), fixation)
+    with pytest.raises(InvalidValueError, match=r"scene\.objects must be \(2, 96, 96\), as its image; got \(2, 96\)"):
+        eye(replace(scene, objects=torch.ones(2, 96, dtype=torch.uint8)), fixation)
+    with pytest.raises(InvalidValueError, match="attend must be 'random' or 'object'; got 'objects'"):
+        TwoSpot(attend="objects")  # type: ignore[arg-type]  # that is what is tested
+    with pytest.raises(InvalidValueError, match="prepared comes from another retina"):
+        eye.sense(TwoSpot().prepare(scene), fixation)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (8, 8), (50, 97), (9, 40), (1, 5), (33, 17)])
+def test_the_quick_blur_is_the_gaussian(size: tuple[int, int]) -> None:
+    image = noise(3, size)
+    image[1], image[2] = 255, (image[2] > 127) * 255
+    off = (_blurred(image).int() - _blur_torch(image).int()).abs()
+    assert int(off.max()) <= 1
+    assert off.double().mean() < 0.05
+    assert bool((_blurred(image)[1] == 255).all())
 
 
 @pytest.mark.parametrize("size", [(96, 96), (40, 61), (9, 8)])

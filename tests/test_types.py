@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from foveasim.errors import InvalidValueError
 from foveasim.types import Belief, Glimpse, Lanes, Prediction, Saccade, Scene, State
 
 LANES = 4
@@ -22,6 +23,11 @@ def scene(value: int) -> Scene:
         name=tuple(f"{value}-{lane}" for lane in range(LANES)),
         time_ms=torch.full((LANES,), float(value)),
     )
+
+
+def taught(value: int) -> Scene:
+    """A scene of which somebody has said where the main object is."""
+    return replace(scene(value), objects=torch.full((LANES, 8, 10), value, dtype=torch.uint8))
 
 
 def belief(value: int) -> Belief:
@@ -52,7 +58,7 @@ def leaves(value: Lanes) -> list[Tensor | tuple[str, ...]]:
     return found
 
 
-@pytest.mark.parametrize("make", [scene, belief, state, saccade])
+@pytest.mark.parametrize("make", [scene, taught, belief, state, saccade])
 @pytest.mark.parametrize("marked", [[False] * 4, [True] * 4, [True, False, False, True]])
 def test_select_takes_each_lane_whole(make: type[Lanes], marked: list[bool]) -> None:
     mine, theirs = make(1), make(2)  # type: ignore[call-arg]
@@ -67,7 +73,7 @@ def test_select_takes_each_lane_whole(make: type[Lanes], marked: list[bool]) -> 
                 assert bool((leaf[lane] == expected).all())
 
 
-@pytest.mark.parametrize("make", [scene, belief, state, saccade])
+@pytest.mark.parametrize("make", [scene, taught, belief, state, saccade])
 def test_select_keeps_dtypes_and_leaves_its_inputs_alone(make: type[Lanes]) -> None:
     mine, theirs = make(1), make(2)  # type: ignore[call-arg]
     chosen = mine.select(torch.tensor([True, False, True, False]), theirs)
@@ -94,12 +100,21 @@ def test_select_keeps_what_is_absent_absent() -> None:
     assert prediction.select(torch.ones(LANES, dtype=torch.bool), prediction).std is None
 
 
+def test_select_refuses_what_only_one_has() -> None:
+    lanes = torch.ones(LANES, dtype=torch.bool)
+    with pytest.raises(InvalidValueError, match=r"objects must be given in both Scenes or in neither; .* this one"):
+        taught(1).select(lanes, scene(2))
+    with pytest.raises(InvalidValueError, match=r"objects must be given in both Scenes or in neither; .* the other"):
+        scene(1).select(~lanes, taught(2))
+    assert scene(1).select(lanes, scene(2)).objects is None
+
+
 def test_select_refuses_names_of_another_number_of_lanes() -> None:
     with pytest.raises((ValueError, RuntimeError)):
         scene(1).select(torch.tensor([True, False]), scene(2))
 
 
-@pytest.mark.parametrize("make", [scene, belief, state, saccade])
+@pytest.mark.parametrize("make", [scene, taught, belief, state, saccade])
 def test_clone_shares_no_memory(make: type[Lanes]) -> None:
     original = make(1)  # type: ignore[call-arg]
     copy = original.clone()
@@ -112,6 +127,7 @@ def test_clone_shares_no_memory(make: type[Lanes]) -> None:
 
 def test_clone_keeps_what_is_absent_absent() -> None:
     assert Glimpse(belief(1).image, belief(1).acuity).clone().patch is None
+    assert scene(1).clone().objects is None
 
 
 def test_values_are_frozen() -> None:
