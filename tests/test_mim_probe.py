@@ -1,14 +1,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from foveasim.agents.mim.probe import Labelled, LinearProbe, accuracy, confusion, fit_adam, fit_lbfgs, wilson
+from foveasim.agents.mim import linear
+from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares
+from foveasim.agents.mim.probe import (
+    PROBES,
+    Labelled,
+    LinearProbe,
+    ProbeOptions,
+    accuracy,
+    confusion,
+    fit_adam,
+    fit_lbfgs,
+    fit_probe,
+    fit_ridge,
+    wilson,
+)
 from foveasim.errors import InvalidValueError
 
 
@@ -64,6 +78,86 @@ def test_lbfgs_finds_the_minimum(strength: float, count: int, units: int) -> Non
     torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-3)
 
 
+def standardised(features: torch.Tensor) -> torch.Tensor:
+    x = features.double()
+    return (x - x.mean(0)) / x.std(0, unbiased=False) / x.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize("strength", [0.1, 1e-3, 1e-6])
+@pytest.mark.parametrize(("count", "units"), [(200, 12), (30, 200)])
+def test_ridge_equals_its_closed_form(strength: float, count: int, units: int) -> None:
+    train = made(count, units)
+    found = fit_ridge(train, train, 4, strengths=[strength], tolerance=1e-5)
+    assert found.converged and found.strength == strength
+    x, target = standardised(train.features), F.one_hot(train.labels, 4).double()
+    normal = x.T @ x / count + strength * torch.eye(units, dtype=torch.float64)
+    weight = torch.linalg.solve(normal, x.T @ (target - target.mean(0)) / count)
+    torch.testing.assert_close(found.scores(train.features).double(), x @ weight + target.mean(0), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("units", [5, 50])
+@pytest.mark.parametrize("fit", [fit_lbfgs, fit_ridge])
+def test_features_that_never_change_leave_the_commonest_class(units: int, fit: Callable[..., LinearProbe]) -> None:
+    data = Labelled(torch.full((20, units), 0.7), torch.tensor([0] * 4 + [1] * 10 + [2] * 6))
+    found = fit(data, data, 3)
+    assert found.converged and found.predict(data.features).tolist() == [1] * 20 and not found.weight.any()
+    assert bool(torch.isfinite(found.bias).all())
+
+
+@pytest.mark.parametrize("shape", [(200, 12), (30, 200)])
+def test_a_space_holds_standardised_features(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "BLOCK", 100)  # so that rows and columns come in several parts
+    monkeypatch.setattr(linear, "CHUNK", 11)
+    monkeypatch.setattr(linear, "COLUMNS", 7)
+    features = torch.cat((made(*shape).features, torch.full((shape[0], 3), 0.1)), 1)
+    z = torch.cat((standardised(features[:, :-3]) * (shape[1] / (shape[1] + 3)) ** 0.5, torch.zeros(shape[0], 3)), 1)
+    space, generator = Space(features), torch.Generator().manual_seed(0)
+    close = {"rtol": 1e-4, "atol": 1e-5, "check_dtype": False}
+    assert (space.gram is None) == (shape[0] > shape[1])
+    if space.gram is not None:
+        torch.testing.assert_close(space.gram, z @ z.T, **close)
+        assert torch.equal(space.gram, space.gram.T)
+    weight, values = (torch.randn(n, 2, generator=generator) for n in (features.shape[1], len(features)))
+    torch.testing.assert_close(space.forward(weight), z @ weight.double(), **close)
+    torch.testing.assert_close(space.back(values), z.T @ values.double(), **close)
+    # the classifier of a vector gives the scores that the vector carries, and products are those of the weights
+    vectors = []
+    for _ in range(2):
+        coordinates = space.coordinates(torch.randn(len(features), 2, generator=generator))
+        vectors.append(torch.cat((coordinates, torch.randn(1, 2, generator=generator), space.scores(coordinates))))
+    plain, bias = space.classifier(vectors[0])
+    shown = features @ plain.T + bias
+    torch.testing.assert_close(shown, vectors[0][space.size + 1 :] + vectors[0][space.size], rtol=1e-3, atol=1e-3)
+    weights = [c[0] / space.scale.clamp(min=1e-30) for c in (space.classifier(v) for v in vectors)]
+    product = (weights[0] * weights[1]).sum()
+    torch.testing.assert_close(space.dot(vectors[0], vectors[1], bias=False), product, rtol=1e-3, atol=1e-3)
+    length = space.dot(space.directions.T[:, :, None], space.directions[:, -1:])
+    assert float(length[-1]) == pytest.approx(1, abs=1e-3) and length[:-1].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(3), Squares(3)])
+def test_losses_know_their_curvature(loss: Loss) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, along = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    step = 1e-5
+    change = loss.response(scores + step * along) - loss.response(scores - step * along)
+    assert float((change * along).sum() / (2 * step)) == pytest.approx(
+        float(loss.bend(loss.response(scores), along)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_probes_by_name(name: str) -> None:
+    train, validation = made(60, 80), made(40, 80, seed=1)
+    options = ProbeOptions(epochs=3, strengths=(1e-2, 1e-4))
+    alone = fit_probe(name, train, validation, 4, options)
+    shared = fit_probe(name, train, validation, 4, options, space=Space(train.features))
+    assert torch.equal(alone.weight, shared.weight) and alone.history == shared.history
+    assert len(alone.history) == (3 if name == "adam" else 2)
+    with pytest.raises(InvalidValueError, match="adam, lbfgs, ridge"):
+        fit_probe("svm", train, validation, 4)
+
+
 def test_lbfgs_does_not_mind_scale_offset_and_constant_features() -> None:
     train, validation = made(150), made(80, seed=1)
     base = fit_lbfgs(train, validation, 4)
@@ -80,8 +174,9 @@ def test_lbfgs_does_not_mind_scale_offset_and_constant_features() -> None:
     torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
 
 
-def test_lbfgs_chooses_on_validation() -> None:
-    train, validation = made(60, 40, noise=3.0), made(200, 40, seed=1, noise=3.0)
+@pytest.mark.parametrize("units", [40, 90])
+def test_lbfgs_chooses_on_validation(units: int) -> None:
+    train, validation = made(60, units, noise=3.0), made(200, units, seed=1, noise=3.0)
     found = fit_lbfgs(train, validation, 4)
     each = [accuracy(fit_lbfgs(train, validation, 4, strengths=[s]), validation) for s in (1e-1, 1e-2, 1e-3)]
     assert found.history[:3] == pytest.approx(each, abs=0.02)
@@ -176,7 +271,7 @@ def test_accuracy_of_a_known_classifier() -> None:
 
 def test_refusals() -> None:
     train, one = made(20), Labelled(torch.zeros(3, 12), torch.zeros(3).long())
-    for fit in (fit_adam, fit_lbfgs):
+    for fit in (fit_adam, fit_lbfgs, fit_ridge):
         with pytest.raises(InvalidValueError, match="at least two classes"):
             fit(one, train, 4)
         with pytest.raises(InvalidValueError, match="12 features"):
@@ -189,3 +284,8 @@ def test_refusals() -> None:
     for changes in ({"strengths": []}, {"strengths": [0.0]}, {"evaluations": 0}, {"tolerance": 0.0}):
         with pytest.raises(InvalidValueError, match=next(iter(changes))):
             fit_lbfgs(train, train, 4, **changes)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match=next(iter(changes))):
+            fit_ridge(train, train, 4, **changes)  # type: ignore[arg-type]
+    for wrong in ({"lr": 0.0}, {"batch": 0}, {"strengths": ()}, {"strengths": (-1.0,)}, {"evaluations": 0}):
+        with pytest.raises(InvalidValueError, match=next(iter(wrong))):
+            ProbeOptions(**wrong)  # type: ignore[arg-type]

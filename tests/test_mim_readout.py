@@ -18,8 +18,8 @@ from foveasim.agents.mim.files import load_network, read_card, save_network
 from foveasim.agents.mim.finetune import finetune
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.mim.probe import Labelled, LinearProbe, accuracy, fit_lbfgs
-from foveasim.agents.mim.readout import ReadoutConfig, run
+from foveasim.agents.mim.probe import Labelled, LinearProbe, ProbeOptions, accuracy, fit_lbfgs
+from foveasim.agents.mim.readout import ReadoutConfig, read_out, run
 from foveasim.cli import main
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, WeightsError
 
@@ -66,7 +66,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     with torch.random.fork_rng():
         torch.random.manual_seed(0)
-        save_network(path, make_network("lean", **SMALL), {"images_seen": 5})
+        save_network(path, make_network("unet", **SMALL), {"images_seen": 5})
     return path
 
 
@@ -207,7 +207,7 @@ def test_features(tmp_path: Path) -> None:
     pixels = extract(None, images, cpu)
     assert torch.equal(pixels.features, torch.from_numpy(images.images).flatten(1) / 255)
     assert pixels.labels.tolist() == [0, 0, 0, 1, 1, 2]
-    network = make_network("lean", **SMALL)
+    network = make_network("unet", **SMALL)
     done: list[int] = []
     memory = extract(network, images, cpu, advance=done.append)
     assert memory.features.shape == (6, 16 * 4) and sum(done) == 6
@@ -334,6 +334,32 @@ def test_a_run_repeats_and_never_learns_from_the_test_images(folder: Path, weigh
     assert any((a.called != c.called).any() for a, c in zip(first, third, strict=True))
 
 
+def test_a_sweep_reads_out_as_the_command_does(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ReadoutConfig(str(weights), str(folder), out=str(tmp_path / "a"), size=32, epochs=3, lr=0.01, seed=2)
+    config.features, config.strengths = ["network", "pixels"], [1e-2, 1e-3]
+    told = run(config)
+    assert [r.name for r in told] == [f"{f}-{p}" for f in config.features for p in ("adam", "lbfgs", "ridge")]
+    capsys.readouterr()
+    data = read_labelled(str(folder), (32, 32))
+    network = load_network(weights)
+    random, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    options = ProbeOptions(lr=0.01, epochs=3, strengths=(1e-2, 1e-3))
+    quiet = [r for n in (network, None) for r in read_out(n, data, ["adam", "lbfgs", "ridge"], options, seed=2)]
+    assert capsys.readouterr() == ("", "")
+    assert torch.equal(random, torch.random.get_rng_state()) and threads == torch.get_num_threads()
+    for a, b in zip(told, quiet, strict=True):
+        assert a.name == b.name and a.history == b.history and (a.called == b.called).all()
+        assert (a.accuracy, a.validation, a.strength, a.epochs) == (b.accuracy, b.validation, b.strength, b.epochs)
+    (named,) = read_out(network, data, ["ridge"], name="periphery", precision="float16")
+    assert named.name == "periphery-ridge" and named.dimension == 64
+    with pytest.raises(InvalidValueError, match="probes must be"):
+        read_out(network, data, [])
+    with pytest.raises(InvalidValueError, match="precision"):
+        read_out(network, data, ["ridge"], precision="int8")
+
+
 def test_config_and_folder_errors(
     folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -345,6 +371,7 @@ def test_config_and_folder_errors(
         ({"features": ["pixels"], "finetune": True}, "finetune"),
         ({"precision": "int8"}, "precision"),
         ({"lr": 0.0}, "lr"),
+        ({"strengths": []}, "strengths"),
         ({"finetune_lr": float("nan")}, "finetune_lr"),
         ({"patience": 0}, "patience"),
         ({"size": 16}, "size"),

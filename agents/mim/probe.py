@@ -19,14 +19,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
+from foveasim.agents.mim.linear import CHUNK, CrossEntropy, Loss, Space, Squares, minimise
 from foveasim.errors import InvalidValueError
 
-__all__ = ["STRENGTHS", "Labelled", "LinearProbe", "accuracy", "confusion", "fit_adam", "fit_lbfgs", "wilson"]
+__all__ = [
+    "PROBES",
+    "STRENGTHS",
+    "Labelled",
+    "LinearProbe",
+    "ProbeOptions",
+    "accuracy",
+    "confusion",
+    "fit_adam",
+    "fit_lbfgs",
+    "fit_probe",
+    "fit_ridge",
+    "wilson",
+]
 
-CHUNK = 2048  # rows turned to float32 at a time
-DIRECTIONS = 128  # in which L-BFGS is told the curvature
+PROBES = ("adam", "lbfgs", "ridge")
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-ROUND = 10  # steps of L-BFGS between looks at the gradient
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
@@ -64,7 +76,7 @@ class LinearProbe:
     Attributes:
         weight: (C, D) float32.
         bias: (C,) float32.
-        epochs: Epochs of Adam until the best one, or evaluations of the loss by L-BFGS, over all strengths.
+        epochs: Epochs of Adam until the best one, or evaluations of the gradient by L-BFGS, over all strengths.
         strength: Of the L2 regularisation that was chosen; 0 for none.
         converged: Whether it stopped because it was done and not because a limit was reached.
         history: Validation accuracy after each epoch, or for each strength.
@@ -125,6 +137,95 @@ def confusion(true: Tensor, called: Tensor, classes: int) -> NDArray[np.int64]:
     """Count images of true class i (rows) that were called class j (columns), (C, C)."""
     counts = torch.bincount(true.long() * classes + called.long(), minlength=classes * classes)
     return counts.reshape(classes, classes).cpu().numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How probes are fitted.
+
+    Attributes:
+        lr: Learning rate of ``adam``.
+        batch: Images a step of ``adam``.
+        patience: Epochs without a better validation accuracy after which ``adam`` stops.
+        epochs: Most epochs of ``adam``.
+        strengths: Of the L2 regularisation that ``lbfgs`` and ``ridge`` try.
+        evaluations: Most evaluations of the gradient that they make for each of them.
+
+    Raises:
+        InvalidValueError: An option out of range.
+    """
+
+    lr: float = 1e-4
+    batch: int = 256
+    patience: int = 10
+    epochs: int = 1000
+    strengths: Sequence[float] = STRENGTHS
+    evaluations: int = 300
+
+    def __post_init__(self) -> None:
+        check.number("lr", self.lr, 0, open_low=True)
+        for name in ("batch", "patience", "epochs", "evaluations"):
+            check.whole(name, getattr(self, name), 1, 2**31)
+        _ordered(self.strengths)
+
+
+def fit_probe(
+    name: str,
+    train: Labelled,
+    validation: Labelled,
+    classes: int,
+    options: ProbeOptions | None = None,
+    *,
+    seed: int = 0,
+    space: Space | None = None,
+    advance: Callable[[int, float], None] | None = None,
+) -> LinearProbe:
+    """Fit one of :data:`PROBES`.
+
+    Args:
+        name: ``adam``, ``lbfgs`` or ``ridge``.
+        train: What it learns from.
+        validation: What it stops and chooses by; never the test images.
+        classes: C.
+        options: How; None takes the defaults.
+        seed: For ``adam``; the minimum of the others is unique.
+        space: Of the training features, for several fits to the same by ``lbfgs`` and ``ridge``.
+        advance: Called after each epoch or strength with their number and the validation accuracy.
+
+    Raises:
+        InvalidValueError: No such probe, labels out of range or of one class.
+    """
+    how = ProbeOptions() if options is None else options
+    if name == "adam":
+        return fit_adam(
+            train,
+            validation,
+            classes,
+            lr=how.lr,
+            batch=how.batch,
+            patience=how.patience,
+            epochs=how.epochs,
+            seed=seed,
+            advance=advance,
+        )
+    if name not in PROBES:
+        raise InvalidValueError(f"name must be one of {', '.join(PROBES)}; got {name!r}.")
+    fit = fit_lbfgs if name == "lbfgs" else fit_ridge
+    return fit(
+        train,
+        validation,
+        classes,
+        strengths=how.strengths,
+        evaluations=how.evaluations,
+        space=space,
+        advance=advance,
+    )
+
+
+def _ordered(strengths: Sequence[float]) -> list[float]:
+    if not strengths:
+        raise InvalidValueError("strengths must be at least one number above 0; got none.")
+    return sorted((check.number("strengths", s, 0, open_low=True) for s in strengths), reverse=True)
 
 
 def _check(train: Labelled, validation: Labelled, classes: int) -> None:
@@ -208,6 +309,7 @@ def fit_lbfgs(
     strengths: Sequence[float] = STRENGTHS,
     evaluations: int = 300,
     tolerance: float = 1e-3,
+    space: Space | None = None,
     advance: Callable[[int, float], None] | None = None,
 ) -> LinearProbe:
     """Fit multinomial logistic regression to standardised features, its L2 regularisation chosen on validation.
@@ -222,30 +324,78 @@ def fit_lbfgs(
         validation: What the strength is chosen by; never the test images.
         classes: C.
         strengths: To try, each above 0.
-        evaluations: Most evaluations of the loss for each strength.
+        evaluations: Most evaluations of the gradient for each strength.
         tolerance: Done where the gradient, in units of the curvature, is shorter: the loss then lies about half the
             square of it above its minimum.
+        space: Of the training features, for several fits to the same; None makes it, which is most of the work.
         advance: Called with the number of strengths done and the validation accuracy.
 
     Raises:
         InvalidValueError: Labels out of range or of one class, or an option out of range.
     """
-    _check(train, validation, classes)
-    if not strengths:
-        raise InvalidValueError("strengths must be at least one number above 0; got none.")
-    ordered = sorted((check.number("strengths", s, 0, open_low=True) for s in strengths), reverse=True)
+    return _fit(CrossEntropy(classes), train, validation, strengths, evaluations, tolerance, space, advance)
+
+
+def fit_ridge(
+    train: Labelled,
+    validation: Labelled,
+    classes: int,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    evaluations: int = 300,
+    tolerance: float = 1e-3,
+    space: Space | None = None,
+    advance: Callable[[int, float], None] | None = None,
+) -> LinearProbe:
+    """Fit regularised least squares to one-hot classes, its L2 regularisation chosen on validation.
+
+    Minimised is half the squared distance of the C scores from 1 for the class of an image and 0 for the others, mean
+    over images, plus ``strength`` / 2 times the squared weights. All else is as in :func:`fit_lbfgs`.
+
+    Args:
+        train: What it learns from.
+        validation: What the strength is chosen by; never the test images.
+        classes: C.
+        strengths: To try, each above 0.
+        evaluations: Most evaluations of the gradient for each strength.
+        tolerance: Done where the gradient, in units of the curvature, is shorter.
+        space: Of the training features, for several fits to the same; None makes it, which is most of the work.
+        advance: Called with the number of strengths done and the validation accuracy.
+
+    Raises:
+        InvalidValueError: Labels out of range or of one class, or an option out of range.
+
+    Reference:
+        Hoerl, Kennard (1970), Ridge regression, Technometrics 12. Rifkin, Klautau (2004), In defense of one-vs-all
+        classification, J. Mach. Learn. Res. 5: as accurate as other losses once the regularisation is chosen well.
+    """
+    return _fit(Squares(classes), train, validation, strengths, evaluations, tolerance, space, advance)
+
+
+def _fit(
+    loss: Loss,
+    train: Labelled,
+    validation: Labelled,
+    strengths: Sequence[float],
+    evaluations: int,
+    tolerance: float,
+    space: Space | None,
+    advance: Callable[[int, float], None] | None,
+) -> LinearProbe:
+    _check(train, validation, loss.classes)
+    ordered = _ordered(strengths)
     check.whole("evaluations", evaluations, 1, 2**31)
     check.number("tolerance", tolerance, 0, open_low=True)
-    mean, scale = _standard(train.features)
-    problem = _Logistic(train, classes, mean, scale)
-    point = torch.zeros(classes, len(mean) + 1, device=mean.device)
+    space = Space(train.features) if space is None else space
+    target = F.one_hot(train.labels, loss.classes).float()
+    point = torch.zeros(space.size + 1 + len(train), loss.classes, device=target.device)
     found: LinearProbe | None = None
     history: list[float] = []
     best, waited, total = -1.0, 0, 0
     for strength in ordered:
-        point, used, converged = problem.minimise(point, strength, evaluations, tolerance)
+        point, used, converged = minimise(loss, space, target, point, strength, evaluations, tolerance)
         total += used
-        probe = problem.probe(point)
+        probe = LinearProbe(*space.classifier(point))
         history.append(accuracy(probe, validation))
         waited += 1
         if found is None or history[-1] > best:
@@ -257,111 +407,3 @@ def fit_lbfgs(
             break
     chosen = found if found is not None else probe
     return LinearProbe(chosen.weight, chosen.bias, total, chosen.strength, chosen.converged, tuple(history))
-
-
-def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, and 1 / (standard deviation x sqrt(D)), 0 where a feature is constant."""
-    count, width = features.shape
-    mean = torch.zeros(width, dtype=torch.float64, device=features.device)
-    for part in torch.split(features, CHUNK):
-        mean += part.double().sum(0)
-    mean /= count
-    square, largest = torch.zeros_like(mean), torch.zeros_like(mean)
-    for part in torch.split(features, CHUNK):
-        whole = part.double()
-        square += (whole - mean).square().sum(0)
-        largest = torch.maximum(largest, whole.abs().amax(0))
-    std = (square / count).sqrt()
-    varies = std > 1e-7 * largest  # a float32 constant comes back from a convolution with rounding errors
-    return mean.float(), torch.where(varies, 1 / torch.where(varies, std, 1.0) / width**0.5, 0.0).float()
-
-
-def _directions(train: Tensor, mean: Tensor, scale: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Directions (D, K) of greatest variance of the standardised features, and the variances (K,), smallest first.
-
-    By subspace iteration, as in Halko, Martinsson, Tropp (2011), Finding structure with randomness, algorithm 4.4.
-    """
-    generator = torch.Generator().manual_seed(0)  # they only speed up the search for a minimum that is unique
-    found = torch.randn(len(mean), rank, generator=generator).to(mean.device) * scale[:, None].sign()
-    small = torch.zeros(rank, rank, device=mean.device)
-    for _ in range(3):
-        found = torch.linalg.qr(found)[0]
-        seen, small = torch.zeros_like(found), torch.zeros_like(small)
-        for part in torch.split(train, CHUNK):
-            standard = (part.float() - mean) * scale
-            along = standard @ found
-            seen += standard.T @ along
-            small += along.T @ along
-        last, found = found, seen
-    variance, turn = torch.linalg.eigh(small.double() / len(train))
-    return last @ turn.float(), variance.clamp(min=0).float()
-
-
-class _Logistic:
-    """The loss and its gradient over features that stay as they are: standardising is folded into the weights.
-
-    L-BFGS moves in coordinates in which the loss is about as steep in every direction. Without them, latents whose
-    variance lies in a few directions took over 100 evaluations for each strength and were still not done.
-    """
-
-    def __init__(self, train: Labelled, classes: int, mean: Tensor, scale: Tensor) -> None:
-        self.train, self.mean, self.scale = train, mean, scale
-        self.target = F.one_hot(train.labels, classes).float()
-        self.curvature = (1 - 1 / classes) / classes  # of the cross-entropy where all classes are as likely
-        rank = min(DIRECTIONS, len(train), len(mean))
-        self.directions, self.variance = _directions(train.features, mean, scale, rank)
-
-    def probe(self, point: Tensor) -> LinearProbe:
-        """The classifier of features as they are, at a point (C, D + 1) of weights and bias."""
-        weight = point[:, :-1] * self.scale
-        return LinearProbe(weight, point[:, -1] - weight @ self.mean)
-
-    def loss(self, point: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy and regularisation, and their gradient."""
-        probe, count = self.probe(point), len(self.train)
-        total = torch.zeros((), dtype=torch.float64, device=point.device)
-        slope, offset = torch.zeros_like(probe.weight), torch.zeros_like(probe.bias)
-        for start in range(0, count, CHUNK):
-            seen = self.train.features[start : start + CHUNK].float()
-            target = self.target[start : start + CHUNK]
-            logs = (seen @ probe.weight.T + probe.bias).log_softmax(1)
-            total -= (logs * target).sum().double()
-            error = logs.exp() - target
-            slope += error.T @ seen
-            offset += error.sum(0)
-        weight = point[:, :-1]
-        slope = (slope - offset[:, None] * self.mean) * self.scale / count + strength * weight
-        value = total / count + strength / 2 * weight.double().square().sum()
-        return value, torch.cat((slope, offset[:, None] / count), 1)
-
-    def stretch(self, point: Tensor, strength: float, power: float) -> Tensor:
-        """Multiply by a power of the root of the loss's curvature; -1 turns coordinates of the search into weights."""
-        along = (self.curvature * self.variance + strength) ** (power / 2)
-        rest, bias = along[0], self.curvature ** (power / 2)
-        weight = point[:, :-1]
-        weight = weight * rest + ((weight @ self.directions) * (along - rest)) @ self.directions.T
-        return torch.cat((weight, point[:, -1:] * bias), 1)
-
-    def minimise(self, start: Tensor, strength: float, evaluations: int, tolerance: float) -> tuple[Tensor, int, bool]:
-        """Return the minimum, how often the loss was evaluated, and whether the minimum was reached."""
-        point = self.stretch(start, strength, 1)
-        used = 0
-
-        def closure() -> Tensor:
-            nonlocal used
-            used += 1
-            value, slope = self.loss(self.stretch(point, strength, -1), strength)
-            point.grad = self.stretch(slope, strength, -1)
-            return value
-
-        rounds = min(ROUND, evaluations)
-        solver = torch.optim.LBFGS(
-            [point], max_iter=rounds, tolerance_grad=0, tolerance_change=0, line_search_fn="strong_wolfe"
-        )
-        converged = False
-        while not converged and used < evaluations:
-            solver.step(closure)  # type: ignore[no-untyped-call]
-            closure()
-            # In these coordinates half the squared gradient is about how far the loss lies above its minimum.
-            converged = point.grad is not None and bool(point.grad.norm() <= tolerance)
-        return self.stretch(point, strength, -1), used, converged

@@ -1,6 +1,6 @@
 """How well a linear readout names the class of an image from a network's latent, beside its floors.
 
-``foveasim readout lean --data ../shared/data/imagenette.tar --out runs/readout``
+``foveasim readout unet --data ../shared/data/imagenette.tar --out runs/readout``
 
 Three parts of the labelled images are kept apart: one trains, one decides when to stop and what to choose, and the
 third is looked at once, for what is reported. Images are full and unmasked: acuity is 1 everywhere.
@@ -32,17 +32,27 @@ from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.finetune import finetune
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent import load_point
+from foveasim.agents.mim.linear import Space
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, accuracy, confusion, fit_adam, fit_lbfgs, wilson
+from foveasim.agents.mim.probe import (
+    PROBES,
+    STRENGTHS,
+    Labelled,
+    LinearProbe,
+    ProbeOptions,
+    accuracy,
+    confusion,
+    fit_probe,
+    wilson,
+)
 from foveasim.errors import InvalidValueError, WeightsError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FEATURES", "PROBES", "ReadoutConfig", "ReadoutResult", "judge", "run"]
+__all__ = ["FEATURES", "PROBES", "ReadoutConfig", "ReadoutResult", "judge", "read_out", "run"]
 
 FEATURES = ("network", "random", "pixels")
-PROBES = ("adam", "lbfgs")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -60,7 +70,8 @@ class ReadoutConfig:
             and, with ``finetune``, ``finetuned.safetensors``.
         features: What to read out: ``network`` its latent, ``random`` the latent of the same network with fresh
             weights, ``pixels`` the image itself.
-        probes: How: ``adam`` the paper's linear layer, ``lbfgs`` logistic regression with chosen regularisation.
+        probes: How: ``adam`` the paper's linear layer, ``lbfgs`` logistic regression with chosen regularisation,
+            ``ridge`` least squares with chosen regularisation.
         finetune: Also train encoder and linear layer together, from the network's first probe on.
         per_class: Train on that many images of each class; None on all.
         lr: Learning rate of ``adam``.
@@ -69,8 +80,8 @@ class ReadoutConfig:
         finetune_batch: Images a step of fine-tuning.
         patience: Epochs without a better validation accuracy after which ``adam`` and fine-tuning stop.
         epochs: Most epochs of each.
-        strengths: Of the L2 regularisation that ``lbfgs`` tries.
-        evaluations: Most evaluations of the loss that ``lbfgs`` makes for each of them.
+        strengths: Of the L2 regularisation that ``lbfgs`` and ``ridge`` try.
+        evaluations: Most evaluations of the gradient that they make for each of them.
         precision: Of the features that are kept: ``float32`` or ``float16``, half as large.
         memory_map: Keep the features in a temporary file in ``out`` instead of memory.
         size: Side of the square that images are cropped and scaled to, px.
@@ -79,7 +90,7 @@ class ReadoutConfig:
         device: Where to compute.
     """
 
-    weights: str = "lean"
+    weights: str = "unet"
     data: str = ""
     test: str | None = None
     out: str = "runs/readout"
@@ -103,21 +114,28 @@ class ReadoutConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, given, known in (("features", self.features, FEATURES), ("probes", self.probes, PROBES)):
-            if not given or len(set(given)) < len(given) or not set(given) <= set(known):
-                raise InvalidValueError(f"{name} must be one or more of {', '.join(known)}, each once; got {given}.")
+        _some("features", self.features, FEATURES)
+        _some("probes", self.probes, PROBES)
         if self.finetune and "network" not in self.features:
             raise InvalidValueError("finetune starts from a probe of the network; add 'network' to features.")
         if self.precision not in DTYPES:
             raise InvalidValueError(f"precision must be one of {', '.join(DTYPES)}; got {self.precision!r}.")
-        for name, rate in (("lr", self.lr), ("finetune_lr", self.finetune_lr)):
-            check.number(name, rate, 0, open_low=True)
-        for name in ("batch", "finetune_batch", "patience", "epochs", "evaluations"):
-            check.whole(name, getattr(self, name), 1, 2**31)
+        self.options()
+        check.number("finetune_lr", self.finetune_lr, 0, open_low=True)
+        check.whole("finetune_batch", self.finetune_batch, 1, 2**31)
         check.whole("size", self.size, 32, 16384)
         check.seed_value("seed", self.seed)
         if not self.data:
             raise InvalidValueError("data must name labelled images: --data imagenette.tar; got none.")
+
+    def options(self) -> ProbeOptions:
+        """Return what concerns the probes."""
+        return ProbeOptions(self.lr, self.batch, self.patience, self.epochs, tuple(self.strengths), self.evaluations)
+
+
+def _some(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    if not given or len(set(given)) < len(given) or not set(given) <= set(known):
+        raise InvalidValueError(f"{name} must be one or more of {', '.join(known)}, each once; got {given}.")
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,7 @@ class ReadoutResult:
 
     Attributes:
         features: ``network``, ``random``, ``pixels`` or ``finetuned``.
-        probe: ``adam`` or ``lbfgs``; of fine-tuning, the one that it started from.
+        probe: ``adam``, ``lbfgs`` or ``ridge``; of fine-tuning, the one that it started from.
         accuracy: Share of the test images that it named rightly.
         low: Lower end of its 95 % interval (Wilson).
         high: Upper end.
@@ -136,7 +154,8 @@ class ReadoutResult:
         strength: The same.
         converged: The same.
         history: The same.
-        seconds: How long it took, without extracting the features.
+        seconds: How long it took, without extracting the features. What ``lbfgs`` and ``ridge`` share counts for the
+            first of them.
         confusion: (C, C), test images of true class i (rows) called class j (columns).
         called: (N,) the class that each test image was given.
     """
@@ -216,6 +235,76 @@ class _Bar:
         return show
 
 
+def read_out(
+    network: MimNetwork | None,
+    data: LabelledData,
+    probes: Sequence[str],
+    options: ProbeOptions | None = None,
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+    seed: int = 0,
+) -> list[ReadoutResult]:
+    """Read out one network, without a word and without files: for sweeps over many networks.
+
+    Args:
+        network: Whose latent, computed where it is; None takes the pixels.
+        data: Labelled images, read once for many networks by
+            :func:`foveasim.agents.mim.labelled.read_labelled`.
+        probes: One or more of :data:`PROBES`, each once.
+        options: How they are fitted; None takes the defaults.
+        name: What the features are called in the results; None takes ``network`` or ``pixels``.
+        device: Where the features are kept and the probes fitted.
+        precision: Of the features: ``float32`` or ``float16``.
+        seed: Of what ``adam`` starts from and the order of its images.
+
+    Returns:
+        One result for each probe, in their order.
+
+    Raises:
+        InvalidValueError: No such probe or precision, or a latent that is not finite.
+
+    Example::
+
+        data = read_labelled("imagenette.tar")
+        for path in paths:
+            (found,) = read_out(load_network(path), data, ["ridge"])
+            print(path, found.accuracy, found.low, found.high)
+    """
+    _some("probes", probes, PROBES)
+    if precision not in DTYPES:
+        raise InvalidValueError(f"precision must be one of {', '.join(DTYPES)}; got {precision!r}.")
+    how = ProbeOptions() if options is None else options
+    kind = name if name is not None else "pixels" if network is None else "network"
+    where, dtype = torch.device(device), DTYPES[precision]
+    train, validation, test = (
+        extract(network, part, where, dtype) for part in (data.train, data.validation, data.test)
+    )
+    return [r for r, _ in _judged(kind, probes, (train, validation, test), len(data.classes), how, seed)]
+
+
+def _judged(
+    kind: str,
+    probes: Sequence[str],
+    parts: tuple[Labelled, Labelled, Labelled],
+    classes: int,
+    options: ProbeOptions,
+    seed: int,
+    watch: Callable[[str], Callable[[int, float], None]] | None = None,
+) -> Iterator[tuple[ReadoutResult, LinearProbe]]:
+    """Fit and test one probe after the other; those that need it share what is known about the training features."""
+    train, validation, test = parts
+    space: Space | None = None
+    for how in probes:
+        advance = None if watch is None else watch(f"{how} on {kind}")
+        begun = time.perf_counter()
+        if how != "adam" and space is None:
+            space = Space(train.features)
+        found = fit_probe(how, train, validation, classes, options, seed=seed, space=space, advance=advance)
+        yield judge(kind, how, found, validation, test, time.perf_counter() - begun), found
+
+
 def run(config: ReadoutConfig) -> list[ReadoutResult]:
     """Read out the features that a config names, print a table and write the figures.
 
@@ -278,41 +367,16 @@ def _results(
                 )
                 for number, part in enumerate((data.train, data.validation, data.test))
             )
-            for how in config.probes:
-                begun = time.perf_counter()
-                found = _fit(how, train, validation, len(data.classes), config, bar.round(f"{how} on {kind}"))
-                result = judge(kind, how, found, validation, test, time.perf_counter() - begun)
+            parts = train, validation, test
+            judged = _judged(kind, config.probes, parts, len(data.classes), config.options(), config.seed, bar.round)
+            for result, found in judged:
                 _say(result, console)
                 yield result
                 if kind == "network" and started_from is None:
-                    started_from = how, found
-            del train, validation, test
+                    started_from = result.probe, found
+            del train, validation, test, parts, judged
     if config.finetune and started_from is not None:
         yield _finetuned(config, network, data, started_from, bar, console)
-
-
-def _fit(
-    how: str,
-    train: Labelled,
-    validation: Labelled,
-    classes: int,
-    config: ReadoutConfig,
-    advance: Callable[[int, float], None],
-) -> LinearProbe:
-    if how == "lbfgs":
-        strengths, evaluations = config.strengths, config.evaluations
-        return fit_lbfgs(train, validation, classes, strengths=strengths, evaluations=evaluations, advance=advance)
-    return fit_adam(
-        train,
-        validation,
-        classes,
-        lr=config.lr,
-        batch=config.batch,
-        patience=config.patience,
-        epochs=config.epochs,
-        seed=config.seed,
-        advance=advance,
-    )
 
 
 def _finetuned(
@@ -364,7 +428,7 @@ def _chance(data: LabelledData) -> float:
 
 
 def _details(result: ReadoutResult) -> str:
-    if result.probe == "lbfgs" and result.features != "finetuned":
+    if result.probe != "adam" and result.features != "finetuned":
         text = f"strength {result.strength:g}, {result.epochs} evaluations"
     else:
         text = f"epoch {result.epochs} of {len(result.history)}"
