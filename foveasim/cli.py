@@ -31,6 +31,7 @@ class Command:
         function: Name of its function: config → exit status.
         positionals: Options that the first arguments without a name stand for, in their order.
         summary: One line for the list of commands.
+        presets: ``module:function`` that returns the YAML file of a preset by its name; empty where there are none.
     """
 
     module: str
@@ -38,6 +39,7 @@ class Command:
     function: str
     positionals: tuple[str, ...]
     summary: str
+    presets: str = ""
 
 
 COMMANDS = {
@@ -45,7 +47,20 @@ COMMANDS = {
     "record": Command(
         "foveasim.record", "RecordConfig", "record", ("out",), "record video, GIF or frames, and scanpaths"
     ),
-    "pretrain": Command("foveasim.agents.mim.pretrain", "PretrainConfig", "run", (), "train the network that predicts"),
+    "segment": Command(
+        "foveasim.agents.mim.segment", "SegmentConfig", "run", ("data", "out"), "find the main object of every image"
+    ),
+    "pretrain": Command(
+        "foveasim.agents.mim.pretrain",
+        "PretrainConfig",
+        "run",
+        (),
+        "train the network that predicts",
+        presets="foveasim.agents.mim.pretrain_config:preset_file",
+    ),
+    "paper": Command(
+        "foveasim.agents.mim.paper", "PaperConfig", "run", ("data",), "repeat the paper's comparison and report on it"
+    ),
     "evaluate": Command(
         "foveasim.agents.mim.evaluate", "EvaluateConfig", "run", ("weights",), "measure a network's predictions"
     ),
@@ -134,9 +149,35 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     parser = ArgumentParser(prog=f"foveasim {name}", description=command.summary + nameless, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(config, as_group=False)
+    if command.presets:
+        words = _with_preset(words, command.presets)
+        parser.description = f"{parser.description}; --preset NAME takes the options of a preset, before all others"
     kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
     values = vars(parser.instantiate(parser.parse_args(_spell_out(words, kinds, command.positionals))))
     return config(**{field.name: values[field.name] for field in fields(config)})
+
+
+def _with_preset(words: Sequence[str], presets: str) -> list[str]:
+    """Turn ``--preset NAME`` into the ``--config`` of its file, before every other option, so that those override it.
+
+    Raises:
+        InvalidValueError: No name after it, or two presets.
+        UnknownNameError: No preset of that name.
+    """
+    rest, found = list(words), []
+    for place in reversed(range(len(rest))):
+        if rest[place] == "--preset":
+            if place + 1 == len(rest):
+                raise InvalidValueError("--preset must be followed by a name, as in --preset paper/periphery.")
+            found.append(rest.pop(place + 1))
+            rest.pop(place)
+        elif rest[place].startswith("--preset="):
+            found.append(rest.pop(place).partition("=")[2])
+    if len(found) > 1:
+        raise InvalidValueError(f"--preset must be given once; got {' and '.join(reversed(found))}.")
+    module, _, function = presets.partition(":")
+    files = [getattr(importlib.import_module(module), function)(name) for name in found]
+    return [*(f"--config={file}" for file in files), *rest]
 
 
 def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:

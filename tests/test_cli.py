@@ -46,7 +46,7 @@ def test_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_names_versions_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     said = capsys.readouterr().out
-    for expected in ("torch", "pyramid", "saliency", "lean", "foveasim/Glimpse-v0"):
+    for expected in ("torch", "pyramid", "saliency", "unet", "foveasim/Glimpse-v0"):
         assert expected in said
 
 
@@ -129,7 +129,7 @@ def test_retina_agent_and_saccades_have_options_of_their_own() -> None:
 
 
 def test_a_list_may_be_one_plain_value_or_several() -> None:
-    assert parsed("evaluate", "lean", "--data", "folder").data == ["folder"]
+    assert parsed("evaluate", "unet", "--data", "folder").data == ["folder"]
     assert parsed("evaluate", "--data", "a", "--data=b").data == ["a", "b"]
     assert parsed("evaluate", "--data", "[a,b]").data == ["a", "b"]
 

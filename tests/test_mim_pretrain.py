@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +16,31 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import belief as beliefs
-from foveasim.agents.mim import evaluate as evaluation_module
-from foveasim.agents.mim import pretrain
+from foveasim.agents.mim import progress
 from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.evaluate import evaluate
-from foveasim.agents.mim.eyes import as_scene, draw_fixations, look
-from foveasim.agents.mim.files import load_network, read_card
+from foveasim.agents.mim.eyes import draw_fixations
+from foveasim.agents.mim.files import load_network, read_card, read_tensors
 from foveasim.agents.mim.network import make_network, to_float
-from foveasim.agents.mim.pretrain import PretrainConfig, Trainer, run
-from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.agents.mim.pretrain import PretrainConfig, run, train
+from foveasim.agents.mim.trainer import Trainer
+from foveasim.cli import main
+from foveasim.errors import InvalidValueError, SceneError, WeightsError
 from foveasim.retina import make_retina
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
+TINY = {"width": 8, "code": 8, "neck": [8, 8], "blocks": [0, 0]}
 
 
 def noise(lanes: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (lanes, *size, 3), dtype=np.uint8)
 
 
-def ramps(count: int = 4) -> np.ndarray:
-    """Scenes whose hidden part follows from any visible part: grey levels rising from left to right."""
-    row = np.linspace(0, 255, 48).astype(np.uint8)
-    return np.broadcast_to(row[None, None, :, None], (count, 48, 48, 3)).copy()
-
-
-def ramp_pool() -> ImagePool:
-    images = ramps()
-    return ImagePool(tuple(images), tuple("abcd"), np.zeros(4, np.int64))
-
-
 def config(out: Path, **changes: Any) -> PretrainConfig:
     values: dict[str, Any] = {
         "data": ["unused"],
         "out": str(out),
+        "network": "unet",
         "network_options": SMALL,
         "size": 48,
         "batch": 8,
@@ -54,29 +51,40 @@ def config(out: Path, **changes: Any) -> PretrainConfig:
     return PretrainConfig(**{**values, **changes})
 
 
-@pytest.mark.parametrize("name", ["disc", "pyramid", "patches"])
-def test_look_equals_one_lane_at_a_time(name: str) -> None:
-    image, retina = noise(4), make_retina(name)
-    scene = as_scene(image)
-    points = draw_fixations(np.random.default_rng(1), 4, 5, (48, 64), 0.5)
-    count = np.array([2, 5, 1, 3])
-    together = look(scene, retina, points, count)
-    if retina.needs_key:  # what is drawn goes by the lane's place among those still looking
-        assert bool((together.acuity > 0).any()) and bool((together.acuity == 0).any())
-        return
-    for lane in range(4):
-        alone = beliefs.empty(1, (48, 64))
-        for step in range(count[lane]):
-            fixation = torch.from_numpy(points[lane : lane + 1, step])
-            alone = beliefs.integrate(alone, retina(as_scene(image[lane : lane + 1]), fixation))
-        assert torch.equal(together.image[lane], alone.image[0])
-        assert torch.equal(together.acuity[lane], alone.acuity[0])
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve small pictures."""
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(noise(12, (40, 48))):
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number:02d}.png"), image)
+    return tmp_path / "images"
 
 
-def test_look_refuses_counts_out_of_range() -> None:
-    for count in (np.array([0]), np.array([3]), np.array([1, 1])):
-        with pytest.raises(InvalidValueError, match="from 1 to 2"):
-            look(as_scene(noise(1)), make_retina("disc"), np.zeros((1, 2, 2), np.float32), count)
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def words(folder: Path, out: Path, *more: str, steps: int = 12) -> list[str]:
+    """Arguments of a quick run."""
+    return [
+        *("pretrain", f"--data={folder}", f"--out={out}", f"--steps={steps}", "--batch=4", "--size=32", "--threads=1"),
+        *(f"--network_options={json.dumps(TINY)}", "--jitter", "--checkpoint_steps=3", *more),
+    ]
+
+
+def equal_runs(one: Path, two: Path) -> None:
+    """Every tensor of the network and of the checkpoint is the same to the bit, and so are the counters."""
+    for name in ("lean.safetensors", "checkpoint.safetensors"):
+        (expected, about), (found, also) = read_tensors(one / name), read_tensors(two / name)
+        assert expected.keys() == found.keys() and len(expected) > 10
+        for key, value in expected.items():
+            assert value.dtype == found[key].dtype and torch.equal(value, found[key]), key
+        if "counters" in about:
+            counters, others = json.loads(about["counters"]), json.loads(also["counters"])
+            assert (counters["step"], counters["images"]) == (others["step"], others["images"])
 
 
 def test_fixations_cover_the_scene_and_walks_stay_central() -> None:
@@ -93,8 +101,8 @@ def test_fixations_cover_the_scene_and_walks_stay_central() -> None:
     assert (walk == again).all()
 
 
-def test_untrained_lean_has_relative_error_one() -> None:
-    found = evaluate(make_network("lean", **SMALL), noise(6, (48, 48)), make_retina("disc"), (1, 3), repeats=2)
+def test_untrained_unet_has_relative_error_one() -> None:
+    found = evaluate(make_network("unet", **SMALL), noise(6, (48, 48)), make_retina("disc"), (1, 3), repeats=2)
     assert found.relative == pytest.approx((1.0, 1.0))
     assert found.mse == pytest.approx(found.fill_mse)
     assert found.images == 12
@@ -126,7 +134,7 @@ def test_relative_error_in_closed_form() -> None:
 
 
 def test_evaluation_repeats_and_refuses_nothing_to_do() -> None:
-    network = make_network("lean", **SMALL)
+    network = make_network("unet", **SMALL)
     one, two = (evaluate(network, noise(3, (48, 48)), make_retina("disc"), (2,), seed=5) for _ in range(2))
     assert one == two
     with pytest.raises(InvalidValueError, match="at least 1"):
@@ -135,158 +143,311 @@ def test_evaluation_repeats_and_refuses_nothing_to_do() -> None:
         evaluate(network, noise(1, (48, 48)), make_retina("disc"), (0,))
 
 
-def test_it_learns_what_can_be_learned(tmp_path: Path) -> None:
-    trainer = Trainer(config(tmp_path, steps=120, batch=16, lr=8e-3, retinas={"disc": {}}), ramp_pool())
-    while trainer.progress < 1:
-        trainer.train_step()
-    found = evaluate(trainer.network, ramps(), make_retina("disc"), (1, 4))
-    assert max(found.relative) < 0.5  # 1 is the visible mean, 0 is perfect
-    with trainer.averaged() as network:
-        assert evaluate(network, ramps(), make_retina("disc"), (1,)).relative[0] < 0.5
-
-
-def test_batches_hide_what_the_loss_asks_for(tmp_path: Path) -> None:
-    trainer = Trainer(config(tmp_path, oblong_share=0.5, retinas={"disc": {"hidden_ratio": 0.8}}), ramp_pool())
-    shapes = set()
-    for step in range(8):
-        image, acuity, target = trainer.draw(step)
-        shapes.add(tuple(image.shape[2:]))
-        sharp = (acuity == 1).expand_as(image)
-        assert torch.equal(image[sharp], target[sharp])
-        assert not torch.equal(image[~sharp], target[~sharp])
-        assert image.shape == target.shape == (8, 3, *acuity.shape[2:])
-    assert shapes == {(48, 48), (48, 64), (64, 48)}
-    for a, b in zip(trainer.draw(3), trainer.draw(3), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = Trainer(config(tmp_path / "whole"), ramp_pool())
-    for _ in range(6):
-        whole.train_step()
-    first = Trainer(config(tmp_path / "cut"), ramp_pool())
-    for _ in range(3):
-        first.train_step()
-    first.save()
-    second = Trainer(config(tmp_path / "cut", resume=True), ramp_pool())
-    assert second.step == 3 and second.images == 24 and second.elapsed_s == pytest.approx(first.elapsed_s)
-    for _ in range(3):
-        second.train_step()
-    for name, parameter in whole.parameters.items():
-        torch.testing.assert_close(second.parameters[name], parameter, rtol=0, atol=1e-7)
-        torch.testing.assert_close(second.ema[name], whole.ema[name], rtol=0, atol=1e-7)
-
-
-def test_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
-    Trainer(config(tmp_path), ramp_pool()).save()
-    with pytest.raises(WeightsError, match="resume"):
-        Trainer(config(tmp_path), ramp_pool())
-    with pytest.raises(WeightsError, match="does not fit"):
-        Trainer(config(tmp_path, resume=True, network_options={"widths": (8, 8, 8)}), ramp_pool())
-    with pytest.raises(WeightsError, match="no weights file"):
-        Trainer(config(tmp_path / "new", resume=True), ramp_pool())
-
-
-def test_learning_rate_warms_up_and_falls(tmp_path: Path) -> None:
-    trainer = Trainer(config(tmp_path, steps=1000, lr=1.0), ramp_pool())
-    rates = []
-    for step in range(1001):
-        trainer.step = step
-        rates.append(trainer.learning_rate())
-    assert rates[15] == pytest.approx(0.5) and max(rates) == pytest.approx(1.0, abs=1e-3)
-    assert rates[-1] == pytest.approx(0.01)
-    assert all(a >= b for a, b in itertools.pairwise(rates[31:]))
-
-
-def test_run_writes_everything_and_starts_from_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for i, image in enumerate(noise(12, (60, 70))):
-        assert cv2.imwrite(str(tmp_path / f"{i:02d}.png"), image)
+def test_a_run_writes_everything(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    arguments = [
-        f"--data=['{tmp_path}@train']",
-        f"--validate=['{tmp_path}@val']",
-        f"--out={out}",
-        f"--network_options={json.dumps(SMALL)}",
-        "--steps=2",
-        "--size=48",
-        "--batch=4",
-        "--validate_minutes=0.000001",
-        "--checkpoint_minutes=0.000001",
-        "--licence=made for the test",
-    ]
-    pretrain.main(arguments)
-    assert {p.name for p in out.iterdir()} == {
-        "checkpoint.safetensors",
-        "lean.md",
-        "lean.safetensors",
-        "log.jsonl",
-        "pictures.png",
+    more = [f"--validate={folder}@val", "--validate_minutes=0.000001", "--checkpoint_minutes=0.000001"]
+    arguments = words(folder, out, *more, "--snapshots=2", "--licence=made for the test", steps=4)
+    arguments[1] += "@train"
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "9 images, lean with" in said and "100 %" not in said and f"wrote {out / 'lean.safetensors'}" in said
+    assert {path.name for path in out.iterdir()} == {
+        *("checkpoint.safetensors", "lean.md", "lean.safetensors", "log.jsonl", "pictures.png"),
+        *("step-00000002.safetensors", "step-00000004.safetensors"),
     }
     card = read_card(out / "lean.safetensors")
-    assert card["trained_on"] == [f"{tmp_path.name}@train"] and card["steps"] == 2 and card["images_seen"] == 8
+    assert card["trained_on"] == ["images@train"] and card["steps"] == 4 and card["images_seen"] == 16
+    assert read_card(out / "step-00000002.safetensors")["images_seen"] == 8
     assert str(tmp_path) not in json.dumps(card) and "made for the test" in (out / "lean.md").read_text()
-    assert "relative_error_8" in (out / "log.jsonl").read_text()
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {"validation_loss", "relative_error_8"} <= {key for row in rows for key in row}
+    (noted,) = [row for row in rows if "loss" in row]
+    assert noted["step"] == 4 and noted["progress"] == 1 and noted["images_s"] > 0
     picture = cv2.imread(str(out / "pictures.png"))
-    assert picture is not None and picture.shape == (2 * 48, 6 * 48, 3)
+    assert picture is not None and picture.shape == (1 * 32, 6 * 32, 3)  # one validates; three columns an eye
     image, acuity = to_float(torch.zeros(1, 48, 48, 3, dtype=torch.uint8), torch.zeros(1, 48, 48, dtype=torch.uint8))
     assert load_network(out / "lean.safetensors")(image, acuity)[0].shape == image.shape
-    pretrain.main([*arguments, "--resume=true"])  # done already: only writes the results again
+    assert main([*arguments, "--resume"]) == 0  # done already: only writes the results again
+    assert read_card(out / "lean.safetensors")["steps"] == 4
+
+
+def test_evaluation_adds_its_figures_to_the_card(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(words(folder, out, steps=1)) == 0
+    file = out / "lean.safetensors"
+    before = load_network(file).state_dict()
     capsys.readouterr()
-    evaluation_module.main([f"--weights={out / 'lean.safetensors'}", f"--data=['{tmp_path}@test']", "--size=48"])
-    assert "8 fixations: relative error" in capsys.readouterr().out
-    before = load_network(out / "lean.safetensors").state_dict()
-    evaluation_module.main(
-        [
-            f"--weights={out / 'lean.safetensors'}",
-            f"--data=['{tmp_path}@test']",
-            "--size=48",
-            "--fixations=[2]",
-            "--update_card=true",
-        ]
-    )
-    card = read_card(out / "lean.safetensors")
-    assert card["steps"] == 2 and list(card["test"]) == ["2"] and card["tested_on"] == [f"{tmp_path.name}@test"]
-    assert f"Test: {tmp_path.name}@test" in (out / "lean.md").read_text()
-    for name, value in load_network(out / "lean.safetensors").state_dict().items():
+    measure = ["evaluate", str(file), f"--data={folder}@test", "--size=48", "--fixations=[2]", "--repeats=1"]
+    assert main(measure) == 0
+    assert capsys.readouterr().out.startswith("2 fixations: relative error")
+    assert "test" not in read_card(file)
+    assert main([*measure, "--update_card"]) == 0
+    card = read_card(file)
+    assert card["steps"] == 1 and list(card["test"]) == ["2"] and card["tested_on"] == ["images@test"]
+    assert "Test: images@test" in (out / "lean.md").read_text()
+    for name, value in load_network(file).state_dict().items():
         assert torch.equal(value, before[name])
-    other = config(tmp_path / "other", start_from=str(out / "lean.safetensors"))
-    started = Trainer(other, ramp_pool())
-    assert torch.equal(
-        started.parameters["stem.weight"], load_network(out / "lean.safetensors").state_dict()["stem.weight"]
-    )
-    with pytest.raises(WeightsError, match="start_from"):
-        Trainer(
-            config(tmp_path / "x", start_from=str(out / "lean.safetensors"), network_options={"widths": (8, 8, 8)}),
-            ramp_pool(),
-        )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveasim.agents.mim import progress
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, folder: Path) -> None:
+    steps, whole, cut = 120, tmp_path / "whole", tmp_path / "cut"
+    assert main(words(folder, whole, steps=steps)) == 0
+    for _ in range(3):  # on a machine that is too busy to kill it in time, it is done first: once more
+        for old in cut.glob("*"):
+            old.unlink()
+        started = subprocess.Popen([sys.executable, "-m", "foveasim", *words(folder, cut, steps=steps)])
+        while not (cut / "checkpoint.safetensors").exists() and started.poll() is None:
+            time.sleep(0.005)
+        time.sleep(0.1)  # some steps beyond it, wherever that is
+        started.send_signal(signal.SIGKILL)
+        if started.wait() == -signal.SIGKILL:
+            break
+    assert started.returncode == -signal.SIGKILL
+    step = json.loads(read_tensors(cut / "checkpoint.safetensors")[1]["counters"])["step"]
+    assert 3 <= step < steps and step % 3 == 0
+    assert main(words(folder, cut, "--resume", steps=steps)) == 0
+    equal_runs(whole, cut)
+    assert not list(cut.glob(".*"))
 
-    monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
-    trainer = Trainer(config(tmp_path), ramp_pool())
-    with (
-        progress.TrainingLog(tmp_path) as log,
-        pytest.raises(InvalidValueError, match="lower lr"),
-    ):
-        log.step(trainer, torch.tensor(float("nan")))
+
+DIES_WHILE_WRITING = """
+import os, signal
+from foveasim.cli import entry
+sync, count = os.fsync, 0
+def die(file):
+    global count
+    count += 1
+    if count == 4:  # checkpoint, network, checkpoint, network
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(file)
+os.fsync = die
+entry()
+"""
+
+
+def test_a_run_killed_while_it_writes_leaves_whole_files(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
+    arguments = words(folder, out, "--validate_minutes=5")
+    killed = subprocess.run([sys.executable, "-c", DIES_WHILE_WRITING, *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (unfinished,) = out.glob(".*.part")
+    assert unfinished.name.startswith(".lean.safetensors")
+    assert json.loads(read_tensors(out / "checkpoint.safetensors")[1]["counters"])["step"] == 6
+    assert read_card(out / "lean.safetensors")["steps"] == 3  # the older one, whole
+    assert main([*arguments, "--resume"]) == 0
+    assert not list(out.glob(".*"))  # what was not finished does not stay for ever
+    assert main(words(folder, tmp_path / "whole")) == 0
+    equal_runs(tmp_path / "whole", out)
+
+
+@pytest.fixture
+def press(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, int], None]]:
+    """Press Ctrl-C so many times in the midst of a step, after the weights have changed and before it is counted."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def at(step: int, times: int) -> None:
+        lerp, made = torch._foreach_lerp_, iter(range(1, 10**6))
+
+        def pressing(*arguments: Any) -> None:
+            if next(made) == step:
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
+            lerp(*arguments)
+
+        monkeypatch.setattr(torch, "_foreach_lerp_", pressing)
+
+    yield at
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(
+    tmp_path: Path, folder: Path, press: Callable[[int, int], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(words(folder, whole)) == 0
+    press(5, 1)
+    assert main(words(folder, cut)) == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    said = capfd.readouterr()
+    assert "stopping after this step" in said.err and "foveasim pretrain: stopped." in said.err
+    assert "stopped after step 5" in said.out and "--resume true" in said.out
+    assert json.loads((cut / "log.jsonl").read_text().splitlines()[-1])["step"] == 5
+    assert main(words(folder, cut, "--resume", "--lr=0.002")) == 0  # the default
+    assert "other than" not in capfd.readouterr().out
+    equal_runs(whole, cut)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path, folder: Path, press: Callable[[int, int], None]) -> None:
+    press(5, 2)
+    assert main(words(folder, tmp_path / "out")) == 130
+    counters = json.loads(read_tensors(tmp_path / "out" / "checkpoint.safetensors")[1]["counters"])
+    assert counters["step"] == 3  # of the last checkpoint: none is written of half a step
+
+
+def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
+    pool = ImagePool.of(noise(4, (48, 48)))
+    trainer = train(config(tmp_path), pool, quiet=True)
+    log = tmp_path / "log.jsonl"
+    (row,) = log.read_text().splitlines()
+    later = row.replace('"step": 6', '"step": 9')
+    log.write_text(f"{row}\n{later}\n{row[:20]}")  # killed after step 9, in the midst of a row
+    again = train(config(tmp_path, resume=True, steps=8), pool, quiet=True)
+    assert trainer.step == 6 and again.step == 8
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [6, 8]
+
+
+def test_what_a_resumed_run_does_otherwise_is_said(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(folder, tmp_path / "out", steps=3)) == 0
+    capsys.readouterr()
+    assert main(words(folder, tmp_path / "out", "--resume", "--lr=0.001", steps=6)) == 0
+    said = capsys.readouterr().out
+    assert "other than in the run so far: lr 0.002 → 0.001" in said and "steps 3 → 6" in said
+
+
+def test_tensorboard_holds_scalars_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    pool = ImagePool.of(noise(4, (48, 48)))
+    train(config(tmp_path, tensorboard=True, validate_minutes=1e-6), pool, noise(3, (48, 48)), quiet=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the reader, not of what is tested
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(tmp_path)).Reload()
+    tags = events.Tags()
+    assert {"loss", "lr", "images_s", "validation_loss", "relative_error_1"} <= set(tags["scalars"])
+    assert tags["images"] == ["seen_predicted_there"]
+    validated = events.Scalars("validation_loss")
+    assert [point.step for point in validated] == [8, 16, 24, 32, 40, 48, 48]  # images seen; each step, and the end
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    logged = [row["validation_loss"] for row in rows if "validation_loss" in row]
+    assert [point.value for point in validated] == pytest.approx(logged)
+    shown = events.Images("seen_predicted_there")[-1].encoded_image_string
+    picture = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(picture, cv2.imread(str(tmp_path / "pictures.png")))
+
+
+def test_tensorboard_shows_pictures_without_validation_too(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    shown: list[int] = []
+    pool = ImagePool.of(noise(4, (48, 48)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress.TrainingLog, "picture", lambda self, trainer, sheet: shown.append(trainer.step))
+        train(config(tmp_path, tensorboard=True, checkpoint_steps=2), pool, quiet=True)
+    assert shown == [2, 4, 6, 6]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.train_step
+
+    def broken(self: Trainer) -> torch.Tensor:
+        loss = step(self)
+        return loss * float("nan") if self.step == 4 else loss
+
+    monkeypatch.setattr(Trainer, "train_step", broken)
+    with pytest.raises(InvalidValueError, match=r"loss is nan at step 4.*lower lr: --resume true --lr 0.002"):
+        train(config(tmp_path, checkpoint_steps=2), ImagePool.of(noise(4, (48, 48))), quiet=True)
+    assert json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["counters"])["step"] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize("full", ["log.jsonl", "pictures.png", "lean.safetensors", "checkpoint.safetensors", "lean.md"])
+def test_a_full_disk_is_one_clear_line_and_older_files_stay(
+    tmp_path: Path, folder: Path, full: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(words(folder, out, steps=3)) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write, fsync, open_ = Path.write_bytes, os.fsync, Path.open
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def open_full(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        return open_(Path("/dev/full") if self.name == full and "a" in mode else self, mode, *rest, **named)
+
+    def write_full(self: Path, content: bytes) -> int:
+        if self.name == f"{full}.part":
+            write(self, content[: len(content) // 2])
+            refuse()
+        return write(self, content)
+
+    if full == "log.jsonl":
+        monkeypatch.setattr(Path, "open", open_full)
+    elif not full.endswith("safetensors"):
+        monkeypatch.setattr(Path, "write_bytes", write_full)
+    else:
+        count = iter(range(1, 100))
+        at = 1 if full.startswith("checkpoint") else 2
+        monkeypatch.setattr(os, "fsync", lambda file: refuse() if next(count) == at else fsync(file))
+    capsys.readouterr()
+    assert main(words(folder, out, "--resume", steps=6)) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and full in said and "No space left on device" in said
+    monkeypatch.undo()
+    assert (out / full).read_bytes() == before[full]
+    assert not list(out.glob("*.part")) and not list(out.glob(".*"))
+    assert main(words(folder, out, "--resume", steps=6)) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(words(folder, tmp_path / "file" / "out")) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "cannot write to" in said and "Choose another folder by out" in said
+
+
+def test_masks_come_into_the_run(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    mask = np.zeros((40, 48), np.uint8)
+    mask[10:30, 10:30] = 255
+    for number in range(7):
+        assert cv2.imwrite(str(masks / f"{number:02d}.png"), mask)
+    asked = ["--loss=object", f"--masks={masks}"]
+    assert main(words(folder, tmp_path / "drop", *asked, steps=1)) == 0
+    assert "7 images" in capsys.readouterr().out
+    assert main(words(folder, tmp_path / "keep", *asked, "--unmasked=keep", steps=1)) == 0
+    assert "12 images" in capsys.readouterr().out
+    assert main(words(folder, tmp_path / "none", "--loss=object", steps=1)) == 1
+    assert "foveasim segment" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"minutes": 5.0}, "one of the two"),
-        ({"steps": None}, "one of the two"),
+        ({"minutes": 5.0}, "one of the three"),
+        ({"steps": None}, "one of the three"),
+        ({"epochs": 1.0}, "one of the three"),
+        ({"steps": None, "epochs": 0.0}, "epochs"),
         ({"steps": 0}, "steps"),
+        ({"batch": 0}, "batch"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps"),
+        ({"snapshots": -1}, "snapshots"),
         ({"lr": 0.0}, "lr"),
         ({"lr": float("nan")}, "lr"),
         ({"size": 16}, "size"),
         ({"scale": (0.5, 0.2)}, "scale"),
         ({"walk_share": 1.5}, "walk_share"),
+        ({"ema_decay": 1.0}, "ema_decay"),
         ({"precision": "float16"}, "float32, bfloat16"),
+        ({"gaze": "left"}, "free, centre"),
+        ({"loss": "some"}, "hidden, object, all"),
+        ({"optimizer": "sgd"}, "adamw, adam"),
+        ({"unmasked": "hide"}, "drop, keep"),
         ({"retinas": {}}, "at least one retina"),
+        ({"retinas": {"full": {}}}, "--loss all"),
+        ({"loss": "object"}, "foveasim segment"),
+        ({"retinas": {"two_spot": {"attend": "object"}}}, "foveasim segment"),
         ({"retina_shares": [1.0]}, "for each of disc, pyramid"),
+        ({"retina_shares": [0.0, 0.0]}, "for each of disc, pyramid"),
         ({"seed": -1}, "seed"),
     ],
 )
@@ -295,6 +456,12 @@ def test_config_errors(tmp_path: Path, changes: dict[str, Any], message: str) ->
         config(tmp_path, **changes)
 
 
-def test_run_needs_data(tmp_path: Path) -> None:
+def test_run_needs_data_and_a_device(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InvalidValueError, match="at least one folder"):
         run(config(tmp_path, data=[]))
+    with pytest.raises(SceneError, match="foveasim data get stl10"):
+        run(config(tmp_path, data=[str(tmp_path / "stl10")]))
+    with pytest.raises(InvalidValueError, match="--device cpu"):
+        run(config(tmp_path, data=[str(folder)], device="gpu"))
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        run(config(tmp_path, data=[str(folder)], resume=True))

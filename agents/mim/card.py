@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.evaluate import Evaluation
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
 from foveasim.errors import WeightsError
 
 if TYPE_CHECKING:
-    from foveasim.agents.mim.pretrain import Trainer
+    from foveasim.agents.mim.trainer import Trainer
+
+_OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam"}
+_LOSSES = {"hidden": "what was hidden", "object": "what was hidden of the main object", "all": "every pixel"}
 
 __all__ = ["add_test", "evaluation_dict", "training_card", "write_markdown"]
 
@@ -44,7 +48,11 @@ def training_card(trainer: Trainer, evaluation: Evaluation | None) -> dict[str, 
         "licence": config.licence,
         "command": config.command,
         "retinas": config.retinas,
+        "gaze": config.gaze,
         "fixations": [1, config.max_fixations],
+        "loss": config.loss,
+        "crops": config.crops,
+        "jitter": config.jitter,
         "skew": config.skew,
         "size_px": config.size,
         "steps": trainer.step,
@@ -52,6 +60,8 @@ def training_card(trainer: Trainer, evaluation: Evaluation | None) -> dict[str, 
         "minutes": round(trainer.elapsed_s / 60, 1),
         "batch": config.batch,
         "lr": config.lr,
+        "optimizer": config.optimizer,
+        "schedule": config.schedule,
         "precision": config.precision,
         "seed": config.seed,
         "validated_on": [_name(spec) for spec in config.validate],
@@ -83,6 +93,12 @@ def _table(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
+def _fixations(card: Mapping[str, Any]) -> str:
+    least, most = card["fixations"]
+    where = "at the centre" if card.get("gaze") == "centre" else "anywhere"
+    return f"{least} to {most} fixations {where}" if most > least else f"one fixation {where}"
+
+
 def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
     """Write a card as a page for people.
 
@@ -103,10 +119,12 @@ def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> Non
         f"- Network: `{card['network']}` {card['config']}, {card['parameters']:,} parameters",
         f"- Trained on: {', '.join(card['trained_on'])} ({card['training_images']:,} images)",
         f"- Terms of the data: {card['licence'] or 'not stated'}",
-        f"- Eyes: {retinas}; {card['fixations'][0]} to {card['fixations'][1]} fixations anywhere; "
-        f"{card['size_px']} px crops",
-        f"- Training: {card['steps']:,} steps of {card['batch']} crops ({card['images_seen']:,} crops, "
-        f"{card['minutes']} minutes), AdamW, lr {card['lr']}, {card['precision']}, seed {card['seed']}",
+        f"- Eyes: {retinas}; {_fixations(card)}; "
+        f"{card['size_px']} px {'crops' if card.get('crops', True) else 'pictures'}",
+        f"- Training: {card['steps']:,} steps of {card['batch']} views ({card['images_seen']:,} views, "
+        f"{card['minutes']} minutes), {_OPTIMIZERS[card.get('optimizer', 'adamw')]}, lr {card['lr']} "
+        f"({card.get('schedule', 'cosine')}), {card['precision']}, seed {card['seed']}",
+        f"- Loss: squared error on {_LOSSES[card.get('loss', 'hidden')]}",
         "",
     ]
     if card["command"]:
@@ -127,6 +145,6 @@ def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> Non
         "other kinds of images and must not be used to reconstruct hidden content as if it were evidence.",
     ]
     try:
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_atomically(Path(path), ("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise WeightsError(f"cannot write {path}: {error.strerror or error}. Choose another folder.") from error
