@@ -8,7 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from foveasim.agents.mim.figures import Bar, Curve, accuracies_figure, confusion_figure, curves_figure
+from foveasim.agents.mim.figures import (
+    Bar,
+    Curve,
+    Style,
+    accuracies_figure,
+    confusion_figure,
+    curves_figure,
+    panels_figure,
+)
 from foveasim.errors import InvalidValueError
 
 
@@ -59,6 +67,29 @@ def test_curves(tmp_path: Path) -> None:
     assert share_of(picture, "#0072B2") > 0.001 and share_of(picture, "#D55E00") > 0.0005
 
 
+def test_curves_in_their_own_style_and_a_logarithmic_panel(tmp_path: Path) -> None:
+    falling = Curve("falling", [0, 100_000], [1.0, 0.01], style=Style("#009E73", "--", "s"))
+    pictures = []
+    for logarithmic in ((), ("a",)):
+        curves_figure(tmp_path / "x.png", {"a": [falling]}, "images", logarithmic=logarithmic)
+        pictures.append(read(tmp_path / "x.png"))
+    assert all(share_of(picture, "#009E73") > 0.0005 for picture in pictures)
+    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
+
+
+def test_panels_show_rows_of_bars_with_their_lines(tmp_path: Path) -> None:
+    bars = [Bar("a", 0.5, 0.45, 0.55, [0.48, 0.52], 0.6, Style("#009E73")), Bar("b", 0.5, 0.5, 0.5)]
+    rows = {"one": {"left": bars, "right": bars[1:]}, "two": {"left": [bars[0], None], "right": bars[1:]}}
+    panels_figure(tmp_path / "bare.png", rows, {}, labels={})
+    bare = read(tmp_path / "bare.png")
+    blue, green = share_of(bare, "#0072B2"), share_of(bare, "#009E73")
+    assert blue / green == pytest.approx(3 / 2, rel=0.1)  # 3 bars against 2 with dots on them
+    floors = {"one": {"chance": 0.1, "pixels": 0.3, "random": 0.3}, "two": {"chance": 0.1}}
+    panels_figure(tmp_path / "lines.png", rows, floors, labels={"dots": "a seed", "mark": "elsewhere"})
+    line = "#262626"
+    assert share_of(read(tmp_path / "lines.png"), line) > share_of(bare, line) + 0.002
+
+
 def test_refusals(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     with pytest.raises(InvalidValueError, match="counts must be"):
@@ -67,6 +98,10 @@ def test_refusals(tmp_path: Path) -> None:
         accuracies_figure(path, [])
     with pytest.raises(InvalidValueError, match="bars must have"):
         accuracies_figure(path, [Bar("a", 0.5, 0.6, 0.7)])
+    with pytest.raises(InvalidValueError, match="rows must be"):
+        panels_figure(path, {"a": {"p": [Bar("a", 0.5, 0.5, 0.5)]}, "b": {"q": [None]}}, {}, labels={})
+    with pytest.raises(InvalidValueError, match="rows must be"):
+        panels_figure(path, {}, {}, labels={})
     with pytest.raises(InvalidValueError, match="as many x as y"):
         Curve("a", [1.0], [1.0, 2.0])
     with pytest.raises(InvalidValueError, match="at least one"):

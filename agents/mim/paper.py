@@ -1,0 +1,225 @@
+"""The paper's comparison: every condition with every seed, one after the other or side by side, and a report.
+
+``foveasim paper ../shared/data/imagenette.tar --epochs 10 --recipe quick``
+
+Each run pretrains a network, reads the classes of images out of its latent, and measures the latent along the training.
+What a run found is one file, so that whatever stops the comparison costs at most the minutes since the last checkpoint,
+and the same command goes on.
+
+Reference:
+    Weiler, Brucklacher, Pennartz, Bohté (2024), arXiv:2404.08526.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from foveasim import check
+from foveasim.agents.mim.evaluate import check_device
+from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, run_job
+from foveasim.agents.mim.pretrain_config import preset_file
+from foveasim.agents.mim.readout import PROBES
+from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+__all__ = ["CONDITIONS", "PaperConfig", "run"]
+
+CONDITIONS = (
+    "paper/random_patches",
+    "paper/periphery",
+    "paper/periphery_no_crops",
+    "paper/fovea_filter",
+    "paper/autoencoder",
+    "foveasim/best",
+    "paper/random_patches_blurry",
+    "paper/periphery_blurry",
+)
+"""The conditions of the published figure that need no masks of objects, and our own."""
+
+
+@dataclass
+class PaperConfig:
+    """What to compare, and how long to train.
+
+    Attributes:
+        data: Labelled images, as ``foveasim readout`` takes them: a folder or tar archive with ``train/CLASS`` and
+            ``val/CLASS``, or STL-10's folder. Classes are read out of all of them; the training part pretrains, without
+            its labels, unless ``unlabelled`` names other images.
+        unlabelled: Images to pretrain on, ``PATH`` or ``PATH@SPLIT``; empty for the training part of ``data``.
+        test: Labelled images that only test; None takes a part of ``data``.
+        out: Folder for the runs, the figures and the report. The same command on the same folder goes on.
+        conditions: Names of presets, of ``foveasim pretrain``.
+        networks: Networks to train under each condition.
+        seeds: Seeds of each condition.
+        epochs: How often each run sees every image; the paper's is 500.
+        recipe: ``published`` trains as the presets say; ``quick`` by AdamW with a cosine, batches of 64 and a moving
+            average of the weights, which gets further in few epochs.
+        options: Options of ``foveasim pretrain`` that override both, such as ``{lr: 1.0e-3}``.
+        masks: Folder of the main objects' masks, for the conditions that need them.
+        probe: How classes are read out: ``adam``, ``lbfgs`` or ``ridge``.
+        snapshots: Points of the curves over training, besides the untrained network.
+        latent_images: How many images those are measured on.
+        size: Side of what the network sees, px.
+        precision: ``float32`` or ``bfloat16``.
+        workers: Runs side by side, each in a process of its own.
+        threads: CPU threads of each, or None for torch's own choice.
+        device: Where to train.
+    """
+
+    data: str = ""
+    unlabelled: list[str] = field(default_factory=list)
+    test: str | None = None
+    out: str = "runs/paper"
+    conditions: list[str] = field(default_factory=lambda: list(CONDITIONS))
+    networks: list[str] = field(default_factory=lambda: ["lean"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    epochs: float = 500.0
+    recipe: Literal["published", "quick"] = "published"
+    options: dict[str, Any] = field(default_factory=dict)
+    masks: str | None = None
+    probe: str = "lbfgs"
+    snapshots: int = 6
+    latent_images: int = 2048
+    size: int = 96
+    precision: Literal["float32", "bfloat16"] = "float32"
+    workers: int = 1
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InvalidValueError("data must name labelled images, such as imagenette.tar; got none.")
+        for name, values in (("conditions", self.conditions), ("networks", self.networks), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise InvalidValueError(f"{name} must be at least one, each once; got {values}.")
+        for seed in self.seeds:
+            check.seed_value("seeds", seed)
+        for condition in self.conditions:
+            preset_file(condition)
+        check.number("epochs", self.epochs, 0, open_low=True)
+        check.whole("snapshots", self.snapshots, 1, 1000)
+        check.whole("latent_images", self.latent_images, 2, 2**31)
+        check.whole("size", self.size, 32, 16384)
+        check.whole("workers", self.workers, 1, 1024)
+        if self.probe not in PROBES:
+            raise InvalidValueError(f"probe must be one of {', '.join(PROBES)}; got {self.probe!r}.")
+        if self.recipe not in ("published", "quick"):
+            raise InvalidValueError(f"recipe must be published or quick; got {self.recipe!r}.")
+
+    def jobs(self) -> list[Job]:
+        """Return every run, in their order: one seed of everything before the next seed."""
+        floors = [Job(network, floor, seed) for seed in self.seeds for network in self.networks for floor in FLOORS]
+        trained = [
+            Job(network, condition, seed)
+            for seed in self.seeds
+            for network in self.networks
+            for condition in self.conditions
+        ]
+        # what needs no training is the same for all networks (pixels) and for all seeds
+        once = [job for job in floors if job.condition != "pixels" or job[::2] == (self.networks[0], self.seeds[0])]
+        return once + trained
+
+    def plan(self) -> Plan:
+        """Return what every run needs to know."""
+        shared = asdict(self)
+        return Plan(**{name: shared[name] for name in Plan.__dataclass_fields__})
+
+
+def run(config: PaperConfig) -> None:
+    """Run what is missing of a comparison, then write its figures and its report.
+
+    Args:
+        config: What to compare.
+
+    Raises:
+        InvalidValueError: An option out of range.
+        SceneError: The data cannot be read.
+        WeightsError: The folder cannot be written to.
+    """
+    from rich.console import Console
+
+    from foveasim.agents.mim.paper_report import write_report
+
+    check_device(config.device)
+    console = Console()
+    folder, plan = Path(config.out), config.plan()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "paper.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
+    jobs = config.jobs()
+    missing = [job for job in jobs if not job.done(plan)]
+    console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done", highlight=False)
+    failed = _run_all(missing, config, console)
+    found = [job.result(plan) for job in jobs if job.done(plan)]
+    if found:
+        write_report(found, folder, config.data, console)
+    if failed:
+        raise WeightsError(
+            f"{len(failed)} of {len(jobs)} runs failed: {', '.join(str(job) for job in failed[:5])}. The report holds "
+            "the others; give the same command again to try those that failed."
+        )
+
+
+def _run_all(missing: list[Job], config: PaperConfig, console: Console) -> list[Job]:
+    """Run jobs, ``workers`` at a time, and return those that failed."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    failed: list[Job] = []
+    if not missing:
+        return failed
+    waiting = iter(missing)
+    # Processes of their own, started afresh: a forked one would inherit torch's threads in whatever state they are.
+    pool = ProcessPoolExecutor(config.workers, mp_context=get_context("spawn"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        whole = bar.add_task("all runs", total=len(missing))
+        running: dict[Future[str], tuple[Job, TaskID]] = {}
+        try:
+            _start(pool, waiting, config, bar, running)
+            while running:
+                done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                for job, task in running.values():
+                    bar.update(task, completed=job.progress(config.plan()))
+                for future in done:
+                    job, task = running.pop(future)
+                    bar.remove_task(task)
+                    bar.advance(whole)
+                    try:
+                        console.print(future.result(), highlight=False, soft_wrap=True)
+                    except FoveasimError as error:
+                        failed.append(job)
+                        console.print(f"{job}: {error}", highlight=False, soft_wrap=True, style="red")
+                    _start(pool, waiting, config, bar, running)
+        except BaseException:
+            for process in list(pool._processes.values()):
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    pool.shutdown()
+    return failed
+
+
+def _start(
+    pool: ProcessPoolExecutor,
+    waiting: Iterator[Job],
+    config: PaperConfig,
+    bar: Progress,
+    running: dict[Future[str], tuple[Job, TaskID]],
+) -> None:
+    """Start jobs until every worker has one."""
+    while len(running) < config.workers:
+        job = next(waiting, None)
+        if job is None:
+            return
+        running[pool.submit(run_job, job, config.plan())] = job, bar.add_task(str(job), total=1.0)

@@ -1,0 +1,307 @@
+"""One run of the paper's comparison: pretraining, readout and latent of one network, condition and seed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foveasim.agents.mim.data import ImagePool, read_pool
+from foveasim.agents.mim.features import fresh_like
+from foveasim.agents.mim.files import load_network, read_card
+from foveasim.agents.mim.labelled import LabelledData, read_labelled
+from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
+from foveasim.agents.mim.masks import with_masks
+from foveasim.agents.mim.network import MimNetwork, make_network
+from foveasim.agents.mim.pretrain import train
+from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_values
+from foveasim.agents.mim.readout import ReadoutResult, read_out
+from foveasim.agents.mim.trainer import CHECKPOINT
+from foveasim.errors import WeightsError
+
+__all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "run_job"]
+
+FLOORS = ("random", "pixels")
+"""What needs no training: the latent of a network with fresh weights, and the pixels themselves."""
+
+QUICK: dict[str, Any] = {
+    "batch": 64,
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "schedule": "cosine",
+    "weight_decay": 0.02,
+    "ema_decay": 0.999,
+}
+"""The recipe for small budgets."""
+
+BATCH = 512  # images in which units are correlated, as in the paper
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs of a comparison share; the fields are those of :class:`foveasim.agents.mim.paper.PaperConfig`."""
+
+    data: str
+    unlabelled: list[str]
+    test: str | None
+    out: str
+    epochs: float
+    recipe: str
+    options: dict[str, Any]
+    masks: str | None
+    probe: str
+    snapshots: int
+    latent_images: int
+    size: int
+    precision: str
+    threads: int | None
+    device: str
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a result to be of the same comparison."""
+        names = ("epochs", "recipe", "options", "probe", "snapshots", "latent_images", "size", "precision")
+        return {"data": Path(self.data).name, **{name: getattr(self, name) for name in names}}
+
+
+class Job(NamedTuple):
+    """One run.
+
+    Attributes:
+        network: Name of the network.
+        condition: Name of a preset, or one of ``FLOORS``.
+        seed: Its seed.
+    """
+
+    network: str
+    condition: str
+    seed: int
+
+    def __str__(self) -> str:
+        """For a line of progress."""
+        return f"{self.network} {self.condition} seed {self.seed}"
+
+    def folder(self, plan: Plan) -> Path:
+        """Where its files are."""
+        return Path(plan.out) / self.network / self.condition / f"seed-{self.seed}"
+
+    def done(self, plan: Plan) -> bool:
+        """Whether its result is there, and of this comparison.
+
+        Raises:
+            WeightsError: It is of another one.
+        """
+        path = self.folder(plan) / "result.json"
+        if not path.is_file():
+            return False
+        identity = json.loads(path.read_text(encoding="utf-8"))["plan"]
+        if identity != plan.identity():
+            other = {k: v for k, v in plan.identity().items() if identity.get(k) != v}
+            raise WeightsError(
+                f"{path} is of another comparison, which differs in {', '.join(other)}. Choose another folder by out, "
+                "or give the options of the first."
+            )
+        return True
+
+    def result(self, plan: Plan) -> Result:
+        """Read its result."""
+        record = json.loads((self.folder(plan) / "result.json").read_text(encoding="utf-8"))
+        record["latent"] = [LatentPoint(**point) for point in record["latent"]]
+        record["right"] = np.unpackbits(np.frombuffer(bytes.fromhex(record["right"]), np.uint8), count=record["tested"])
+        return Result(**{f.name: record[f.name] for f in fields(Result)})
+
+    def progress(self, plan: Plan) -> float:
+        """Share of its training that is done, by its log."""
+        try:
+            last = (self.folder(plan) / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+            return float(json.loads(last).get("progress", 0.0))
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
+
+@dataclass(frozen=True)
+class LatentPoint:
+    """What the latent was like at one moment of the training.
+
+    Attributes:
+        images_seen: How many images it had been trained on.
+        measures: Mean over batches, by the names of :class:`foveasim.agents.mim.latent_measures.LatentMeasures`.
+    """
+
+    images_seen: int
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run found.
+
+    Attributes:
+        network: Name of the network.
+        condition: Name of the preset, or one of ``FLOORS``.
+        seed: Its seed.
+        images_seen: Images of its training.
+        parameters: Of the network; 0 for pixels.
+        accuracy: Share of the test images that the readout named rightly.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        validation: Accuracy on the validation images.
+        chance: Test accuracy of the best constant answer.
+        tested: Number of test images.
+        right: (tested,) uint8, 1 for each test image that was named rightly.
+        masked_error: Loss on the validation images under the run's own eyes; NaN for a floor.
+        images_s: Images a second of its training, pipeline included.
+        minutes: Of its training.
+        latent: Over training, from the untrained network on; empty for pixels.
+    """
+
+    network: str
+    condition: str
+    seed: int
+    images_seen: int
+    parameters: int
+    accuracy: float
+    low: float
+    high: float
+    validation: float
+    chance: float
+    tested: int
+    right: NDArray[np.uint8]
+    masked_error: float | None
+    images_s: float | None
+    minutes: float | None
+    latent: list[LatentPoint]
+
+
+@functools.lru_cache(maxsize=1)
+def _labelled(data: str, test: str | None, size: int) -> LabelledData:
+    return read_labelled(data, (size, size), test=test)
+
+
+@functools.lru_cache(maxsize=1)
+def _unlabelled(data: tuple[str, ...], cache: str, masks: str | None) -> ImagePool:
+    pool = read_pool(list(data), cache=cache)
+    return pool if masks is None else with_masks(pool, masks, "drop")
+
+
+def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
+    """Return how a run trains."""
+    values = preset_values(job.condition)
+    if plan.recipe == "quick":
+        values.update(QUICK)
+    folder = job.folder(plan)
+    return PretrainConfig(
+        **{
+            **values,
+            **plan.options,
+            "data": plan.unlabelled or [f"{plan.data}@train"],
+            "network": job.network,
+            "out": str(folder),
+            "masks": plan.masks,
+            "epochs": plan.epochs,
+            "seed": job.seed,
+            "size": plan.size,
+            "snapshots": plan.snapshots,
+            "precision": plan.precision,
+            "device": plan.device,
+            "resume": (folder / CHECKPOINT).is_file(),
+        }
+    )
+
+
+def run_job(job: Job, plan: Plan) -> str:
+    """Do one run and write its result.
+
+    Returns:
+        A line that says what it found.
+
+    Raises:
+        FoveasimError: It could not be done.
+    """
+    begun = time.perf_counter()
+    if plan.threads is not None:
+        torch.set_num_threads(plan.threads)
+    cv2.setNumThreads(1)
+    data = _labelled(plan.data, plan.test, plan.size)
+    measured: dict[str, Any] = {"images_seen": 0, "masked_error": None, "images_s": None, "minutes": None}
+    network: MimNetwork | None = None
+    points: list[LatentPoint] = []
+    if job.condition == "random":
+        network = fresh_like(make_network(job.network), job.seed).to(plan.device)
+    elif job.condition != "pixels":
+        network, measured, points = _trained(job, plan, data)
+    (found,) = read_out(network, data, [plan.probe], device=plan.device, seed=job.seed)
+    _write(job, plan, found, network, {**measured, "latent": points}, data)
+    minutes = (time.perf_counter() - begun) / 60
+    return f"{job}: {100 * found.accuracy:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}], {minutes:.1f} minutes"
+
+
+def _trained(job: Job, plan: Plan, data: LabelledData) -> tuple[MimNetwork, dict[str, Any], list[LatentPoint]]:
+    config = pretrain_config(job, plan)
+    masks = plan.masks if config.loss == "object" or any("attend" in o for o in config.retinas.values()) else None
+    trainer = train(config, _unlabelled(tuple(config.data), f"{plan.out}/cache", masks), quiet=True)
+    measured = {
+        "images_seen": trainer.images,
+        "masked_error": trainer.validation_loss(data.validation.images),
+        "images_s": trainer.images / max(trainer.elapsed_s, 1e-9),
+        "minutes": trainer.elapsed_s / 60,
+    }
+    fresh = fresh_like(trainer.network, job.seed)
+    images = _some(data, plan.latent_images)
+    snapshots = sorted(job.folder(plan).glob("step-*.safetensors"))
+    points = [
+        _point(fresh, 0, images),
+        *(_point(load_network(path, plan.device), read_card(path)["images_seen"], images) for path in snapshots),
+    ]
+    return load_network(job.folder(plan) / f"{job.network}.safetensors", plan.device), measured, points
+
+
+def _some(data: LabelledData, count: int) -> NDArray[np.uint8]:
+    """Validation images, of all classes in every batch, the same for all runs."""
+    order = np.random.default_rng(0).permutation(len(data.validation))[:count]
+    return data.validation.images[order]
+
+
+def _point(network: MimNetwork, images_seen: int, images: NDArray[np.uint8]) -> LatentPoint:
+    mean: LatentMeasures = measure_batches(latents(network, images), BATCH)[0]
+    return LatentPoint(images_seen, asdict(mean))
+
+
+def _write(
+    job: Job,
+    plan: Plan,
+    found: ReadoutResult,
+    network: MimNetwork | None,
+    measured: dict[str, Any],
+    data: LabelledData,
+) -> None:
+    right = (found.called == data.test.labels).astype(np.uint8)
+    record = {
+        "plan": plan.identity(),
+        **job._asdict(),
+        "parameters": 0 if network is None else sum(p.numel() for p in network.parameters()),
+        "accuracy": found.accuracy,
+        "low": found.low,
+        "high": found.high,
+        "validation": found.validation,
+        "chance": float(np.bincount(data.test.labels).max() / len(data.test)),
+        "tested": len(data.test),
+        "right": np.packbits(right).tobytes().hex(),
+        **{**measured, "latent": [asdict(point) for point in measured["latent"]]},
+    }
+    folder = job.folder(plan)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "result.json.part"
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, folder / "result.json")  # noqa: PTH105  # over an older one, on every system
+    except OSError as error:
+        raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Free some space.") from error
