@@ -95,7 +95,7 @@ def look(
         retina: The eye.
         fixation_px: (B, K, 2) float32, px.
         count: (B,) how many of the K each lane takes, 1 to K.
-        seed: For retinas that draw random numbers.
+        seed: For retinas that draw random numbers; lane i has seed + i.
         prepared: What this retina prepared of the scene; None prepares it.
 
     Returns:
@@ -117,7 +117,7 @@ def look(
     device = scene.image.device
     # Where one glimpse is all, it is the answer: no belief is begun, and the image stays as the retina filled it.
     if count.max() == 1:
-        glimpse = _glimpse(prepared, retina, points, 0, seed)
+        glimpse = _glimpse(prepared, retina, points, 0, torch.arange(len(points), device=device) + seed)
         return Belief(glimpse.image, glimpse.acuity)
     # The lanes that look longest come first, so that those still looking are always a prefix: no lane is worked on
     # after its last fixation, and prefixes of the tensors are views.
@@ -125,10 +125,11 @@ def look(
     order = torch.from_numpy(np.argsort(-count, kind="stable")).to(device)
     if uneven:  # sorting copies the pyramids
         prepared, points = _take(prepared, order), points[order]
+    seeds = (order if uneven else torch.arange(len(points), device=device)) + seed
     belief = beliefs.empty(len(points), prepared.size, device)
     for step in range(int(count.max())):
         looking = int((count > step).sum())
-        glimpse = _glimpse(_first(prepared, looking), retina, points[:looking], step, seed)
+        glimpse = _glimpse(_first(prepared, looking), retina, points[:looking], step, seeds[:looking])
         _see(_part(belief, looking), glimpse)
     _fill(_part(belief, int((count > 1).sum())))
     if not uneven:
@@ -143,8 +144,8 @@ def _take(prepared: Prepared, lanes: Tensor) -> Prepared:
     return Prepared(prepared.image.index_select(0, lanes), prepared.px_per_deg[lanes], parts)
 
 
-def _glimpse(prepared: Prepared, retina: Retina, points: Tensor, step: int, seed: int) -> Glimpse:
-    key = Key.of(seed, len(points), step, prepared.image.device) if retina.needs_key else None
+def _glimpse(prepared: Prepared, retina: Retina, points: Tensor, step: int, seeds: Tensor) -> Glimpse:
+    key = Key(seeds, torch.zeros_like(seeds), torch.full_like(seeds, step)) if retina.needs_key else None
     return retina.sense(prepared, points[:, step].contiguous(), key)
 
 

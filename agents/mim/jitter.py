@@ -21,7 +21,7 @@ HUE_STRENGTH = 0.2  # of the circle
 GREY = (0.2989, 0.587, 0.114)
 
 
-def shake(image: Tensor, rng: np.random.Generator) -> None:
+def shake(image: Tensor, rng: np.random.Generator, lanes: int | None = None, part: slice = slice(None)) -> None:
     """Change the colours of four images in five, in place.
 
     Brightness, contrast and saturation are multiplied by 0.2 to 1.8, the hue is turned by up to a fifth of the circle.
@@ -30,13 +30,16 @@ def shake(image: Tensor, rng: np.random.Generator) -> None:
     Args:
         image: (B, H, W, 3) uint8, contiguous.
         rng: Source of randomness.
+        lanes: Size of the batch that the images are of; None where they are all of it.
+        part: Which of its lanes they are.
     """
-    lanes = len(image)
+    lanes = len(image) if lanes is None else lanes
     applied = rng.uniform(size=lanes) < CHANCE
     factors = np.empty((lanes, 4), np.float32)
     factors[:, :3] = rng.uniform(1 - STRENGTH, 1 + STRENGTH, (lanes, 3))
     factors[:, 3] = rng.uniform(-HUE_STRENGTH, HUE_STRENGTH, lanes)
     order = rng.permuted(np.tile(np.arange(4), (lanes, 1)), axis=1)
+    factors, order, applied = factors[part], order[part], applied[part]
     if image.device.type == "cpu":
         from foveasim.agents.mim.views_kernels import jitter_lanes
 

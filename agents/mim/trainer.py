@@ -170,11 +170,10 @@ class Trainer:
         if rng.uniform() < config.oblong_share:
             longer = config.size * 4 // 3
             size = (config.size, longer) if rng.uniform() < 0.5 else (longer, config.size)
-        drawn = self.views.draw(rng, config.batch, size)
         part = self.ranks.part(config.batch)
-        objects = None if drawn.objects is None else drawn.objects[part]
-        prepared = None if self.pictures is None else self.pictures.take(drawn.index[part])[1]
-        return self._seen(rng, drawn.image[part], objects, part, prepared)
+        drawn = self.views.draw(rng, config.batch, size, part)
+        prepared = None if self.pictures is None else self.pictures.take(drawn.index)[1]
+        return self._seen(rng, drawn.image, drawn.objects, part, prepared)
 
     def _seen(
         self,
@@ -342,7 +341,7 @@ class Trainer:
             evaluation: Figures for the card.
             name: Of the file, without its ending; None is that of the network.
         """
-        path = Path(self.config.out) / f"{name or self.config.network}.safetensors"
+        path = Path(self.config.out) / f"{name or self.network.name}.safetensors"
         written = model_card.training_card(self, evaluation)
         save_network(path, self.network, written, state=self.ema)
         if name is None:

@@ -58,6 +58,9 @@ class _Boxes:
     box: NDArray[np.int64]
     mirrored: NDArray[np.bool_]
 
+    def take(self, part: slice) -> _Boxes:
+        return _Boxes(self.index[part], self.box[part], self.mirrored[part])
+
 
 class Views:
     """Draws batches from a pool.
@@ -104,17 +107,24 @@ class Views:
         self._whole: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
         self._resident: dict[int, Tensor] = {}
 
-    def draw(self, rng: np.random.Generator, count: int, size: tuple[int, int] | None = None) -> Drawn:
+    def draw(
+        self,
+        rng: np.random.Generator,
+        count: int,
+        size: tuple[int, int] | None = None,
+        part: slice = slice(None),
+    ) -> Drawn:
         """Draw a batch.
 
         Args:
             rng: The source of all randomness: the same state draws the same batch.
             count: B.
             size: (H, W) of this batch, px; None for the views' own.
+            part: Which of its lanes to make; the random numbers of all are drawn.
 
         Raises:
             InvalidTypeError: A count or a size that is not whole.
-            InvalidValueError: A count or a size out of range.
+            InvalidValueError: A count or a size out of range, or no lane in the part.
         """
         count = check.whole("count", count, 1, 2**20)
         size = self.size if size is None else check.size_hw("size", size)
@@ -122,19 +132,21 @@ class Views:
             index = rng.integers(len(self.pool), size=count)
         else:
             index = rng.choice(len(self.pool), size=count, p=self._chances)
+        if not len(index[part]):
+            raise InvalidValueError(f"part must hold at least one of the {count} lanes; got {part}.")
         if self.crops:
-            boxes = self._boxes(rng, index, size)
+            boxes = self._boxes(rng, index, size).take(part)
             image = self._cut(boxes, size, of_objects=False)
             objects = None if self.pool.objects is None else self._cut(boxes, size, of_objects=True)
         else:
-            image, objects = self.take(index, size)
+            image, objects = self.take(index[part], size)
             if self.mirror:
-                turned = torch.from_numpy(rng.uniform(size=count) < 0.5).to(self.device)
+                turned = torch.from_numpy((rng.uniform(size=count) < 0.5)[part]).to(self.device)
                 image = torch.where(turned[:, None, None, None], image.flip(2), image)
                 objects = None if objects is None else torch.where(turned[:, None, None], objects.flip(2), objects)
         if self.jitter:
-            shake(image, rng)
-        return Drawn(image, objects, index)
+            shake(image, rng, count, part)
+        return Drawn(image, objects, index[part])
 
     def take(self, index: NDArray[np.int64], size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
         """Return whole pictures and their objects, cropped around the centre, by index.
