@@ -9,10 +9,11 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from foveasim import __version__
@@ -31,7 +32,7 @@ class Command:
         function: Name of its function: config → exit status.
         positionals: Options that the first arguments without a name stand for, in their order.
         summary: One line for the list of commands.
-        presets: ``module:function`` that returns the YAML file of a preset by its name; empty where there are none.
+        presets: Module with ``preset_names()`` and ``preset_file(name)``, YAML files; empty where there are none.
     """
 
     module: str
@@ -56,7 +57,7 @@ COMMANDS = {
         "run",
         (),
         "train the network that predicts",
-        presets="foveasim.agents.mim.pretrain_config:preset_file",
+        presets="foveasim.agents.mim.pretrain_config",
     ),
     "paper": Command(
         "foveasim.agents.mim.paper", "PaperConfig", "run", ("data",), "repeat the paper's comparison and report on it"
@@ -150,14 +151,18 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(config, as_group=False)
     if command.presets:
-        words = _with_preset(words, command.presets)
-        parser.description = f"{parser.description}; --preset NAME takes the options of a preset, before all others"
+        presets = importlib.import_module(command.presets)
+        words = _with_preset(words, presets.preset_file)
+        parser.description = (
+            f"{parser.description}. --preset NAME begins with the options of a preset, which all others override: "
+            f"{', '.join(presets.preset_names())}"
+        )
     kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
     values = vars(parser.instantiate(parser.parse_args(_spell_out(words, kinds, command.positionals))))
     return config(**{field.name: values[field.name] for field in fields(config)})
 
 
-def _with_preset(words: Sequence[str], presets: str) -> list[str]:
+def _with_preset(words: Sequence[str], preset_file: Callable[[str], Path]) -> list[str]:
     """Turn ``--preset NAME`` into the ``--config`` of its file, before every other option, so that those override it.
 
     Raises:
@@ -175,9 +180,7 @@ def _with_preset(words: Sequence[str], presets: str) -> list[str]:
             found.append(rest.pop(place).partition("=")[2])
     if len(found) > 1:
         raise InvalidValueError(f"--preset must be given once; got {' and '.join(reversed(found))}.")
-    module, _, function = presets.partition(":")
-    files = [getattr(importlib.import_module(module), function)(name) for name in found]
-    return [*(f"--config={file}" for file in files), *rest]
+    return [*(f"--config={preset_file(name)}" for name in found), *rest]
 
 
 def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:

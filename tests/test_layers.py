@@ -49,7 +49,12 @@ UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"
 UNSAFE_LOADERS = {"torch", "PPO", "A2C", "DQN", "SAC", "TD3", "DDPG", "BaseAlgorithm", "RecurrentPPO"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MOST_LINES = 500
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "PyYAML", "cv2": "opencv-python-headless", "stable_baselines3": "stable-baselines3"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "PyYAML",
+    "cv2": "opencv-python-headless",
+    "stable_baselines3": "stable-baselines3",
+}
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ def test_run_repeats_and_measures_what_measure_does(tmp_path: Path, capsys: pyte
 
 def test_a_checkpoint_is_a_point(tmp_path: Path) -> None:
     images = tuple(np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8))
-    pool = ImagePool(images, tuple("abcd"), np.zeros(4, np.int64))
+    pool = ImagePool.of(images, tuple("abcd"))
     out = tmp_path / "run"
     config = PretrainConfig(data=["x"], out=str(out), network="unet", network_options=SMALL, size=48, batch=4, steps=2)
     trainer = Trainer(config, pool)

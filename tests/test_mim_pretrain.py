@@ -150,7 +150,7 @@ def test_a_run_writes_everything(tmp_path: Path, folder: Path, capsys: pytest.Ca
     arguments[1] += "@train"
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert "9 images, lean with" in said and "100 %" not in said and f"wrote {out / 'lean.safetensors'}" in said
+    assert "8 images, lean with" in said and "100 %" not in said and f"wrote {out / 'lean.safetensors'}" in said
     assert {path.name for path in out.iterdir()} == {
         *("checkpoint.safetensors", "lean.md", "lean.safetensors", "log.jsonl", "pictures.png"),
         *("step-00000002.safetensors", "step-00000004.safetensors"),
@@ -164,7 +164,7 @@ def test_a_run_writes_everything(tmp_path: Path, folder: Path, capsys: pytest.Ca
     (noted,) = [row for row in rows if "loss" in row]
     assert noted["step"] == 4 and noted["progress"] == 1 and noted["images_s"] > 0
     picture = cv2.imread(str(out / "pictures.png"))
-    assert picture is not None and picture.shape == (1 * 32, 6 * 32, 3)  # one validates; three columns an eye
+    assert picture is not None and picture.shape == (2 * 32, 6 * 32, 3)  # two validate; three columns an eye
     image, acuity = to_float(torch.zeros(1, 48, 48, 3, dtype=torch.uint8), torch.zeros(1, 48, 48, dtype=torch.uint8))
     assert load_network(out / "lean.safetensors")(image, acuity)[0].shape == image.shape
     assert main([*arguments, "--resume"]) == 0  # done already: only writes the results again

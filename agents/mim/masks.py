@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.data import SUFFIXES, ImagePool
+from foveasim.agents.mim.data import ImagePool
+from foveasim.agents.mim.sources import SUFFIXES
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.retina_masks import OBJECT_SURE
 

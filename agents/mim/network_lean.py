@@ -71,7 +71,7 @@ class _Block(nn.Module):
 def _to_cells(x: Tensor, side: int) -> Tensor:
     """Turn cells of pixels into channels, (B, C, H, W) to (B, side² C, H / side, W / side), channels-last.
 
-    ``F.pixel_unshuffle`` does the same in another order of channels, but three times as slowly where x is channels-last.
+    ``F.pixel_unshuffle`` does the same in another order of channels, but three times as slowly on channels-last input.
     """
     lanes, channels, height, width = x.shape
     cells = x.permute(0, 2, 3, 1).reshape(lanes, height // side, side, width // side, side, channels)
@@ -104,6 +104,7 @@ class LeanNetwork(MimNetwork):
     def __init__(self, config: LeanConfig | None = None) -> None:
         config = LeanConfig() if config is None else config
         super().__init__(config)
+        self.reads_acuity = config.in_channels == 4
         width, code = config.width, config.code
         stages = [
             nn.Sequential(*(_Block(code, neck) for _ in range(count)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -66,12 +67,15 @@ def run(config: PretrainConfig) -> Path:
 
 
 def _run(config: PretrainConfig, ranks: Ranks) -> Path:
-    pool = read_pool(config.data, cache=config.cache, progress=ranks.first)
+    with warnings.catch_warnings():
+        if not ranks.first:  # which has said it of the same data
+            warnings.simplefilter("ignore")
+        pool = read_pool(config.data, cache=config.cache, progress=ranks.first)
     if config.masks is not None:
         pool = with_masks(pool, config.masks, config.unmasked)
     held_out = centred(read_pool(config.validate), (config.size, config.size)) if config.validate else None
-    train(config, pool, held_out, ranks=ranks)
-    return Path(config.out) / f"{config.network}.safetensors"
+    trainer = train(config, pool, held_out, ranks=ranks)
+    return Path(config.out) / f"{trainer.network.name}.safetensors"
 
 
 def train(

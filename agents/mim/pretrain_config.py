@@ -126,8 +126,11 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         budgets = {"epochs": self.epochs, "minutes": self.minutes, "steps": self.steps}
         if sum(value is not None for value in budgets.values()) != 1:
-            given = ", ".join(f"{name}={value}" for name, value in budgets.items())
-            raise InvalidValueError(f"give epochs, minutes or steps, one of the three; got {given}.")
+            given = ", ".join(f"{name}={value}" for name, value in budgets.items() if value is not None)
+            remedy = " One that a preset sets is switched off by None (--epochs null)." if given else ""
+            raise InvalidValueError(
+                f"give epochs, minutes or steps, one of the three; got {given or 'none of them'}.{remedy}"
+            )
         for name in ("minutes", "epochs", "lr", "skew", "checkpoint_minutes", "validate_minutes"):
             value = getattr(self, name)
             if value is not None:

@@ -167,8 +167,7 @@ class TrainingLog:
         left_s = trainer.elapsed_s * (1 - trainer.progress) / max(trainer.progress, 1e-6)
         share = trainer.pipeline_s / max(trainer.elapsed_s, 1e-9)
         return (
-            f"step {trainer.step} · loss {loss:.5f} · {rate:.0f} images/s (pipeline {share:.0%}) · "
-            f"{left_s / 60:.1f} minutes left"
+            f"step {trainer.step} · loss {loss:.5f} · {rate:.0f} images/s (pipeline {share:.0%}) · {_time(left_s)} left"
         )
 
     def _record(self, trainer: Trainer, figures: dict[str, float]) -> None:
@@ -194,6 +193,19 @@ class TrainingLog:
                 f"cannot write {self._path}: {error.strerror or error}. Free some space, and go on from the last "
                 "checkpoint by --resume true."
             ) from error
+
+
+def _time(seconds: float) -> str:
+    """Return a time as people say it.
+
+    Example:
+        >>> _time(42), _time(605), _time(9000)
+        ('42 s', '10 min', '2 h 30 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _cut(path: Path, step: int) -> None:
