@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
 import os
+import threading
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,20 +30,21 @@ from foveasim.agents.mim.readout import ReadoutResult, read_out
 from foveasim.agents.mim.trainer import CHECKPOINT
 from foveasim.errors import WeightsError
 
-__all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "run_job"]
+__all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "run_job"]
 
 FLOORS = ("random", "pixels")
 """What needs no training: the latent of a network with fresh weights, and the pixels themselves."""
 
 QUICK: dict[str, Any] = {
-    "batch": 64,
+    "batch": 16,
     "optimizer": "adamw",
-    "lr": 2e-3,
+    "lr": 1e-3,
     "schedule": "cosine",
     "weight_decay": 0.02,
     "ema_decay": 0.999,
 }
-"""The recipe for small budgets."""
+"""The recipe for small budgets: many small steps. After four epochs of Imagenette, masked periphery, batches of 16 left
+a masked error of 0.0566 and a readout of 51.1 % (validation), of 64 with twice the learning rate 0.0571 and 49.7 %."""
 
 BATCH = 512  # images in which units are correlated, as in the paper
 
@@ -58,7 +61,7 @@ class Plan:
     recipe: str
     options: dict[str, Any]
     masks: str | None
-    probe: str
+    probes: list[str]
     snapshots: int
     latent_images: int
     size: int
@@ -68,7 +71,7 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a result to be of the same comparison."""
-        names = ("epochs", "recipe", "options", "probe", "snapshots", "latent_images", "size", "precision")
+        names = ("epochs", "recipe", "options", "probes", "snapshots", "latent_images", "size", "precision")
         return {"data": Path(self.data).name, **{name: getattr(self, name) for name in names}}
 
 
@@ -161,6 +164,8 @@ class Result:
         images_s: Images a second of its training, pipeline included.
         minutes: Of its training.
         latent: Over training, from the untrained network on; empty for pixels.
+        probe: How classes were read out.
+        others: Test accuracies of other probes, by their names.
     """
 
     network: str
@@ -179,6 +184,8 @@ class Result:
     images_s: float | None
     minutes: float | None
     latent: list[LatentPoint]
+    probe: str = "adam"
+    others: dict[str, float] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=1)
@@ -217,6 +224,18 @@ def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
     )
 
 
+def follow_parent() -> None:
+    """End this worker when the process that started it ends, however that came about: nobody would want its result."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)  # what it trains has a checkpoint
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_job(job: Job, plan: Plan) -> str:
     """Do one run and write its result.
 
@@ -238,7 +257,8 @@ def run_job(job: Job, plan: Plan) -> str:
         network = fresh_like(make_network(job.network), job.seed).to(plan.device)
     elif job.condition != "pixels":
         network, measured, points = _trained(job, plan, data)
-    (found,) = read_out(network, data, [plan.probe], device=plan.device, seed=job.seed)
+    found, *others = read_out(network, data, plan.probes, device=plan.device, seed=job.seed)
+    measured["others"] = {other.probe: other.accuracy for other in others}
     _write(job, plan, found, network, {**measured, "latent": points}, data)
     minutes = (time.perf_counter() - begun) / 60
     return f"{job}: {100 * found.accuracy:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}], {minutes:.1f} minutes"
@@ -292,6 +312,7 @@ def _write(
         "low": found.low,
         "high": found.high,
         "validation": found.validation,
+        "probe": found.probe,
         "chance": float(np.bincount(data.test.labels).max() / len(data.test)),
         "tested": len(data.test),
         "right": np.packbits(right).tobytes().hex(),
