@@ -9,8 +9,10 @@ Reference:
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 
 __all__ = ["CHUNK", "CrossEntropy", "Loss", "Space", "Squares", "minimise"]
 
-BLOCK = 2**20  # float64 numbers at a time, which the processor's cache holds
+BLOCK = 2**22  # float64 numbers at a time: 32 MB
 CHUNK = 2048  # rows turned to float32 at a time
 COLUMNS = 2048  # features standardised at a time
 DIRECTIONS = 128  # in which L-BFGS is told the curvature
@@ -179,8 +181,10 @@ def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
     count, width = features.shape
     shift = features[0].double()  # so that the sum of squares is of the size of the variance
     total, square = torch.zeros_like(shift), torch.zeros_like(shift)
-    for part in torch.split(features, max(BLOCK // width, 1)):
-        away = part - shift
+    rows = min(max(BLOCK // width, 1), count)
+    kept = shift.new_empty(rows, width)  # the pages of fresh memory would cost more than the sums
+    for part in torch.split(features, rows):
+        away = torch.sub(part, shift, out=kept[: len(part)])
         total += away.sum(0)
         square += away.square_().sum(0)
     away = total / count
@@ -226,29 +230,47 @@ def minimise(
     Returns:
         The minimum as a vector, how often the gradient was evaluated, and whether the minimum was reached.
     """
-    size, count = space.size, len(target)
+    size, count, threads = space.size, len(target), torch.get_num_threads()
     point, memory = start, _Memory(space, start)
     before: tuple[Tensor, Tensor] | None = None
     fresh = False
-    for used in range(1, evaluations + 1):
-        error = (loss.response(point[size + 1 :] + point[size]) - target) / count
-        part = space.coordinates(error) + strength * point[:size]
-        slope = torch.cat((part, error.sum(0, keepdim=True), space.scores(part)))
-        down = space.descend(slope, loss.curvature, strength)
-        # Half of this is about how far the loss lies above its minimum.
-        if float(space.dot(slope, down)) <= tolerance**2:
-            if fresh:
-                return point, used, True
-            # Rounding errors of many steps part the scores from the coordinates, which are what counts.
-            point, before, fresh = torch.cat((point[: size + 1], space.scores(point[:size]))), None, True
-            continue
-        if before is not None:
-            change = slope - before[1]
-            memory.add(point - before[0], change, space.descend(change, loss.curvature, strength))
-        down = memory.descend(slope, down)
-        before, fresh = (point, slope), False
-        point = point + _length(loss, space, target, point, down, strength, float(space.dot(slope, down))) * down
+    # All but the large products is many small operations. Where others used the two cores as well, threads that waited
+    # for each other at each of them made 9,469 images of 18,432 features take 33 s instead of 11.
+    with _threads(1):
+        for used in range(1, evaluations + 1):
+            error = (loss.response(point[size + 1 :] + point[size]) - target) / count
+            with _threads(threads):
+                part = space.coordinates(error) + strength * point[:size]
+                seen = space.scores(part)
+            slope = torch.cat((part, error.sum(0, keepdim=True), seen))
+            down = space.descend(slope, loss.curvature, strength)
+            # Half of this is about how far the loss lies above its minimum.
+            if float(space.dot(slope, down)) <= tolerance**2:
+                if fresh:
+                    return point, used, True
+                # Rounding errors of many steps part the scores from the coordinates, which are what counts.
+                with _threads(threads):
+                    seen = space.scores(point[:size])
+                point, before, fresh = torch.cat((point[: size + 1], seen)), None, True
+                continue
+            if before is not None:
+                change = slope - before[1]
+                memory.add(point - before[0], change, space.descend(change, loss.curvature, strength))
+            down = memory.descend(slope, down)
+            before, fresh = (point, slope), False
+            first = float(space.dot(slope, down))
+            point = point + _length(loss, space, target, point, down, strength, first) * down
     return point, evaluations, False
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Memory:
