@@ -20,7 +20,9 @@ class LeanConfig:
     """Config of :class:`LeanNetwork`.
 
     Attributes:
-        in_channels: 4 gives acuity as a fourth channel; 3 reads only the image, as the paper's network does.
+        in_channels: 3 reads only the image, as the paper's network does; 4 gives acuity as a fourth channel. After four
+            epochs of Imagenette, masked periphery, the fourth lowered the masked error from 0.0577 to 0.0566 and the
+            readout from 53.3 to 51.3 % (validation): acuity, 1 everywhere in a full image, then fills the code.
         width: Channels at stride 4.
         code: Channels of the code at stride 8.
         neck: Channels of the 3x3 convolutions at stride 8, of encoder and decoder; with as many as the code has, a
@@ -28,7 +30,7 @@ class LeanConfig:
         blocks: Blocks at stride 8, of encoder and decoder.
     """
 
-    in_channels: int = 4
+    in_channels: int = 3
     width: int = 32
     code: int = 128
     neck: tuple[int, int] = (128, 64)
@@ -86,7 +88,7 @@ def _from_cells(x: Tensor, side: int) -> Tensor:
 
 
 class LeanNetwork(MimNetwork):
-    """A residual autoencoder with the paper's code and an eighth of its cost, 0.16 GFLOP at 96x96.
+    """A residual autoencoder with the paper's code and an eighth of its cost, 0.18 GFLOP at 96x96.
 
     Patches of 4 px become the channels of a grid at stride 4, which one block refines; bottleneck blocks at stride 8
     make the code, which is rectified, as the paper's is, so that its units are rates. The decoder is the mirror image.
