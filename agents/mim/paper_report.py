@@ -96,7 +96,8 @@ def _table(results: Sequence[Result]) -> str:
             for moment, place in MOMENTS.items()
             if points
         }
-        row = {**{name: getattr(result, name) for name in COLUMNS}, **latent}
+        others = json.dumps(result.others) if result.others else None
+        row = {**{name: getattr(result, name) for name in COLUMNS}, "others": others, **latent}
         writer.writerow({name: "" if _missing(value) else value for name, value in row.items()})
     return text.getvalue()
 
@@ -121,13 +122,18 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean ± standard deviation over seeds; the mean alone of one seed."""
+    """Mean ± standard deviation over seeds; the mean alone of one seed, nothing of none."""
+    if not values:
+        return ""
     mean = f"{np.mean(values):.{digits}f}"
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 def _accuracy_rows(runs: Runs) -> list[list[str]]:
-    rows = [["condition", "network", "accuracy, %", "95 %", "seeds", "masked error", "images seen", "published, %"]]
+    measured = [r for n in runs.networks for c in runs.conditions for r in runs.of(n, c)]
+    others = sorted({probe for result in measured for probe in result.others})
+    head = ["condition", "network", "accuracy, %", "95 %", *(f"by {probe}, %" for probe in others)]
+    rows = [[*head, "seeds", "masked error", "images seen", "published, %"]]
     for network, condition in _conditions(runs):
         found, whole = runs.of(network, condition), runs.accuracy(network, condition)
         errors = [r.masked_error for r in found if r.masked_error is not None and not math.isnan(r.masked_error)]
@@ -138,8 +144,9 @@ def _accuracy_rows(runs: Runs) -> list[list[str]]:
                 "" if condition == "pixels" else network,
                 _spread([100 * float(r.right.mean()) for r in found]),
                 f"{100 * whole.low:.1f} to {100 * whole.high:.1f}",
+                *(_spread([100 * r.others[probe] for r in found if probe in r.others]) for probe in others),
                 str(len(found)),
-                _spread(errors, 4) if errors else "",
+                _spread(errors, 4),
                 "" if condition in FLOORS else _range([r.images_seen for r in found]),
                 "" if published is None else f"{100 * published:.1f}",
             ]
@@ -238,7 +245,7 @@ def _setup(runs: Runs, config: dict[str, Any]) -> list[str]:
     first = runs.of(*(trained[0] if trained else (runs.networks[0], runs.conditions[0])))[0]
     lines = [
         f"- Data: {Path(config['data']).name}; pretraining on {', '.join(names)}, {config['size']} px; readout "
-        f"({config['probe']}) tested on {first.tested:,} images, chance {100 * first.chance:.1f} %.",
+        f"({config['probes'][0]}) tested on {first.tested:,} images, chance {100 * first.chance:.1f} %.",
         f"- Networks: {', '.join(f'{n} ({count:,} parameters)' for n, count in sizes.items()) or 'none trained'}.",
         f"- Conditions: {'; '.join(conditions) or 'none'}.",
         f"- Seeds: {', '.join(map(str, seeds)) or 'none'}; {len(results)} runs trained.",

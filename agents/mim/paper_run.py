@@ -72,7 +72,9 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a result to be of the same comparison."""
         names = ("epochs", "recipe", "options", "probes", "snapshots", "latent_images", "size", "precision")
-        return {"data": Path(self.data).name, **{name: getattr(self, name) for name in names}}
+        identity = {"data": Path(self.data).name, **{name: getattr(self, name) for name in names}}
+        known: dict[str, Any] = json.loads(json.dumps(identity))  # a tuple is a list in the file
+        return known
 
 
 class Job(NamedTuple):
@@ -254,7 +256,8 @@ def run_job(job: Job, plan: Plan) -> str:
     network: MimNetwork | None = None
     points: list[LatentPoint] = []
     if job.condition == "random":
-        network = fresh_like(make_network(job.network), job.seed).to(plan.device)
+        options = plan.options.get("network_options", {})
+        network = fresh_like(make_network(job.network, **options), job.seed).to(plan.device)
     elif job.condition != "pixels":
         network, measured, points = _trained(job, plan, data)
     found, *others = read_out(network, data, plan.probes, device=plan.device, seed=job.seed)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from foveasim.agents.mim import paper_run
+from foveasim.agents.mim.paper import PaperConfig, run
+from foveasim.agents.mim.paper_run import Job, pretrain_config, run_job
+from foveasim.agents.mim.pretrain_config import preset_names
+from foveasim.errors import InvalidValueError, UnknownNameError, WeightsError
+
+TINY: dict[str, Any] = {"network_options": {"width": 8, "code": 8, "neck": (8, 8), "blocks": (0, 0)}, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that a linear readout tells apart: bright above, bright below."""
+    folder = tmp_path_factory.mktemp("labelled")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 8)):
+        for name in ("above", "below"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 80, (40, 44, 3), dtype=np.uint8)
+                image[(slice(0, 20) if name == "above" else slice(20, 40))] += 150
+                assert cv2.imwrite(str(folder / split / name / f"{i}.png"), image)
+    return folder
+
+
+def config(labelled: Path, out: Path, **changes: Any) -> PaperConfig:
+    values: dict[str, Any] = {
+        "data": str(labelled),
+        "out": str(out),
+        "conditions": ["paper/periphery", "paper/autoencoder"],
+        "seeds": [0],
+        "epochs": 1,
+        "recipe": "quick",
+        "options": TINY,
+        "probes": ["ridge"],
+        "snapshots": 1,
+        "size": 32,
+        "threads": 1,
+    }
+    return PaperConfig(**{**values, **changes})
+
+
+def test_one_run_is_measured_and_comes_back_as_it_was(labelled: Path, tmp_path: Path) -> None:
+    plan = config(labelled, tmp_path, probes=["ridge", "adam"]).plan()
+    job = Job("lean", "paper/periphery", 3)
+    assert not job.done(plan) and job.progress(plan) == 0.0
+    line = run_job(job, plan)
+    assert line.startswith("lean paper/periphery seed 3: ")
+    assert job.done(plan) and job.progress(plan) == 1.0
+    found = job.result(plan)
+    assert (found.network, found.condition, found.seed, found.images_seen) == ("lean", "paper/periphery", 3, 24)
+    assert found.probe == "ridge" and list(found.others) == ["adam"]
+    assert found.tested == len(found.right) == 8 and found.accuracy == pytest.approx(found.right.mean())
+    assert found.low <= found.accuracy <= found.high and found.chance == 0.5
+    assert [point.images_seen for point in found.latent] == [0, 24]
+    assert found.masked_error is not None and 0 < found.masked_error < 1
+    pixels = Job("lean", "pixels", 0)
+    run_job(pixels, plan)
+    assert pixels.result(plan).accuracy == 1.0 and pixels.result(plan).parameters == 0
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, job = config(labelled, tmp_path, epochs=3).plan(), Job("lean", "paper/periphery", 0)
+    run_job(job, plan)
+    whole = job.result(plan)
+    (job.folder(plan) / "result.json").unlink()
+    seen: list[bool] = []
+    train = paper_run.train
+
+    def watched(options: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(options.resume)
+        return train(options, *rest, **more)
+
+    monkeypatch.setattr(paper_run, "train", watched)
+    run_job(job, plan)
+    again = job.result(plan)
+    assert seen == [True]
+    assert (again.accuracy, again.masked_error, again.latent) == (whole.accuracy, whole.masked_error, whole.latent)
+
+
+def test_a_comparison_runs_reports_and_is_not_run_twice(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(config(labelled, tmp_path))
+    assert "4 runs, 0 of them done" in capsys.readouterr().out
+    for name in ("paper.csv", "accuracy.png", "latent.png", "reconstructions.png", "report.md", "paper.json"):
+        assert (tmp_path / name).stat().st_size > 0
+    with (tmp_path / "paper.csv").open(encoding="utf-8") as file:
+        conditions = {row["condition"] for row in csv.DictReader(file)}
+    assert conditions == {"random", "pixels", "paper/periphery", "paper/autoencoder"}
+    result = tmp_path / "lean" / "paper/periphery" / "seed-0" / "result.json"
+    before = result.stat().st_mtime_ns
+    run(config(labelled, tmp_path))
+    assert "4 runs, 4 of them done" in capsys.readouterr().out
+    assert result.stat().st_mtime_ns == before
+    with pytest.raises(WeightsError, match="differs in epochs"):
+        run(config(labelled, tmp_path, epochs=2))
+
+
+def test_a_run_that_fails_does_not_take_the_others_with_it(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(WeightsError, match="1 of 4 runs failed: lean paper/periphery_object seed 0"):
+        run(config(labelled, tmp_path, conditions=["paper/periphery_object", "paper/autoencoder"]))
+    said = capsys.readouterr().out
+    assert "foveasim segment" in said and "lean paper/autoencoder seed 0: " in said
+    assert (tmp_path / "report.md").is_file()
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(labelled: Path, tmp_path: Path) -> None:
+    options = json.dumps({**TINY, "checkpoint_steps": 5})
+    words = [str(labelled), "--out", str(tmp_path), "--epochs", "100000", "--options", options, "--threads", "1"]
+    words += ["--conditions", "[paper/periphery]", "--seeds", "[0]", "--size", "32", "--recipe", "quick"]
+    # a session of its own, so that its workers can be found
+    process = subprocess.Popen([sys.executable, "-m", "foveasim", "paper", *words], start_new_session=True)
+    checkpoint = tmp_path / "lean" / "paper/periphery" / "seed-0" / "checkpoint.safetensors"
+    until = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert checkpoint.exists()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while time.monotonic() < until:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError("a worker outlived the process that started it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": ""}, "labelled images"),
+        ({"conditions": []}, "at least one"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"epochs": 0}, "epochs"),
+        ({"probes": ["svm"]}, "adam, lbfgs, ridge"),
+        ({"snapshots": 0}, "snapshots"),
+        ({"recipe": "slow"}, "published or quick"),
+    ],
+)
+def test_config_errors(labelled: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        config(labelled, tmp_path, **changes)
+
+
+def test_an_unknown_condition_names_the_nearest(labelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="paper/periphery"):
+        config(labelled, tmp_path, conditions=["paper/perifery"])
+
+
+def test_the_published_recipe_is_that_of_the_preset(labelled: Path, tmp_path: Path) -> None:
+    published = pretrain_config(
+        Job("paper", "paper/periphery", 0), config(labelled, tmp_path, recipe="published", options={}).plan()
+    )
+    assert (published.optimizer, published.lr, published.batch, published.ema_decay) == ("adam", 1e-4, 512, 0.0)
+    quick = pretrain_config(Job("paper", "paper/periphery", 0), config(labelled, tmp_path, options={}).plan())
+    assert quick.optimizer == "adamw" and quick.retinas == published.retinas and quick.gaze == "centre"
+
+
+def test_one_seed_of_everything_comes_before_the_next(labelled: Path, tmp_path: Path) -> None:
+    jobs = config(labelled, tmp_path, conditions=preset_names(), seeds=[0, 1], networks=["lean", "vit"]).jobs()
+    trained = [job for job in jobs if job.condition not in ("random", "pixels")]
+    assert [job.seed for job in trained] == sorted(job.seed for job in trained)
+    assert [job for job in jobs if job.condition == "pixels"] == [Job("lean", "pixels", 0)]
+    assert len(jobs) == len(set(jobs))
