@@ -78,6 +78,7 @@ COMMANDS = {
     "latent": Command(
         "foveasim.agents.mim.latent", "LatentConfig", "run", ("weights",), "covariance, sparsity, dimension"
     ),
+    "bench": Command("foveasim.bench", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"),
     "check": Command("foveasim.agents.contract", "CheckConfig", "check", ("agent",), "try the contract on an agent"),
     "info": Command("foveasim.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
 }

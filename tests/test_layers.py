@@ -33,6 +33,8 @@ FACE_NAMES = (
     "warm",
     "window",
     "info",
+    "bench",
+    "bench_*",
     "cli",
     "__main__",
 )

@@ -1,0 +1,161 @@
+"""The envs, what a prediction at every step costs them, and learning by stable-baselines3."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from foveasim.bench_eyes import copy_name, glimpse_spaces, nothing, steps
+from foveasim.bench_timing import EPISODE, Case, Setting, SkippedError, pictures, rate_case
+
+__all__ = ["env_cases"]
+
+RETINAS = ("pyramid", "disc")
+VECTOR_LANES = (1, 16, 64, 256, 4096)
+SYNC_LANES = 16
+PREDICTING_LANES = 64
+_PPO_ENVS, _PPO_STEPS = 4, 64
+_KEPT = {96: 256, 512: 16}
+_CELLS = 6  # of the compact observation, a side
+
+
+def _options(retina: str, side: int, seed: int) -> dict[str, Any]:
+    return {"scenes": pictures(side, _KEPT[side], seed), "retina": retina, "size": (side, side), "budget": EPISODE}
+
+
+def _single(retina: str, side: int, belief: bool, setting: Setting) -> Iterator[Callable[[], int]]:
+    env = gym.make("foveasim/Glimpse-v0", belief=belief, **_options(retina, side, setting.seed))
+    env.reset(seed=setting.seed)
+    rng = np.random.default_rng(setting.seed)
+    actions = rng.uniform(-1, 1, (EPISODE, 2)).astype(np.float32)
+    yield lambda: steps(env, actions, 4)
+    env.close()
+
+
+def _vector(retina: str, lanes: int, mode: str | None, more: dict[str, Any], setting: Setting) -> Iterator[Any]:
+    """Whole episodes, the step in which lanes begin anew included; see ``gym.make_vec`` for the mode."""
+    options = {**_options(retina, 96, setting.seed), **more}
+    envs = gym.make_vec("foveasim/Glimpse-v0", num_envs=lanes, vectorization_mode=mode, **options)
+    envs.reset(seed=setting.seed)
+    rng = np.random.default_rng(setting.seed)
+    actions = rng.uniform(-1, 1, (EPISODE + 1, lanes, 2)).astype(np.float32)
+
+    def work() -> int:
+        for action in actions:
+            envs.step(action)
+        return EPISODE * lanes
+
+    yield work
+    envs.close()
+
+
+def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
+    from foveasim.agents.mim.files import shipped_networks
+    from foveasim.agents.mim.imagine import Imaginer
+    from foveasim.agents.mim.network import make_network
+
+    imaginer = Imaginer(network if network in shipped_networks() else make_network(network))
+    options = _options("pyramid", 96, setting.seed)
+    envs = gym.make_vec("foveasim/Glimpse-v0", num_envs=PREDICTING_LANES, belief=True, **options)
+    envs.reset(seed=setting.seed)
+    rng = np.random.default_rng(setting.seed)
+    actions = rng.uniform(-1, 1, (PREDICTING_LANES, 2)).astype(np.float32)
+
+    def work() -> int:
+        imaginer.imagine(envs.step(actions)[0])
+        return PREDICTING_LANES
+
+    yield work
+    envs.close()
+
+
+class _Compact(gym.ObservationWrapper[Any, Any, Any]):
+    """Shows a glimpse as the mean colours and acuities of a few cells, with the fixation and the time left."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = _compact_space()
+
+    def observation(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return (4 cells² + 3,) float32 in [-1, 1]."""
+        small = [
+            cv2.resize(observation[key], (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel() / np.float32(255)
+            for key in ("glimpse", "acuity")
+        ]
+        return np.concatenate([*small, observation["fixation"], observation["time"]], dtype=np.float32)
+
+
+def _compact_space() -> gym.spaces.Box:
+    return gym.spaces.Box(-1.0, 1.0, (4 * _CELLS**2 + 3,), np.float32)
+
+
+def _ppo(compact: bool, real: bool, setting: Setting) -> Iterator[Callable[[], int]]:
+    """Frames in which PPO plays and learns: its own defaults but for shorter rollouts, four envs, on the CPU."""
+    if find_spec("stable_baselines3") is None:
+        raise SkippedError("needs stable-baselines3: pip install 'foveasim[rl]'")
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    observed, action_space = glimpse_spaces(96)
+
+    def make() -> gym.Env[Any, Any]:
+        if not real:
+            return nothing(_compact_space() if compact else observed, action_space)
+        env: gym.Env[Any, Any] = gym.make("foveasim/Glimpse-v0", **_options("disc", 96, setting.seed))
+        return _Compact(env) if compact else env
+
+    envs = DummyVecEnv([make] * _PPO_ENVS)
+    policy = "MlpPolicy" if compact else "MultiInputPolicy"
+    model = PPO(policy, envs, n_steps=_PPO_STEPS, device="cpu", seed=setting.seed)
+
+    def work() -> int:
+        model.learn(_PPO_ENVS * _PPO_STEPS, reset_num_timesteps=False)
+        return _PPO_ENVS * _PPO_STEPS
+
+    yield work
+    envs.close()
+
+
+def env_cases() -> list[Case]:
+    """Return the envs, single, vector and synchronous, with prediction, and under PPO."""
+    cases = []
+    for retina in RETINAS:
+        for side, belief in ((96, False), (96, True), (512, False)):
+            about = f"one eye through gym.make, {EPISODE}-step episodes, resets included{', belief on' * belief}"
+            name = f"env/single/{retina}/{side}x{side}{'/belief' * belief}"
+            work = functools.partial(_single, retina, side, belief)
+            cases.append(rate_case(name, about, "steps/s", work, copy_name(side)))
+    for retina in RETINAS:
+        cases += [_vector_case(f"env/vector/{retina}/{lanes}", retina, lanes) for lanes in VECTOR_LANES]
+        for ending, options in (("belief", {"belief": True}), ("torch", {"output": "torch"})):
+            cases.append(_vector_case(f"env/vector/{retina}/256/{ending}", retina, 256, **options))
+        name, about = f"env/sync/{retina}/{SYNC_LANES}", f"Gymnasium's SyncVectorEnv of {SYNC_LANES} single envs"
+        play = functools.partial(_vector, retina, SYNC_LANES, "sync", {})
+        cases.append(rate_case(name, about, "steps/s", play, f"env/vector/{retina}/{SYNC_LANES}"))
+    for network in ("unet", "lean"):
+        name, about = (
+            f"env/prediction/{network}/{PREDICTING_LANES}",
+            "vector env step + one batched prediction of belief",
+        )
+        predict = functools.partial(_predicting, network)
+        cases.append(rate_case(name, about, "steps/s", predict, f"network/{network}/predict/64"))
+    for compact, seen in ((False, "pixels"), (True, "compact")):
+        about = "stable-baselines3 PPO, playing and learning, four envs"
+        play = functools.partial(_ppo, compact, False)
+        cases.append(rate_case(f"ppo/{seen}/nothing", f"{about} that do nothing", "frames/s", play))
+        play = functools.partial(_ppo, compact, True)
+        cases.append(rate_case(f"ppo/{seen}/disc", about, "frames/s", play, f"ppo/{seen}/nothing"))
+    return cases
+
+
+def _vector_case(name: str, retina: str, lanes: int, **options: Any) -> Case:
+    extra = f", {', '.join(f'{key} {value}' for key, value in options.items())}" if options else ""
+    work = functools.partial(_vector, retina, lanes, None, options)
+    return rate_case(name, f"{lanes} lanes through gym.make_vec{extra}", "steps/s", work, copy_name(96))

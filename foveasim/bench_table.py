@@ -1,0 +1,320 @@
+"""What a benchmark has measured: rows, ratios and goals, as JSON, and what got slower since an earlier one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from foveasim import check
+from foveasim.errors import InvalidValueError
+
+__all__ = [
+    "SCHEMA",
+    "Change",
+    "Goal",
+    "Report",
+    "Row",
+    "changes",
+    "goal_rows",
+    "higher_is_better",
+    "same_machine",
+    "unfinished_file",
+    "with_ratios",
+]
+
+SCHEMA = 1
+"""Version of the JSON; a change that an older reader would misread raises it."""
+
+_LOWER_IS_BETTER = frozenset(("ms", "MB", "copies"))
+
+
+def higher_is_better(unit: str) -> bool:
+    """Whether more of a unit is better: rates and speed-ups are, times, memory and copies are not.
+
+    Example:
+        >>> higher_is_better("steps/s"), higher_is_better("ms")
+        (True, False)
+    """
+    return unit not in _LOWER_IS_BETTER
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        name: "env/single/pyramid/96x96".
+        group: First part of the name.
+        unit: "steps/s", "ms", ...
+        value: Median over the repeats.
+        low: Lower quartile.
+        high: Upper quartile.
+        ratio_to: Row that it is compared with, "" for none.
+        ratio: ``value`` over that row's; None where that was not measured.
+        goal: What is asked of it, such as ">= 20"; "" for nothing.
+        met: Whether the goal is met; None without a goal.
+    """
+
+    name: str
+    group: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    ratio_to: str = ""
+    ratio: float | None = None
+    goal: str = ""
+    met: bool | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether foveasim itself is what was timed."""
+        return self.group not in ("floor", "peer") and not self.name.endswith("/nothing")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one row, or on one row over another of the same run.
+
+    Attributes:
+        name: What the computed row is called.
+        over: Name of a row.
+        under: Name of the row that it is divided by; "" for none.
+        bound: At least so much, or at most, as :func:`higher_is_better` says of the unit.
+        unit: Of the result: "x" for so many times as quick, "copies" for so many times as slow.
+    """
+
+    name: str
+    over: str
+    under: str
+    bound: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run of ``foveasim bench``.
+
+    Attributes:
+        versions: Of foveasim, python, torch, numpy, ...
+        machine: ``cpu``, ``cores``, ``system``, ``load`` before and after, threads.
+        options: Of the command.
+        rows: What was measured.
+        skipped: What cannot be measured here, and why, by name.
+        failed: What raised an error, and which, by name.
+        interrupted: Whether Ctrl-C ended it early.
+        schema: Version of the JSON.
+    """
+
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    options: dict[str, Any]
+    rows: tuple[Row, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    schema: int = SCHEMA
+
+    def row(self, name: str) -> Row | None:
+        """Return the row of a name, None where there is none."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    def write(self, path: str | Path) -> None:
+        """Write it as JSON; a file that is there is replaced at once, or not at all.
+
+        Raises:
+            InvalidValueError: The file cannot be written.
+        """
+        path = Path(path)
+        unfinished = unfinished_file(path)
+        try:
+            unfinished.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    @classmethod
+    def read(cls, path: str | Path) -> Report:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            InvalidValueError: No such file, not of this command, or of a schema that this version does not know.
+        """
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidValueError(f"{path}: cannot be read ({error.strerror}). Make one by --out {path}.") from error
+        except ValueError as error:
+            raise InvalidValueError(f"{path}: not JSON ({error}). Make one by --out.") from error
+        schema = found.get("schema") if isinstance(found, dict) else None
+        if schema != SCHEMA:
+            raise InvalidValueError(
+                f"{path}: must be of foveasim bench, schema {SCHEMA}; got {schema!r}. Make one by --out."
+            )
+        try:
+            rows = tuple(_row(row) for row in found["rows"])
+            return cls(**{**{f.name: found[f.name] for f in fields(cls)}, "rows": rows})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidValueError(f"{path}: damaged ({error!r}). Make it anew by --out.") from error
+
+
+def unfinished_file(path: Path) -> Path:
+    """Return where a file is written before it is whole, and see that it can be: ask before a long run.
+
+    Raises:
+        InvalidValueError: It cannot.
+    """
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+        unfinished.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return unfinished
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidValueError:
+    return InvalidValueError(f"out must be a file that can be written; got {path} ({error.strerror}). Name another.")
+
+
+def _row(values: dict[str, Any]) -> Row:
+    row = Row(**values)
+    for name in ("value", "low", "high"):
+        check.number(f"{row.name}.{name}", getattr(row, name))
+    return row
+
+
+def with_ratios(rows: Iterable[Row]) -> list[Row]:
+    """Work out ``ratio`` of every row that is compared with another one of them."""
+    listed = list(rows)
+    values = {row.name: row.value for row in listed}
+
+    def ratio(row: Row) -> float | None:
+        other = values.get(row.ratio_to, 0.0)
+        return row.value / other if other else None
+
+    return [replace(row, ratio=ratio(row)) for row in listed]
+
+
+def goal_rows(rows: Iterable[Row], goals: Sequence[Goal]) -> list[Row]:
+    """Compute the rows of the goals whose parts were all measured.
+
+    The spread of a ratio is as wide as the two quartiles of its parts allow.
+
+    Args:
+        rows: What was measured.
+        goals: What is asked.
+
+    Example:
+        >>> rows = [Row("a", "a", "steps/s", 30.0, 28.0, 32.0), Row("b", "b", "steps/s", 10.0, 8.0, 16.0)]
+        >>> made = goal_rows(rows, [Goal("goal/a over b", "a", "b", 2, "x")])[0]
+        >>> made.value, made.low, made.high, made.goal, made.met
+        (3.0, 1.75, 4.0, '>= 2', True)
+    """
+    named = {row.name: row for row in rows}
+    made = []
+    for goal in goals:
+        over, under = named.get(goal.over), named.get(goal.under)
+        if over is None or (goal.under and under is None):
+            continue
+        value, low, high = over.value, over.low, over.high
+        if under is not None:
+            if min(under.low, under.value) <= 0:
+                continue
+            value, low, high = value / under.value, low / under.high, high / under.low
+        more = higher_is_better(goal.unit)
+        asked = f"{'>=' if more else '<='} {goal.bound:g}"
+        met = value >= goal.bound if more else value <= goal.bound
+        made.append(Row(goal.name, "goal", goal.unit, value, low, high, goal=asked, met=met))
+    return made
+
+
+def same_machine(one: Report, other: Report) -> bool:
+    """Whether two runs had the same processor and as many threads, so that their absolute figures can be compared."""
+    return all(one.machine.get(key) == other.machine.get(key) for key in ("cpu", "threads"))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a figure.
+
+    Attributes:
+        name: Of the row.
+        unit: Of the figures; "of ROW" where ratios are compared.
+        before: In the earlier run.
+        now: In this one.
+        gain: How many times as good it is now: above 1 better, below 1 worse, whatever the unit.
+        apart: Whether the two spreads do not overlap.
+        verdict: "slower", "faster" or "same".
+    """
+
+    name: str
+    unit: str
+    before: float
+    now: float
+    gain: float
+    apart: bool
+    verdict: str
+
+
+def changes(before: Report, now: Report, tolerance: float) -> list[Change]:
+    """Compare two runs, row by row.
+
+    A row got slower, or faster, where its medians differ by more than the tolerance and its spreads, from quartile to
+    quartile, do not overlap. Between different machines, or numbers of threads, only ratios are compared: those that
+    have a ``ratio``, and the goals that are ratios.
+
+    Args:
+        before: The earlier run.
+        now: This one.
+        tolerance: Share by which a figure may be worse, in [0, 1).
+
+    Returns:
+        One for each row that both have in the same unit, in the order of ``now``.
+
+    Raises:
+        InvalidValueError: ``tolerance`` out of range.
+    """
+    check.number("tolerance", tolerance, 0, 1, open_high=True)
+    absolute = same_machine(before, now)
+    found = []
+    for row in now.rows:
+        old = before.row(row.name)
+        if old is None or old.unit != row.unit or not row.own:
+            continue
+        pair = (old, row) if absolute else (_relative(old), _relative(row))
+        if pair[0] is not None and pair[1] is not None:
+            found.append(_change(pair[0], pair[1], tolerance))
+    return found
+
+
+def _relative(row: Row) -> Row | None:
+    """Return a row in units of what it is compared with; None where it has no such unit."""
+    if row.group == "goal":
+        return row if row.unit in ("x", "copies") else None
+    if row.ratio is None or row.value == 0:
+        return None
+    scale = row.ratio / row.value
+    return replace(row, value=row.ratio, low=row.low * scale, high=row.high * scale)
+
+
+def _change(old: Row, row: Row, tolerance: float) -> Change:
+    more = higher_is_better(row.unit)
+    better, worse = (row.value, old.value) if more else (old.value, row.value)
+    gain = better / worse if worse else (math.inf if better else 1.0)
+    apart = row.low > old.high or row.high < old.low
+    verdict = "same"
+    if apart and gain < 1 - tolerance:
+        verdict = "slower"
+    elif apart and gain > 1 / (1 - tolerance):
+        verdict = "faster"
+    return Change(row.name, row.unit, old.value, row.value, gain, apart, verdict)
