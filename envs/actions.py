@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,10 +70,16 @@ class ActionCode:
         """Number of cells of the grid."""
         return self.grid[0] * self.grid[1]
 
+    @functools.cached_property
+    def _shape(self) -> tuple[int, ...]:
+        if self.mode == "grid":
+            return (2,) if self.zoom else ()
+        return (2 + self.zoom + self.stop,)
+
     def space(self) -> gym.Space[Any]:
         """Return the action space of one lane."""
         if self.mode != "grid":
-            return gym.spaces.Box(-1.0, 1.0, (2 + self.zoom + self.stop,), np.float32)
+            return gym.spaces.Box(-1.0, 1.0, self._shape, np.float32)
         choices = self.cells + self.stop
         return gym.spaces.MultiDiscrete([choices, len(ZOOMS)]) if self.zoom else gym.spaces.Discrete(choices)
 
@@ -90,13 +97,10 @@ class ActionCode:
             array = np.asarray(action, None if whole else np.float32)
         except (TypeError, ValueError) as error:
             raise InvalidTypeError(f"action must be numbers; got {action!r}.") from error
-        shape: tuple[int, ...] = (lanes, 2 + self.zoom + self.stop)
-        if whole:
-            shape = (lanes, 2) if self.zoom else (lanes,)
-            if not np.issubdtype(array.dtype, np.integer):
-                raise InvalidTypeError(f"action must be whole numbers in grid mode; got {array.dtype}.")
-        if array.shape != shape:
-            raise InvalidValueError(f"action must have the shape {shape}; got {array.shape}.")
+        if whole and not np.issubdtype(array.dtype, np.integer):
+            raise InvalidTypeError(f"action must be whole numbers in grid mode; got {array.dtype}.")
+        if array.shape != (lanes, *self._shape):
+            raise InvalidValueError(f"action must have the shape {(lanes, *self._shape)}; got {array.shape}.")
         if whole:
             most = np.array([self.cells + self.stop - 1, len(ZOOMS) - 1]) if self.zoom else self.cells + self.stop - 1
             if not bool(((array >= 0) & (array <= most)).all()):
@@ -111,9 +115,8 @@ class ActionCode:
 
     def _validate_on_device(self, action: Tensor, lanes: int) -> Tensor:
         """Check the shape here and the values on the device, without waiting for it."""
-        shape = (lanes, *(self.space().shape or ()))
-        if tuple(action.shape) != shape:
-            raise InvalidValueError(f"action must have the shape {shape}; got {tuple(action.shape)}.")
+        if tuple(action.shape) != (lanes, *self._shape):
+            raise InvalidValueError(f"action must have the shape {(lanes, *self._shape)}; got {tuple(action.shape)}.")
         if self.mode != "grid":
             torch._assert_async((action.abs() <= 1).all())
         return action
@@ -124,16 +127,17 @@ class ActionCode:
         Args:
             action: From :meth:`validate`.
             fixation_px: (B, 2) float32, where the eyes are.
-            half_px: (2,) float32, half the scene's width and height; an array or a tensor, as the rest.
+            half_px: (2,) or (1, 2) float32, half the scene's width and height; an array or a tensor, as the rest.
             size: (H, W) of the scene, px.
         """
         if self.mode == "grid":
             return self._grid_intent(action, fixation_px, size)
-        point = action if action.shape[1] == 2 else action[:, :2]
-        target = point * half_px + (half_px if self.mode == "absolute" else fixation_px)
+        origin = half_px if self.mode == "absolute" else fixation_px
+        if not (self.zoom or self.stop):
+            return Intent(action * half_px + origin, None, None)
         zoom = 2.0 ** -action[:, 2] if self.zoom else None
         stop = action[:, -1] > 0 if self.stop else None
-        return Intent(target, zoom, stop)
+        return Intent(action[:, :2] * half_px + origin, zoom, stop)
 
     def _grid_intent(self, action: Any, fixation_px: Any, size: tuple[int, int]) -> Intent:
         cell = torch.as_tensor(action[:, 0] if self.zoom else action).long()
@@ -150,5 +154,8 @@ class ActionCode:
 def _within_one(array: NDArray[np.float32]) -> bool:
     """Whether every number lies in [-1, 1]; NaN does not. For one lane Python is faster than NumPy."""
     if len(array) == 1:
-        return all(-1 <= value <= 1 for value in array[0].tolist())
+        for value in array[0].tolist():  # noqa: SIM110  # a generator costs as much again
+            if not -1 <= value <= 1:
+                return False
+        return True
     return bool((np.abs(array) <= 1).all())

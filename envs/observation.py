@@ -64,7 +64,7 @@ class ObservationCode:
 
         Args:
             simulator: After it looked.
-            half_px: (2,) float32, half the scene's width and height.
+            half_px: (1, 2) float32, half the scene's width and height.
             time_left: (B, 1) float32.
         """
         seen = simulator.measured

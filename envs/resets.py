@@ -15,14 +15,12 @@ __all__ = ["chosen_lanes", "one_picture", "scene_index", "start_px"]
 
 
 def chosen_lanes(mask: object, lanes: int) -> NDArray[np.bool_]:
-    """Return which lanes begin anew, (B,) bool: those of ``reset_mask``, or all where there is none.
+    """Return which lanes begin anew, (B,) bool: those of ``reset_mask``.
 
     Raises:
         InvalidTypeError: Not a bool array.
         InvalidValueError: Of the wrong length, or it marks no lane.
     """
-    if mask is None:
-        return np.ones(lanes, np.bool_)
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         raise InvalidTypeError(f"options['reset_mask'] must be a bool array ({lanes},); got {mask!r}.")
     if mask.shape != (lanes,) or not mask.any():

@@ -10,15 +10,16 @@ from foveasim.kernels import jit
 __all__ = [
     "blend_levels",
     "cover_spots",
-    "extrapolate_levels",
     "hide_patches",
     "read_boxes",
     "read_sectors",
     "show_receptors",
     "sum_areas",
+    "widen_coverage",
 ]
 
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -27,6 +28,7 @@ F64 = NDArray[np.float64]
 
 
 _VECTOR = 16  # bytes; 32 and 64 measure alike
+_MOST = 1 << 20  # bytes that a sum of 32 bits surely holds
 
 
 @jit
@@ -48,8 +50,50 @@ def _set_run(out: U8, value: int) -> None:
 
 
 @jit
+def _widen(known: U8, seen: U8) -> np.float32:
+    """Keep the greater acuity of each pixel of a lane, (H, W), and return the mean, 0 to 1.
+
+    As one run, not row by row, where adding up the last vector would cost as much as the row.
+    """
+    flat, fresh = known.reshape(known.size), seen.reshape(seen.size)
+    for i in range(flat.size):
+        flat[i] = max(flat[i], fresh[i])
+    total = 0
+    for start in range(0, flat.size, _MOST):
+        run = flat[start : start + _MOST]
+        part = np.uint32(0)
+        for i in range(run.size):
+            part = np.uint32(part + np.uint32(run[i]))
+        total += int(part)
+    return np.float32(total / (255.0 * flat.size))
+
+
+@jit
+def widen_coverage(known: U8, seen: U8, coverage: F32) -> None:
+    """Do what ``kernels.integrate_belief`` does, for acuity alone.
+
+    Args:
+        known: (B, H, W) uint8, the greatest acuity of each pixel so far, updated.
+        seen: (B, H, W) uint8, that of the glimpse.
+        coverage: (2, B) float32, mean acuity afterwards and before, 0 to 1, written.
+    """
+    for b in range(known.shape[0]):
+        coverage[1, b] = coverage[0, b]
+        coverage[0, b] = _widen(known[b], seen[b])
+
+
+@jit
 def blend_levels(
-    levels: U8, fixation: F32, table: I64, weights: U8, acuities: U8, edges: I64, out: U8, out_acuity: U8
+    levels: U8,
+    fixation: F32,
+    table: I64,
+    weights: U8,
+    acuities: U8,
+    edges: I64,
+    out: U8,
+    out_acuity: U8,
+    known: U8,
+    coverage: F32,
 ) -> None:
     """Blend two neighbouring pyramid levels at every pixel, by its offset from the fixated pixel.
 
@@ -66,8 +110,10 @@ def blend_levels(
             three channels; dx = 0 stands in the middle.
         acuities: (T, H, 2 W - 1) uint8, by (|dy|, dx).
         edges: (T, H, L - 1) int64: at |dy|, the first |dx| whose finer level is beyond l.
-        out: (B, H, 3 W) uint8, written.
+        out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
+        known: As in :func:`widen_coverage`, or (0, 0, 0): nothing is widened.
+        coverage: As in :func:`widen_coverage`.
     """
     lanes, depth, height, bytes_wide = levels.shape
     width = bytes_wide // 3
@@ -108,47 +154,16 @@ def blend_levels(
                         (np.uint16(near[j]) * (np.uint16(256) - w) + np.uint16(far[j]) * w + np.uint16(128)) >> 8
                     )
                 done = stop
-
-
-@jit
-def extrapolate_levels(
-    levels: U8, fixation: F32, table: I64, weights: I16, acuities: U8, finer: U8, out: U8, out_acuity: U8
-) -> None:
-    """Do what :func:`blend_levels` does with weights outside of 0 to 256, pixel by pixel.
-
-    Args:
-        levels: (B, L, H, 3 W) uint8.
-        fixation: (B, 2) float32, px.
-        table: (B,) int64.
-        weights: (T, H, 3 (2 W - 1)) int16.
-        acuities: (T, H, 2 W - 1) uint8.
-        finer: (T, H, 2 W - 1) uint8, the finer level of the pair.
-        out: (B, H, 3 W) uint8, written.
-        out_acuity: (B, H, W) uint8, written.
-    """
-    lanes, _, height, bytes_wide = levels.shape
-    width = bytes_wide // 3
-    for b in range(lanes):
-        column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
-        t = table[b]
-        first = width - 1 - column
-        for y in range(height):
-            away = abs(y - row)
-            _copy_run(out_acuity[b, y], acuities[t, away][first : first + width])
-            weight, level = weights[t, away][3 * first : 3 * (first + width)], finer[t, away][first : first + width]
-            out_row = out[b, y]
-            for x in range(width):
-                near, far = levels[b, level[x], y], levels[b, level[x] + 1, y]
-                for j in range(3 * x, 3 * x + 3):
-                    n, f = np.int32(near[j]), np.int32(far[j])
-                    mixed = ((n << 8) + (f - n) * np.int32(weight[j]) + 128) >> 8
-                    out_row[j] = np.uint8(0 if mixed < 0 else 255 if mixed > 255 else mixed)
+        if known.size > 0:
+            coverage[1, b] = coverage[0, b]
+            coverage[0, b] = _widen(known[b], out_acuity[b])
 
 
 @jit
 def _fill_row(row: U8, colour: U8) -> None:
+    red, green, blue = colour[0], colour[1], colour[2]
     for x in range(row.size // 3):
-        row[3 * x], row[3 * x + 1], row[3 * x + 2] = colour[0], colour[1], colour[2]
+        row[3 * x], row[3 * x + 1], row[3 * x + 2] = red, green, blue
 
 
 @jit
@@ -164,14 +179,62 @@ def _sum_run(run: U8, total: I64) -> None:
 
 
 @jit
+def _mean(total: int, count: int) -> np.uint8:
+    return np.uint8((2 * total + count) // (2 * count)) if count > 0 else np.uint8(127)
+
+
+@jit
 def _mean_colour(total: I64, count: int, colour: U8) -> None:
     for c in range(3):
-        colour[c] = np.uint8((2 * total[c] + count) // (2 * count)) if count > 0 else np.uint8(127)
+        colour[c] = _mean(total[c], count)
+
+
+@jit
+def _add_run(sums: U32, run: U8) -> None:
+    for i in range(run.size):
+        sums[i] += np.uint32(run[i])
+
+
+@jit
+def _find_runs(half: I64, column: int, row: int, width: int, starts: I64, stops: I64) -> None:
+    """Find the pixels of each row that lie in a disc; none: 0 to 0."""
+    for y in range(starts.size):
+        reach = half[abs(y - row)]
+        starts[y] = max(column - reach, 0) if reach >= 0 else 0
+        stops[y] = min(column + reach + 1, width) if reach >= 0 else 0
+
+
+@jit
+def _mean_of_runs(image: U8, starts: I64, stops: I64, sums: U32, colour: U8) -> None:
+    """Take the mean of the pixels in all runs. Rows are added to one another: to sum each would cost twice as much."""
+    for i in range(sums.size):
+        sums[i] = np.uint32(0)
+    count = 0
+    for s in range(starts.shape[0]):
+        for y in range(starts.shape[1]):
+            start, stop = starts[s, y], stops[s, y]
+            if stop > start:
+                _add_run(sums, image[y][3 * start : 3 * stop])
+                count += stop - start
+    red = green = blue = 0
+    for x in range(sums.size // 3):
+        red, green, blue = red + sums[3 * x], green + sums[3 * x + 1], blue + sums[3 * x + 2]
+    colour[0], colour[1], colour[2] = _mean(red, count), _mean(green, count), _mean(blue, count)
 
 
 @jit
 def cover_spots(
-    image: U8, spots: F32, table: I64, halves: I64, mean: U8, behind: U8, hidden_acuity: int, out: U8, out_acuity: U8
+    image: U8,
+    spots: F32,
+    table: I64,
+    halves: I64,
+    mean: U8,
+    behind: U8,
+    hidden_acuity: int,
+    out: U8,
+    out_acuity: U8,
+    known: U8,
+    coverage: F32,
 ) -> None:
     """Show one or two sharp discs and hide the rest.
 
@@ -183,53 +246,47 @@ def cover_spots(
         mean: (B, 3) uint8, the colour of what is hidden; (0, 3): take the mean of the visible pixels.
         behind: (B, H, 3 W) uint8, shown where hidden; (0, 0, 0): a colour is.
         hidden_acuity: Acuity of what is hidden.
-        out: (B, H, 3 W) uint8, written.
+        out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
+        known: As in :func:`blend_levels`, as is ``coverage``.
+        coverage: (2, B) float32.
     """
     lanes, height, bytes_wide = image.shape
-    width = bytes_wide // 3
-    count_spots = spots.shape[1]
-    colour, total = np.zeros(3, np.uint8), np.zeros(3, np.int64)
-    starts, stops = np.zeros((height, count_spots), np.int64), np.zeros((height, count_spots), np.int64)
+    width, count_spots = bytes_wide // 3, spots.shape[1]
+    colour, sums = np.empty(3, np.uint8), np.empty(bytes_wide, np.uint32)
+    filling = np.empty(bytes_wide, np.uint8)
+    starts, stops = np.empty((count_spots, height), np.int64), np.empty((count_spots, height), np.int64)
     for b in range(lanes):
-        half = halves[table[b]]
+        half, scene, seen, glimpse = halves[table[b]], image[b], out_acuity[b], out[b].reshape(height, bytes_wide)
         for s in range(count_spots):
             column, row = _pixel(spots[b, s, 0], width), _pixel(spots[b, s, 1], height)
-            for y in range(height):
-                reach = half[abs(y - row)]
-                starts[y, s] = max(column - reach, 0) if reach >= 0 else 0
-                stops[y, s] = min(column + reach + 1, width) if reach >= 0 else 0
+            _find_runs(half, column, row, width, starts[s], stops[s])
         if count_spots == 2:
             for y in range(height):  # where two runs meet they become one, so that no pixel counts twice
-                if stops[y, 0] > 0 and stops[y, 1] > 0 and starts[y, 1] <= stops[y, 0] and starts[y, 0] <= stops[y, 1]:
-                    starts[y, 0], stops[y, 0] = min(starts[y, 0], starts[y, 1]), max(stops[y, 0], stops[y, 1])
-                    starts[y, 1] = stops[y, 1] = 0
+                if stops[0, y] > 0 and stops[1, y] > 0 and starts[1, y] <= stops[0, y] and starts[0, y] <= stops[1, y]:
+                    starts[0, y], stops[0, y] = min(starts[0, y], starts[1, y]), max(stops[0, y], stops[1, y])
+                    starts[1, y] = stops[1, y] = 0
         if behind.size == 0:
             if mean.size == 0:
-                total[:] = 0
-                count = 0
-                for s in range(count_spots):
-                    for y in range(height):
-                        _sum_run(image[b, y][3 * starts[y, s] : 3 * stops[y, s]], total)
-                        count += stops[y, s] - starts[y, s]
-                _mean_colour(total, count, colour)
+                _mean_of_runs(scene, starts, stops, sums, colour)
             else:
-                colour[:] = mean[b]
+                _copy_run(colour, mean[b])
+            _fill_row(filling, colour)
         for y in range(height):
+            row_out, row_seen = glimpse[y], seen[y]
             if behind.size == 0:
-                if y == 0:
-                    _fill_row(out[b, 0], colour)
-                else:
-                    _copy_run(out[b, y], out[b, 0])
+                _copy_run(row_out, filling)
             else:
-                _copy_run(out[b, y], behind[b, y])
-            _set_run(out_acuity[b, y], hidden_acuity)
-        for y in range(height):
+                _copy_run(row_out, behind[b, y])
+            _set_run(row_seen, hidden_acuity)
             for s in range(count_spots):
-                start, stop = starts[y, s], stops[y, s]
+                start, stop = starts[s, y], stops[s, y]
                 if stop > start:
-                    _copy_run(out[b, y][3 * start : 3 * stop], image[b, y][3 * start : 3 * stop])
-                    _set_run(out_acuity[b, y][start:stop], 255)
+                    _copy_run(row_out[3 * start : 3 * stop], scene[y][3 * start : 3 * stop])
+                    _set_run(row_seen[start:stop], 255)
+        if known.size > 0:
+            coverage[1, b] = coverage[0, b]
+            coverage[0, b] = _widen(known[b], seen)
 
 
 @jit
@@ -246,7 +303,7 @@ def hide_patches(
         mean: As in :func:`cover_spots`.
         behind: As in :func:`cover_spots`.
         hidden_acuity: Acuity of what is hidden.
-        out: (B, H, 3 W) uint8, written.
+        out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
     """
     lanes, height, bytes_wide = image.shape
@@ -270,10 +327,11 @@ def hide_patches(
                 _mean_colour(total, count, colour)
             else:
                 colour[:] = mean[b]
+        glimpse = out[b].reshape(height, bytes_wide)
         for y in range(height):
             for i in range(across):
                 start, stop = i * patch, min(i * patch + patch, width)
-                run, seen = out[b, y][3 * start : 3 * stop], out_acuity[b, y][start:stop]
+                run, seen = glimpse[y][3 * start : 3 * stop], out_acuity[b, y][start:stop]
                 if shown[y // patch * across + i]:
                     _copy_run(run, image[b, y][3 * start : 3 * stop])
                     _set_run(seen, 255)
@@ -385,22 +443,21 @@ def show_receptors(
         covering: (T, 2 H - 1, 2 W - 1): by offset from the fixated pixel, the receptor shown there, -1 where hidden.
         acuities: (T, 2 H - 1, 2 W - 1) uint8, 0 where hidden.
         patch: (B, 3 N) uint8, what the receptors report.
-        out: (B, H, 3 W) uint8, written; the mean colour of what is seen stands where it is hidden.
+        out: (B, H, W, 3) uint8, written; the mean colour of what is seen stands where it is hidden.
         out_acuity: (B, H, W) uint8, written.
     """
-    lanes, height, bytes_wide = out.shape
-    width = bytes_wide // 3
+    lanes, height, width = out_acuity.shape
     colour, total = np.zeros(3, np.uint8), np.zeros(3, np.int64)
     for b in range(lanes):
         column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
         t = table[b]
         total[:] = 0
         count = 0
-        reports = patch[b]
+        reports, glimpse = patch[b], out[b].reshape(height, 3 * width)
         for y in range(height):
             shown = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
             _copy_run(out_acuity[b, y], acuities[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column])
-            out_row = out[b, y]
+            out_row = glimpse[y]
             for x in range(width):
                 report = 3 * np.int64(shown[x])
                 if report >= 0:
@@ -411,7 +468,7 @@ def show_receptors(
         if count < height * width:
             _mean_colour(total, count, colour)
             for y in range(height):
-                seen, out_row = out_acuity[b, y], out[b, y]
+                seen, out_row = out_acuity[b, y], glimpse[y]
                 for x in range(width):
                     if seen[x] == 0:
                         for c in range(3):

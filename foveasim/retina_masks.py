@@ -16,7 +16,7 @@ from torch import Tensor
 from foveasim import check, geometry
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
-from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
+from foveasim.retina import NOTHING_KNOWN, Prepared, Retina, as_glimpse, fresh_arrays, load_kernels
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 
@@ -232,7 +232,7 @@ class Disc(Masking):
     ) -> Glimpse:
         """Show the discs."""
         if prepared.image.device.type == "cpu":
-            return as_glimpse(*self._cover(prepared, self.spots(prepared, fixation_px, key).numpy()))
+            return as_glimpse(*self._cover(prepared, self.spots(prepared, fixation_px, key).numpy(), *NOTHING_KNOWN))
         return self._sense_torch(prepared, self.spots(prepared, fixation_px, key))
 
     def sense_arrays(
@@ -242,17 +242,34 @@ class Disc(Masking):
         key: Key | None,
         zoom: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Show the disc on the CPU."""
-        return self._cover(prepared, fixation_px[:, None])
+        """Show the discs on the CPU."""
+        return self.look_arrays(prepared, fixation_px, key, zoom, *NOTHING_KNOWN)
 
-    def _cover(self, prepared: Prepared, spots: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        from foveasim.retina_kernels import cover_spots
+    def look_arrays(
+        self,
+        prepared: Prepared,
+        fixation_px: NDArray[np.float32],
+        key: Key | None,
+        zoom: NDArray[np.float32] | None,
+        known: NDArray[np.uint8],
+        coverage: NDArray[np.float32],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Show the disc on the CPU, and note what has been seen."""
+        return self._cover(prepared, fixation_px[:, None], known, coverage)
 
-        size, (scene, table, mean, behind) = prepared.size, prepared.arrays[:4]
-        image, acuity = fresh_arrays(len(spots), size)
-        half = self._footprints.arrays(size)[0]
-        cover_spots(scene, spots, table, half, mean, behind, self.hidden_acuity, image, acuity)
-        return image.reshape(-1, *size, 3), acuity
+    def _cover(
+        self,
+        prepared: Prepared,
+        spots: NDArray[np.float32],
+        known: NDArray[np.uint8],
+        coverage: NDArray[np.float32],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        scene, table, mean, behind = prepared.arrays[:4]
+        image, acuity = fresh_arrays(len(spots), prepared.size)
+        half = self._footprints.arrays(prepared.size)[0]
+        hidden, cover = self.hidden_acuity, load_kernels().cover_spots
+        cover(scene, spots, table, half, mean, behind, hidden, image, acuity, known, coverage)
+        return image, acuity
 
     def _sense_torch(self, prepared: Prepared, spots: Tensor) -> Glimpse:
         """Do what ``cover_spots`` does, in torch."""
@@ -356,15 +373,18 @@ class TwoSpot(Disc):
         extent = torch.tensor(prepared.size[::-1], dtype=torch.float32, device=fixation_px.device)
         return torch.stack((fixation_px, draws.to(torch.float32) * extent), 1)
 
-    def sense_arrays(
+    def look_arrays(
         self,
         prepared: Prepared,
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
+        known: NDArray[np.uint8],
+        coverage: NDArray[np.float32],
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Show both discs on the CPU."""
-        return self._cover(prepared, self.spots(prepared, torch.from_numpy(fixation_px), key).numpy())
+        """Show both discs on the CPU, and note what has been seen."""
+        spots = self.spots(prepared, torch.from_numpy(fixation_px), key).numpy()
+        return self._cover(prepared, spots, known, coverage)
 
 
 @dataclass(frozen=True)
@@ -431,15 +451,13 @@ class Patches(Masking):
         return self._sense_kernel(prepared, key)
 
     def _sense_kernel(self, prepared: Prepared, key: Key) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        from foveasim.retina_kernels import hide_patches
-
         size, (scene, _, mean, behind) = prepared.size, prepared.arrays
         count = math.prod(self.grid(size))
         draws = _uniform(key, count).numpy()
         image, acuity = fresh_arrays(len(draws), size)
-        hidden = int(count * self.hidden_ratio)
-        hide_patches(scene, draws, hidden, self.patch_px, mean, behind, self.hidden_acuity, image, acuity)
-        return image.reshape(-1, *size, 3), acuity
+        hidden, hide = int(count * self.hidden_ratio), load_kernels().hide_patches
+        hide(scene, draws, hidden, self.patch_px, mean, behind, self.hidden_acuity, image, acuity)
+        return image, acuity
 
     def _sense_torch(self, prepared: Prepared, key: Key) -> Glimpse:
         """Do what ``hide_patches`` does, in torch."""

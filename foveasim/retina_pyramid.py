@@ -16,7 +16,7 @@ from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
 from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
+from foveasim.retina import NOTHING_KNOWN, Prepared, Retina, as_glimpse, fresh_arrays, load_kernels
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
@@ -186,19 +186,33 @@ class Pyramid(Retina):
         zoom: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Blend on the CPU."""
-        from foveasim.pyramid_kernels import extrapolate_runs
-        from foveasim.retina_kernels import blend_levels
+        return self.look_arrays(prepared, fixation_px, key, zoom, *NOTHING_KNOWN)
 
+    def look_arrays(
+        self,
+        prepared: Prepared,
+        fixation_px: NDArray[np.float32],
+        key: Key | None,
+        zoom: NDArray[np.float32] | None,
+        known: NDArray[np.uint8],
+        coverage: NDArray[np.float32],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Blend on the CPU, and note what has been seen."""
         size, (_, levels, table) = prepared.size, prepared.arrays
         if zoom is not None:
             table = self._footprints.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
         weights, acuities, edges, _ = self._footprints.arrays(size)
         image, acuity = fresh_arrays(len(fixation_px), size)
         if self.preset == "paper":
-            extrapolate_runs(levels, fixation_px, table, weights, acuities, edges, image, acuity)
+            from foveasim.pyramid_kernels import extrapolate_runs
+
+            rows = image.reshape(-1, size[0], 3 * size[1])
+            extrapolate_runs(levels, fixation_px, table, weights, acuities, edges, rows, acuity)
+            load_kernels().widen_coverage(known, acuity, coverage)
         else:
-            blend_levels(levels, fixation_px, table, weights, acuities, edges, image, acuity)
-        return image.reshape(-1, *size, 3), acuity
+            blend = load_kernels().blend_levels
+            blend(levels, fixation_px, table, weights, acuities, edges, image, acuity, known, coverage)
+        return image, acuity
 
     def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
         """Do what ``blend_levels`` does, in torch."""

@@ -22,7 +22,7 @@ from foveasim import belief as beliefs
 from foveasim import check, geometry
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.picture import Picture
-from foveasim.retina import Prepared, Retina, as_glimpse, make_retina
+from foveasim.retina import Prepared, Retina, as_glimpse, load_kernels, make_retina
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
@@ -32,7 +32,9 @@ from foveasim.types import Belief, Glimpse, Measured, Saccade, Scene, State
 __all__ = ["Simulator"]
 
 _MAX_CACHE_BYTES = 1 << 30
-_SCATTER = int(Stream.SCATTER)
+_SCATTER, _SCENE = int(Stream.SCATTER), int(Stream.SCENE)
+_VIEWS = {"seed", "episode", "step_count", "key", "fixation_px", "start_px", "target_px", "amplitude_deg"}
+_VIEWS |= {"duration_ms", "clock_ms", "_looked_ms", "coverage", "coverage_before", "_kernels", "_measured"}
 _DRAWS = 100  # scenes drawn for a lane before its source is given up as unreadable
 
 
@@ -103,12 +105,9 @@ class Simulator:
         def whole() -> Tensor:
             return torch.zeros(lanes, dtype=torch.int64, device=device)
 
-        def points() -> Tensor:
-            return torch.zeros(lanes, 2, device=device)
-
         self._key = torch.zeros(3, lanes, dtype=torch.int64, device=device)
         self.index, self.label = whole(), whole()
-        self.fixation_px, self.start_px, self.target_px = points(), points(), points()
+        self._points = torch.zeros(3, lanes, 2, device=device)
         self._reals = torch.zeros(6, lanes, device=device)
         self._fading: beliefs.Fading | None = None
         self._glimpse: Glimpse | None = None
@@ -118,6 +117,7 @@ class Simulator:
     def _bind(self) -> None:
         """Make the views that share memory: of rows of one tensor, and NumPy's of tensors."""
         self.seed, self.episode, self.step_count = self._key.unbind(0)
+        self.fixation_px, self.start_px, self.target_px = self._points.unbind(0)
         self.amplitude_deg, self.duration_ms, self.clock_ms, self._looked_ms = self._reals[:4].unbind(0)
         self.coverage, self.coverage_before = self._reals[4:].unbind(0)
         if not self._on_cpu:
@@ -125,17 +125,14 @@ class Simulator:
         # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
         self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
         self._np_all = np.ones(self.lanes, np.bool_)
-        self._np_key, self._np_fixation = self._key.numpy(), self.fixation_px.numpy()
-        self._np_start, self._np_target = self.start_px.numpy(), self.target_px.numpy()
-        self._np_amplitude, self._np_duration = self.amplitude_deg.numpy(), self.duration_ms.numpy()
-        self._np_clock = self.clock_ms.numpy()
-        self._np_coverage, self._np_before = self.coverage.numpy(), self.coverage_before.numpy()
+        self._np_key, self._np_reals = self._key.numpy(), self._reals.numpy()
+        self._np_index, self._np_label = self.index.numpy(), self.label.numpy()
+        self._np_points = self._points.numpy()
+        self._np_fixation, self._np_covered = self._np_points[0], self._np_reals[4:]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what shares memory: a copy makes views of its own."""
-        shared = {"seed", "episode", "step_count", "amplitude_deg", "duration_ms", "clock_ms", "coverage"}
-        shared |= {"coverage_before", "_looked_ms", "key", "_kernels", "_measured"}
-        return {name: value for name, value in vars(self).items() if name not in shared and not name.startswith("_np_")}
+        return {name: value for name, value in vars(self).items() if name not in _VIEWS and not name.startswith("_np_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy."""
@@ -162,21 +159,19 @@ class Simulator:
     def _bind_scene(self) -> None:
         """Make the views of what depends on the scenes' size; there is none before the first reset."""
         if self._on_cpu and self.size != (0, 0):
-            self._np_size = np.array(self.size, np.int64)
-            self._np_px_per_deg = self.prepared.px_per_deg.numpy()
+            self._np_size, self._np_centre = np.array(self.size, np.int64), self._centre.numpy()
+            self._np_px_per_deg = self.prepared.stored[1]
             image = self.belief.image.view(self.lanes, self.size[0], 3 * self.size[1])
             self._np_belief = (image.numpy(), self.belief.acuity.numpy())
+            amplitude, duration, clock = self._np_reals[0], self._np_reals[1], self._np_reals[2]
             self._measured = Measured(
                 self.belief.image.numpy(),
-                self.belief.acuity.numpy(),
+                self._np_belief[1],
                 self._np_fixation,
-                self._np_target,
-                self._np_amplitude,
-                self._np_duration,
-                self._np_clock,
+                self._np_points[2],
+                *(amplitude, duration, clock),
                 self._np_key[2],
-                self._np_coverage,
-                self._np_before,
+                *(self._np_covered[0], self._np_covered[1]),
             )
 
     # Episodes
@@ -218,26 +213,27 @@ class Simulator:
         if which.size == 0:
             return
         # Whole-lane assignment is several times cheaper than an index, and one lane is always whole.
-        at = slice(None) if len(which) == self.lanes else torch.from_numpy(which).to(self.device)
-        if seed is not None:
-            self.seed[at] = torch.tensor(self._lane_seeds(seed, which), device=self.device)
-            self.episode[at] = 0
-        elif self._seeded:
-            self.episode[at] += 1
+        at = slice(None) if len(which) == self.lanes else self._like_lanes(which)
+        key: Any = self._np_key if self._on_cpu else self._key
+        if seed is None and self._seeded:
+            key[1, at] += 1
         else:
-            self.seed[at] = torch.from_numpy(which).to(self.device)
+            key[0, at] = self._like_lanes(which if seed is None else self._lane_seeds(seed, which))
+            key[1, at] = 0
         self._seeded = True
-        self.step_count[at] = 0
-        self._reals[:, at] = 0
+        key[2, at] = 0
+        (self._np_reals if self._on_cpu else self._reals)[:, at] = 0
         self._place_scenes(which, at, index, pictures)
-        self.fixation_px[at] = self._start(which, fixation_px)
-        self.start_px[at] = self.fixation_px[at]
-        self.target_px[at] = self.fixation_px[at]
-        self.belief.acuity[at] = 0
+        (self._np_points if self._on_cpu else self._points)[:, at] = self._start(which, fixation_px)
+        self.measured.belief_acuity[at] = 0
         if self._fading is not None:
             self._fading.exact[at] = 0
         if self.remember:
-            self.belief.image[at] = beliefs.UNSEEN
+            self.measured.belief[at] = beliefs.UNSEEN
+
+    def _like_lanes(self, values: NDArray[np.int64] | Sequence[int]) -> Any:
+        """Return whole numbers as the lanes' are kept: an array with kernels, whose views cost a tenth of torch's."""
+        return np.asarray(values) if self._on_cpu else torch.as_tensor(values, device=self.device)
 
     def _lane_seeds(self, seed: int | Sequence[int] | NDArray[np.int64], which: NDArray[np.int64]) -> list[int]:
         if isinstance(seed, int | np.integer):
@@ -247,21 +243,21 @@ class Simulator:
             raise InvalidValueError(f"seed must be one number or {len(which)}, one for each lane; got {len(seed)}.")
         return [check.seed_value("seed", one) for one in seed]
 
-    def _start(self, which: NDArray[np.int64], fixation_px: Tensor | None) -> Tensor:
+    def _start(self, which: NDArray[np.int64], fixation_px: Tensor | None) -> Any:
         if fixation_px is None:
-            return self._centre
+            return self._np_centre if self._on_cpu else self._centre
         point = check.points("fixation_px", fixation_px, self.lanes)[which]
         if not torch.equal(geometry.clamp_px(point, self.size), point):
             raise InvalidValueError(
                 f"fixation_px must lie in the scene, x from 0 to {self.size[1]} and y from 0 to {self.size[0]} px; "
                 f"got {point.tolist()}."
             )
-        return point.to(self.device)
+        return point.numpy() if self._on_cpu else point.to(self.device)
 
     def _place_scenes(
         self,
         which: NDArray[np.int64],
-        at: slice | Tensor,
+        at: Any,
         index: int | Sequence[int] | None,
         pictures: Sequence[Picture] | None,
     ) -> None:
@@ -274,13 +270,14 @@ class Simulator:
             if len(chosen) != len(which):
                 raise InvalidValueError(f"index must be one number or {len(which)}; got {len(chosen)}.")
             loaded = [self._stage.load(i) for i in chosen]
-        self.index[at] = torch.tensor(chosen, device=self.device)
+        numbers, labels = (self._np_index, self._np_label) if self._on_cpu else (self.index, self.label)
+        numbers[at] = self._like_lanes(chosen)
         for place, lane in enumerate(which.tolist()):
             picture, prepared = loaded[place]
             if prepared.size != self.size:
                 self._make_room(prepared.size, prepared)
             self.names[lane] = picture.name
-            self.label[lane] = picture.label
+            labels[lane] = picture.label
             self._hold(lane, prepared)
 
     def _hold(self, lane: int, prepared: Prepared) -> None:
@@ -290,11 +287,11 @@ class Simulator:
             return
         self.prepared = prepared
         if self._on_cpu:
-            self._np_px_per_deg = prepared.px_per_deg.numpy()
+            self._np_px_per_deg = prepared.stored[1]
 
-    def _draw_scenes(self, at: slice | Tensor) -> tuple[list[int], list[tuple[Picture, Prepared]]]:
+    def _draw_scenes(self, at: Any) -> tuple[list[int], list[tuple[Picture, Prepared]]]:
         """Draw a scene for each lane; one that cannot be read is skipped, with a warning, and another one drawn."""
-        seeds, episodes = self.seed[at].tolist(), self.episode[at].tolist()
+        seeds, episodes = (numbers[at].tolist() for numbers in (self._np_key if self._on_cpu else self._key)[:2])
         chosen, loaded = [], []
         for seed, episode in zip(seeds, episodes, strict=True):
             for attempt in range(_DRAWS):
@@ -312,7 +309,7 @@ class Simulator:
 
     def _draw(self, seed: int, episode: int, attempt: int) -> float:
         if self._on_cpu:
-            return float(self._kernels.mix(seed, episode, 0, int(Stream.SCENE), attempt))
+            return float(self._kernels.mix(seed, episode, 0, _SCENE, attempt))
         key = Key(torch.tensor([seed]), torch.tensor([episode]), torch.tensor([0]))
         return float(key.uniform(Stream.SCENE, attempt + 1)[0, attempt])
 
@@ -352,7 +349,7 @@ class Simulator:
     def _advance_arrays(self, target_px: Tensor | NDArray[np.float32], moving: NDArray[np.bool_] | None) -> None:
         aim = target_px.numpy() if isinstance(target_px, Tensor) else target_px
         self._kernels.move_lanes(
-            self._np_fixation,
+            self._np_points,
             aim,
             self._np_all if moving is None else moving,
             self._np_size,
@@ -361,11 +358,7 @@ class Simulator:
             _SCATTER,
             self._limits,
             self.saccades.dwell_ms,
-            self._np_start,
-            self._np_target,
-            self._np_amplitude,
-            self._np_duration,
-            self._np_clock,
+            self._np_reals,
         )
 
     def _advance_tensors(self, target_px: Tensor, moving: NDArray[np.bool_] | None) -> None:
@@ -395,33 +388,40 @@ class Simulator:
         Args:
             zoom: (B,) float32, for retinas that are ``zoomable``.
         """
-        self.coverage_before.copy_(self.coverage)
         if self._fading is not None:
             self._fading.fade(self.belief.acuity, self.clock_ms - self._looked_ms)
             self._looked_ms.copy_(self.clock_ms)
         if self._on_cpu:
-            zooms = None if zoom is None else zoom.numpy()
-            seen = self.retina.sense_arrays(self.prepared, self._np_fixation, self.key, zooms)
-            self._glimpse = None
-            if seen is None:
-                self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
-                seen = (self._glimpse.image.numpy(), self._glimpse.acuity.numpy())
-            self._seen = seen
-            self._integrate_arrays(*seen)
+            self._look_arrays(zoom)
         else:
+            self.coverage_before.copy_(self.coverage)
             self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
             self.belief = beliefs.integrate(self.belief, self._glimpse)
             self.coverage.copy_(beliefs.coverage(self.belief))
         if self._fading is not None:
             self._fading.renew(self.belief.acuity, self.glimpse.acuity)
 
-    def _integrate_arrays(self, new_image: NDArray[np.uint8], new_acuity: NDArray[np.uint8]) -> None:
+    def _look_arrays(self, zoom: Tensor | None) -> None:
         image, acuity = self._np_belief
+        covered, self._glimpse = self._np_covered, None
+        zooms = None if zoom is None else zoom.numpy()
         if self.remember:
-            rows = new_image.reshape(self.lanes, self.size[0], 3 * self.size[1])
-            self._kernels.integrate_belief(image, acuity, rows, new_acuity, self._np_coverage)
-        else:
-            self._kernels.widen_coverage(acuity, new_acuity, self._np_coverage)
+            covered[1] = covered[0]
+            seen = self.retina.sense_arrays(self.prepared, self._np_fixation, self.key, zooms)
+            self._seen = seen or self._sense_tensors(zoom)
+            rows = self._seen[0].reshape(image.shape)
+            self._kernels.integrate_belief(image, acuity, rows, self._seen[1], covered[0])
+            return
+        seen = self.retina.look_arrays(self.prepared, self._np_fixation, self.key, zooms, acuity, covered)
+        if seen is None:
+            seen = self._sense_tensors(zoom)
+            load_kernels().widen_coverage(acuity, seen[1], covered)
+        self._seen = seen
+
+    def _sense_tensors(self, zoom: Tensor | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Sense by a retina that has no path for arrays."""
+        self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
+        return self._glimpse.image.numpy(), self._glimpse.acuity.numpy()
 
     def look_again(self, lanes: NDArray[np.bool_]) -> None:
         """Look with some lanes only, after they began anew within a step; the glimpses of the others stay.

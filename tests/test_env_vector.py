@@ -211,3 +211,22 @@ def test_a_copy_goes_on_alone(how: Callable[[FoveaVectorEnv], FoveaVectorEnv]) -
     assert torch.equal(env.simulator.state.fixation_px, kept.fixation_px)
     assert torch.equal(env.simulator.state.belief.acuity, kept.belief.acuity)
     assert not torch.equal(twin.simulator.state.fixation_px, kept.fixation_px)
+
+
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize("retina", ["disc", "pyramid"])
+def test_a_copy_sees_the_scenes_of_its_next_episodes(
+    how: Callable[[FoveaVectorEnv], FoveaVectorEnv], retina: str
+) -> None:
+    env = FoveaVectorEnv(2, **options(retina=retina, budget=2))
+    env.reset(seed=0)
+    moves = walk(2, 8)
+    env.step(moves[0])
+    twin = how(env)
+    for move in moves[1:]:
+        one, two = env.step(move), twin.step(move)
+        for key in one[0]:
+            np.testing.assert_array_equal(one[0][key], two[0][key], err_msg=key)
+    assert one[4]["coverage"].tolist() == two[4]["coverage"].tolist()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from foveasim import belief as beliefs
-from foveasim.kernels import draw_uniform, execute_saccades, integrate_belief, widen_coverage
+from foveasim.kernels import draw_uniform, execute_saccades, integrate_belief
+from foveasim.retina_kernels import widen_coverage
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.types import Belief, Glimpse
@@ -30,11 +31,16 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
     lanes = 3
     there = Belief(torch.full((lanes, *size, 3), 127, dtype=torch.uint8), torch.zeros(lanes, *size, dtype=torch.uint8))
     image, acuity = there.image.flatten(2).numpy().copy(), there.acuity.numpy().copy()
-    acuity_alone, coverage, coverage_alone = acuity.copy(), np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    acuity_alone, coverage, coverage_alone = (
+        acuity.copy(),
+        np.zeros(lanes, np.float32),
+        np.zeros((2, lanes), np.float32),
+    )
     for _ in range(5):
         new_image = rng.integers(0, 256, (lanes, *size, 3), dtype=np.uint8)
         # Few values, so that many pixels tie.
         new_acuity = rng.choice(np.array([0, 1, 90, 200, 255], np.uint8), (lanes, *size))
+        before = coverage.copy()
         integrate_belief(image, acuity, new_image.reshape(lanes, size[0], -1), new_acuity, coverage)
         widen_coverage(acuity_alone, new_acuity, coverage_alone)
         glimpse = Glimpse(torch.from_numpy(new_image), torch.from_numpy(new_acuity))
@@ -43,7 +49,7 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
         assert np.array_equal(acuity, there.acuity.numpy())
         assert np.array_equal(acuity_alone, acuity)
         assert np.array_equal(coverage, beliefs.coverage(there).numpy())
-        assert np.array_equal(coverage_alone, coverage)
+        assert np.array_equal(coverage_alone, (coverage, before))
 
 
 @pytest.mark.parametrize(

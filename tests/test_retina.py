@@ -248,6 +248,28 @@ def test_arrays_and_tensors_say_the_same(eye: Retina) -> None:
 
 
 @every_eye
+def test_what_has_been_seen_is_noted_alike_on_the_way_and_afterwards(eye: Retina) -> None:
+    prepared, key, rng = eye.prepare(scene_of(noise(3))), Key.of(1, 3), np.random.default_rng(0)
+    known = rng.integers(0, 256, (3, *SIZE), dtype=np.uint8)
+    coverage = rng.random((2, 3), dtype=np.float32)
+    expected, before = known.copy(), coverage[0].copy()
+    for place in (EDGES[:3], EDGES[3:6]):
+        fixation = points(*place).numpy()
+        seen = eye.look_arrays(prepared, fixation, key, None, known, coverage)
+        alone = eye.sense_arrays(prepared, fixation, key, None)
+        if seen is None or alone is None:
+            assert seen is alone
+            return
+        assert np.array_equal(seen[0], alone[0])
+        assert np.array_equal(seen[1], alone[1])
+        expected = np.maximum(expected, alone[1])
+        assert np.array_equal(known, expected)
+        np.testing.assert_allclose(coverage[0], expected.mean((1, 2), dtype=np.float64) / 255, rtol=1e-6)
+        assert np.array_equal(coverage[1], before)
+        before = coverage[0].copy()
+
+
+@every_eye
 def test_a_zoom_of_1_is_none_and_one_of_2_is_never_sharper_where_the_eye_looks(eye: Retina) -> None:
     if not eye.zoomable:
         pytest.skip("takes no zoom")
