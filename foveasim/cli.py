@@ -148,7 +148,12 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
 
     config: Any = getattr(importlib.import_module(command.module), command.config)
     nameless = f"; without their names, in this order: {', '.join(command.positionals)}" if command.positionals else ""
-    parser = ArgumentParser(prog=f"foveasim {name}", description=command.summary + nameless, exit_on_error=True)
+    parser = ArgumentParser(
+        prog=f"foveasim {name}",
+        usage=f"foveasim {name} {'[--preset NAME] ' if command.presets else ''}[OPTIONS]",  # all would fill a screen
+        description=command.summary + nameless,
+        exit_on_error=True,
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(config, as_group=False)
     if command.presets:
@@ -187,9 +192,10 @@ def _with_preset(words: Sequence[str], preset_file: Callable[[str], Path]) -> li
 def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:
     """Bring what people type into the one form that the parser takes, ``--option=value``.
 
-    Arguments without a name get theirs, wherever they stand. A yes-or-no option may stand alone: ``--headless``. A list
-    may be given as one plain value or several times: ``--data A --data B``. A size may be ``240x426``, ``240,426`` or
-    ``240 426``.
+    Arguments without a name get theirs, wherever they stand; all that are left over go to the last of them if it takes
+    a list, as a shell's ``step-*`` does. A yes-or-no option may stand alone: ``--headless``. A list may be given as one
+    plain value, of numbers with commas, or several times: ``--data A --data B``, ``--seeds 0,1``. A size may be
+    ``240x426``, ``240,426`` or ``240 426``.
 
     Args:
         words: What was typed.
@@ -202,15 +208,16 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
     rest, nameless = list(words), list(positionals)
     spelled: list[str] = []
     lists: dict[str, list[str]] = {}
+    last = positionals[-1] if positionals and "list[str]" in kinds.get(positionals[-1], "") else ""
     while rest:
         word = rest.pop(0)
         name, equals, value = word[2:].partition("=") if word.startswith("--") else ("", "", word)
         kind = kinds.get(name, "")
         if not name:
-            if word.startswith("-") or not nameless:
+            if word.startswith("-") or not (nameless or last):
                 spelled.append(word)  # the parser says what is wrong with it
                 continue
-            name = nameless.pop(0)
+            name = nameless.pop(0) if nameless else last
             kind = kinds.get(name, "")
         elif not equals:
             if name in ("help", "print_config"):
@@ -228,11 +235,16 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
                     value = f"{value}x{rest.pop(0)}"
         if kind.startswith("tuple[int, int]"):
             value = _size(name, value)
-        elif kind.startswith("list[str]") and not value.startswith("["):
+        elif "list[str]" in kind and not value.startswith("["):
             lists.setdefault(name, []).append(value)
             continue
+        elif kind.startswith(("list[int]", "list[float]")) and re.fullmatch(r"[-+.\de,]+", value):
+            value = f"[{value}]"
         spelled.append(f"--{name}={value}")
-    return [*spelled, *(f"--{name}={json.dumps(values)}" for name, values in lists.items())]
+    for name, values in lists.items():
+        alone = len(values) == 1 and not kinds[name].startswith("list[str]")  # an option that takes either
+        spelled.append(f"--{name}={values[0] if alone else json.dumps(values)}")
+    return spelled
 
 
 def _size(name: str, value: str) -> str:

@@ -119,6 +119,28 @@ def test_what_is_no_size_is_refused_with_the_right_form(size: str, capsys: pytes
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_is_left_over_goes_to_a_last_list() -> None:
+    config = parsed("latent", "a.safetensors", "--data", "images", "b.safetensors", "c.safetensors")
+    assert config.weights == ["a.safetensors", "b.safetensors", "c.safetensors"]
+    assert (config.data, parsed("latent", "unet").weights) == ("images", "unet")
+
+
+@pytest.mark.parametrize("seeds", ["0,3", "[0, 3]", "[0,3]"])
+def test_numbers_may_stand_without_brackets(seeds: str) -> None:
+    assert parsed("paper", "data", "--seeds", seeds).seeds == [0, 3]
+    assert parsed("paper", "data", "--seeds", "2").seeds == [2]
+    words = ["--data=a", "--data=b", "--steps=1"]
+    assert parsed("pretrain", *words, "--shares", "0.8,0.2").shares == [0.8, 0.2]
+    assert parsed("pretrain", *words, "--shares", "null").shares is None
+
+
+def test_a_misuse_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--lr", "nan"])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "usage: foveasim pretrain [--preset NAME] [OPTIONS]" and len(said) < 6
+
+
 def test_retina_agent_and_saccades_have_options_of_their_own() -> None:
     words = ["--retina_options.preset", "paper", "--max_amplitude_deg", "5", "--scatter", "0.1"]
     config = parsed("watch", *words, "--agent_arguments", '{"temperature": 2}')

@@ -18,7 +18,7 @@ from foveasim.agents.mim import paper_run
 from foveasim.agents.mim.paper import PaperConfig, run
 from foveasim.agents.mim.paper_run import Job, pretrain_config, run_job
 from foveasim.agents.mim.pretrain_config import preset_names
-from foveasim.errors import InvalidValueError, UnknownNameError, WeightsError
+from foveasim.errors import FoveasimError, InvalidValueError, UnknownNameError, WeightsError
 
 TINY: dict[str, Any] = {"network_options": {"width": 8, "code": 8, "neck": (8, 8), "blocks": (0, 0)}, "batch": 8}
 
@@ -118,10 +118,52 @@ def test_a_run_that_fails_does_not_take_the_others_with_it(
     labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(WeightsError, match="1 of 4 runs failed: lean paper/periphery_object seed 0"):
-        run(config(labelled, tmp_path, conditions=["paper/periphery_object", "paper/autoencoder"]))
+        (tmp_path / "masks").mkdir()
+        some = {"conditions": ["paper/periphery_object", "paper/autoencoder"], "masks": str(tmp_path / "masks")}
+        run(config(labelled, tmp_path, **some))
     said = capsys.readouterr().out
     assert "foveasim segment" in said and "lean paper/autoencoder seed 0: " in said
     assert (tmp_path / "report.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"conditions": ["paper/covert_object"]}, "foveasim segment"),
+        ({"networks": ["nonet"]}, "unknown network"),
+        ({"data": "nowhere/at/all"}, "foveasim data get"),
+        ({"unlabelled": ["nowhere/at/all"]}, "foveasim data get"),
+        ({"options": {"retinas": {"disc": {"hiden": 1}}}}, "hiden"),
+    ],
+)
+def test_what_would_stop_a_run_stops_the_comparison_before_it_begins(
+    labelled: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(FoveasimError, match=said):
+        run(config(labelled, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [("foo", "none of that name"), ("steps", "the comparison sets it")])
+def test_options_that_would_do_nothing_are_refused(labelled: Path, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(InvalidValueError, match=said):
+        config(labelled, tmp_path, options={name: 3})
+
+
+def test_stl10_is_pretrained_on_what_has_no_label(tmp_path: Path) -> None:
+    binary = tmp_path / "stl10_binary"
+    binary.mkdir()
+    rng = np.random.default_rng(0)
+    for part, count in (("unlabeled", 16), ("train", 30), ("test", 20)):
+        rng.integers(0, 256, (count, 3, 96, 96), dtype=np.uint8).tofile(binary / f"{part}_X.bin")
+        if part != "unlabeled":
+            (np.arange(count) % 10 + 1).astype(np.uint8).tofile(binary / f"{part}_y.bin")
+    (binary / "class_names.txt").write_text("\n".join("abcdefghij") + "\n", encoding="utf-8")
+    plan, job = config(tmp_path, tmp_path / "out").plan(), Job("lean", "paper/periphery", 0)
+    assert pretrain_config(job, plan).data == [f"{tmp_path}@unlabeled"]
+    run_job(job, plan)
+    found = job.result(plan)
+    assert (found.images_seen, found.tested, found.chance) == (16, 20, 0.1)
 
 
 @pytest.mark.slow

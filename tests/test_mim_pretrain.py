@@ -25,7 +25,7 @@ from foveasim.agents.mim.network import make_network, to_float
 from foveasim.agents.mim.pretrain import PretrainConfig, run, train
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.cli import main
-from foveasim.errors import InvalidValueError, SceneError, WeightsError
+from foveasim.errors import FoveasimError, InvalidValueError, SceneError, WeightsError
 from foveasim.retina import make_retina
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
@@ -353,6 +353,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
     with pytest.raises(InvalidValueError, match=r"loss is nan at step 4.*lower lr: --resume true --lr 0.002"):
         train(config(tmp_path, checkpoint_steps=2), ImagePool.of(noise(4, (48, 48))), quiet=True)
     assert json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["counters"])["step"] == 2
+    with pytest.raises(InvalidValueError, match=r"at step 6. Begin anew with a lower lr: --lr 0.002"):
+        train(config(tmp_path / "none"), ImagePool.of(noise(4, (48, 48))), quiet=True)  # no checkpoint yet
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
@@ -456,10 +458,35 @@ def test_config_errors(tmp_path: Path, changes: dict[str, Any], message: str) ->
         config(tmp_path, **changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "nonet"}, "unknown network"),
+        ({"network_options": {"nothing": 1}}, "nothing"),
+        ({"retinas": {"disk": {}}}, "Did you mean 'disc'"),
+        ({"retinas": {"disc": {"hidden_ratio": 2}}}, "hidden_ratio"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_images_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    def read(*arguments: object, **more: object) -> None:
+        raise AssertionError("images are read")
+
+    monkeypatch.setattr("foveasim.agents.mim.pretrain.read_pool", read)
+    with pytest.raises(FoveasimError, match=message):
+        run(config(tmp_path, **changes))
+    (tmp_path / "checkpoint.safetensors").touch()
+    with pytest.raises(WeightsError, match="earlier run"):
+        run(config(tmp_path))
+
+
 def test_run_needs_data_and_a_device(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InvalidValueError, match="at least one folder"):
         run(config(tmp_path, data=[]))
-    with pytest.raises(SceneError, match="foveasim data get stl10"):
+    with pytest.raises(SceneError, match=r"foveasim data get stl10\|imagenette DIR"):
+        run(config(tmp_path, data=[str(tmp_path / "nowhere")]))
+    with pytest.raises(SceneError, match="foveasim data get stl10 "):
         run(config(tmp_path, data=[str(tmp_path / "stl10")]))
     with pytest.raises(InvalidValueError, match="--device cpu"):
         run(config(tmp_path, data=[str(folder)], device="gpu"))

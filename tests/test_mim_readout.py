@@ -90,6 +90,22 @@ def test_train_and_val_are_parted_by_the_rule_of_the_packs(tmp_path: Path) -> No
     assert stems(packed.test) == stems(data.test) and (packed.test.images == data.test.images).all()
 
 
+def test_stl10_trains_and_tests_on_its_own_parts(tmp_path: Path) -> None:
+    binary = tmp_path / "stl10" / "stl10_binary"
+    binary.mkdir(parents=True)
+    for part, count in (("train", 30), ("test", 20)):  # every picture is uniform, ten grey levels for each class
+        labels = np.arange(count) % 10
+        grey = np.repeat(labels * 10 + np.arange(count) // 10 + 100 * (part == "test"), 3 * 96 * 96).astype(np.uint8)
+        grey.tofile(binary / f"{part}_X.bin")
+        (labels + 1).astype(np.uint8).tofile(binary / f"{part}_y.bin")
+    (binary / "class_names.txt").write_text("\n".join("abcdefghij") + "\n", encoding="utf-8")
+    data = read_labelled(str(tmp_path / "stl10"), (32, 32))
+    assert "".join(data.classes) == "abcdefghij"
+    assert (len(data.train), len(data.validation), len(data.test)) == (20, 10, 20)
+    grey = data.test.images[:, 0, 0, 0].astype(int) - 100
+    assert (grey // 10 == data.test.labels).all() and sorted(np.bincount(data.validation.labels)) == [1] * 10
+
+
 def test_other_ways_to_part(tmp_path: Path) -> None:
     flat = write(tmp_path / "flat", (9, 9, 9))
     data = read_labelled(str(flat), (32, 32))
@@ -188,7 +204,7 @@ def test_data_that_cannot_be_used(tmp_path: Path) -> None:
         read_labelled(str(tmp_path / "m"))
     with pytest.raises(InvalidValueError, match="does not have: blue"):
         read_labelled(str(write(tmp_path / "n", (0, 9, 9))), test=str(one))
-    with pytest.raises(SceneError, match="no such file or folder"):
+    with pytest.raises(SceneError, match=r"no such folder.*foveasim data get"):
         read_labelled(str(tmp_path / "nowhere"))
     with pytest.raises(InvalidValueError, match="whole data set"):
         read_labelled(f"{tmp_path / 't'}@train")
@@ -382,7 +398,7 @@ def test_config_and_folder_errors(
     with pytest.raises(WeightsError, match="cannot write"):
         run(ReadoutConfig(str(weights), str(folder), out=str(tmp_path / "file"), size=32))
     assert main(["readout", str(weights), "--data", str(tmp_path / "none.tar")]) == 1
-    assert "no such file or folder" in capsys.readouterr().err
+    assert "no such folder" in capsys.readouterr().err
     with pytest.raises(InvalidValueError, match="one for each"):
         LabelledImages(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(3, np.int64), ("a", "b"))
     some = colours((1, 1, 1))

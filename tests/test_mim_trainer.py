@@ -13,6 +13,7 @@ from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.pretrain import train
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.trainer import Batch, Trainer, masked_error
@@ -205,8 +206,25 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
         Trainer(config(tmp_path), ramp_pool())
     with pytest.raises(WeightsError, match="does not fit"):
         Trainer(config(tmp_path, resume=True, network_options={"widths": (8, 8, 8)}), ramp_pool())
+    with pytest.raises(WeightsError, match="of the network 'unet', this run's is 'lean'"):
+        Trainer(config(tmp_path, resume=True, network="lean", network_options={}), ramp_pool())
     with pytest.raises(WeightsError, match=r"no checkpoint .*new.* without resume"):
         Trainer(config(tmp_path / "new", resume=True), ramp_pool())
+
+
+def test_speed_leaves_out_the_first_step_which_may_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def step(self: Trainer) -> torch.Tensor:
+        first = self.step == 0
+        self.step, self.images = self.step + 1, self.images + self.config.batch
+        self.elapsed_s += 10.0 if first else 0.5
+        self.pipeline_s += 9.0 if first else 0.05
+        return torch.tensor(0.1)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    train(config(tmp_path, steps=6), ramp_pool())
+    assert "16 images/s (pipeline 10%)" in capsys.readouterr().out  # 8 images in 0.5 s
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xff" * 64])

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.agents.mim.data import SPLITS, centred, read_pool, split_names
+from foveasim.agents.mim.sources import Source, remedy
 from foveasim.errors import InvalidValueError, SceneError
-from foveasim.scenes import fit_picture, open_scenes
+from foveasim.scenes import SCENES, fit_picture, open_scenes
 
-__all__ = ["LabelledData", "LabelledImages", "read_labelled"]
+__all__ = ["LabelledData", "LabelledImages", "check_source", "read_labelled"]
 
 VALIDATES = 5  # every fifth: the paper's 4,000 + 1,000 of STL-10
 
@@ -127,6 +128,7 @@ def read_labelled(
             - with ``train`` and ``val``, ``train`` trains, and of each class of ``val``, sorted by name, even positions
               validate and odd ones test (:func:`foveasim.agents.mim.data.split_names`, as in pretraining);
             - with ``train`` and ``test``, every fifth image of each class of ``train`` validates;
+            - STL-10's binary files have ``train`` and ``test``;
             - with none of them, of nine images, sorted, the first tests, the second validates and seven train.
         size: (H, W) to crop around the centre and scale to, px.
         test: Another source that tests, the whole of it. ``data`` then only trains and validates: ``val`` where it has
@@ -174,13 +176,17 @@ def _fewer(train: LabelledImages, per_class: int, seed: int) -> LabelledImages:
 def _read(spec: str, argument: str, size: tuple[int, int], seed: int) -> _Source:
     path = Path(spec).expanduser()
     if spec and (path.is_dir() or (path.is_file() and tarfile.is_tarfile(path))):
-        return _read_pool(str(path), argument, size)
+        whole = [str(path)]
+        if Source.of(str(path)).stl10:
+            whole = [f"{path}@train", f"{path}@test"]
+        return _read_pool(whole, argument, spec, size)
     stem, _, split = spec.rpartition("@")
     if stem and split in SPLITS:
         raise InvalidValueError(
             f"{argument} must be a whole data set; got {spec!r}. Give {stem!r}: a readout trains, chooses and tests on "
             "parts of its own."
         )
+    check_source(argument, spec)
     source = open_scenes(spec, seed=seed)
     if source.moving:
         raise InvalidValueError(f"{argument}={spec!r} is moving; a readout needs still images with labels.")
@@ -198,8 +204,20 @@ def _read(spec: str, argument: str, size: tuple[int, int], seed: int) -> _Source
     )
 
 
-def _read_pool(spec: str, argument: str, size: tuple[int, int]) -> _Source:
-    pool = read_pool([spec])
+def check_source(argument: str, spec: str) -> None:
+    """Refuse labelled data that are not there, before any work is done.
+
+    Raises:
+        SceneError: Neither a path nor a scene source; the message says where to get data.
+    """
+    path = Path(spec).expanduser()
+    name = spec.partition(":")[0]
+    if not path.exists() and name == spec and name not in SCENES and spec.rpartition("@")[2] not in SPLITS:
+        raise SceneError(f"{argument}={spec!r}: no such folder, tar archive or scene source. {remedy(path)}")
+
+
+def _read_pool(sources: list[str], argument: str, spec: str, size: tuple[int, int]) -> _Source:
+    pool = read_pool(sources)
     outside = [name for name in pool.names if name.count("/") == 0 or name.split("/")[-2] in SPLITS]
     if outside:
         raise _unlabelled(argument, spec, outside[0])

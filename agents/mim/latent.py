@@ -97,7 +97,7 @@ class LatentConfig:
     """What to measure.
 
     Attributes:
-        weights: Networks' files, checkpoints or shipped names; a pattern such as ``'runs/mim/step-*.safetensors'``
+        weights: Networks' files, checkpoints or shipped names; a pattern such as ``runs/mim/step-*.safetensors``
             stands for the files that it fits. Several files of one folder make a curve over the images they have seen.
         data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``.
         out: Folder for ``latent.csv``, ``latent.json`` and ``latent.png``.
@@ -141,7 +141,7 @@ def expand(weights: str | Sequence[str]) -> list[str]:
         if any(c in one for c in "*?[") and not Path(one).exists():
             files = sorted(glob.glob(one))  # noqa: PTH207  # the pattern may be absolute
             if not files:
-                raise WeightsError(f"no file fits {one!r}. Put the pattern in quotes, and check the folder.")
+                raise WeightsError(f"no file fits {one!r}. Check the folder.")
             found += files
         else:
             found.append(one)
@@ -284,7 +284,7 @@ def _show(rows: list[LatentRow], config: LatentConfig, batch: int, console: Cons
     for row in rows:
         mean = row.mean
         table.add_row(
-            f"{row.series}/{Path(row.weights).name}",
+            f"{row.series}/{Path(row.weights).name.removesuffix('.safetensors')}",
             "?" if row.images_seen is None else f"{row.images_seen:,}",
             f"{mean.covariance:.1f} ({mean.covariance_floor:.1f})",
             f"{mean.unit_sparsity:.3f}",

@@ -14,18 +14,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveasim import check
 from foveasim.agents.mim.evaluate import check_device
-from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, run_job
-from foveasim.agents.mim.pretrain_config import preset_file
+from foveasim.agents.mim.labelled import check_source
+from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
+from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_file
 from foveasim.agents.mim.readout import PROBES
+from foveasim.agents.mim.sources import Source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+from foveasim.retina import make_retina
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +49,12 @@ CONDITIONS = (
 )
 """The conditions of the published figure that need no masks of objects, and our own."""
 
+SET_BY_THE_COMPARISON = {
+    *("data", "network", "out", "masks", "epochs", "steps", "minutes", "seed", "size", "snapshots", "precision"),
+    *("device", "threads", "resume", "validate", "validate_minutes", "cache"),
+}
+"""Options of ``foveasim pretrain`` that are no part of ``options``: each run has its own, or they would do nothing."""
+
 
 @dataclass
 class PaperConfig:
@@ -53,8 +63,8 @@ class PaperConfig:
     Attributes:
         data: Labelled images, as ``foveasim readout`` takes them: a folder or tar archive with ``train/CLASS`` and
             ``val/CLASS``, or STL-10's folder. Classes are read out of all of them; the training part pretrains, without
-            its labels, unless ``unlabelled`` names other images.
-        unlabelled: Images to pretrain on, ``PATH`` or ``PATH@SPLIT``; empty for the training part of ``data``.
+            its labels (of STL-10 the unlabelled images), unless ``unlabelled`` names other images.
+        unlabelled: Images to pretrain on, ``PATH`` or ``PATH@SPLIT``; empty for those of ``data``.
         test: Labelled images that only test; None takes a part of ``data``.
         out: Folder for the runs, the figures and the report. The same command on the same folder goes on.
         conditions: Names of presets, of ``foveasim pretrain``.
@@ -63,7 +73,8 @@ class PaperConfig:
         epochs: How often each run sees every image; the paper's is 500.
         recipe: ``published`` trains as the presets say; ``quick`` by AdamW with a cosine, batches of 16 and a moving
             average of the weights, which gets further in few epochs.
-        options: Options of ``foveasim pretrain`` that override both, such as ``{lr: 1.0e-3}``.
+        options: Options of ``foveasim pretrain`` that override both, such as ``{lr: 1.0e-3}``; not those that the
+            comparison sets itself.
         masks: Folder of the main objects' masks, for the conditions that need them.
         probes: How classes are read out: one or more of ``adam`` (the paper's), ``lbfgs`` and ``ridge``; the report
             goes by the first and shows the others beside it.
@@ -115,6 +126,14 @@ class PaperConfig:
             raise InvalidValueError(f"probes must be one or more of {', '.join(PROBES)}, each once; got {self.probes}.")
         if self.recipe not in ("published", "quick"):
             raise InvalidValueError(f"recipe must be published or quick; got {self.recipe!r}.")
+        known = {f.name for f in fields(PretrainConfig)} - SET_BY_THE_COMPARISON
+        for name in self.options:
+            if name not in known:
+                said = "the comparison sets it" if name in SET_BY_THE_COMPARISON else "there is none of that name"
+                raise InvalidValueError(
+                    f"options must be options of foveasim pretrain; got {name!r}, and {said}. Choose from "
+                    f"{', '.join(sorted(known))}."
+                )
 
     def jobs(self) -> list[Job]:
         """Return every run, in their order: one seed of everything before the next seed."""
@@ -153,6 +172,7 @@ def run(config: PaperConfig) -> None:
     check_device(config.device)
     console = Console()
     folder, plan = Path(config.out), config.plan()
+    _refuse_early(config, plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "paper.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
@@ -170,6 +190,21 @@ def run(config: PaperConfig) -> None:
             f"{len(failed)} of {len(jobs)} runs failed: {', '.join(str(job) for job in failed[:5])}. The report holds "
             "the others; give the same command again to try those that failed."
         )
+
+
+def _refuse_early(config: PaperConfig, plan: Plan) -> None:
+    """Raise what would stop a run, before the first begins: the last condition may begin days later."""
+    check_source("data", config.data)
+    if config.test is not None:
+        check_source("test", config.test)
+    for spec in config.unlabelled:
+        Source.of(spec)
+    for network in config.networks:
+        make_network(network, **config.options.get("network_options", {}))
+    for job in config.jobs():
+        if job.condition not in FLOORS:
+            for name, options in pretrain_config(job, plan).retinas.items():
+                make_retina(name, **options)
 
 
 def _run_all(missing: list[Job], config: PaperConfig, console: Console) -> list[Job]:
@@ -201,6 +236,11 @@ def _run_all(missing: list[Job], config: PaperConfig, console: Console) -> list[
                     except FoveasimError as error:
                         failed.append(job)
                         console.print(f"{job}: {error}", highlight=False, soft_wrap=True, style="red")
+                    except BrokenExecutor as error:
+                        raise WeightsError(
+                            f"the process of {job} was ended from outside, mostly for want of memory. The same command "
+                            "goes on from its checkpoint; fewer workers need less memory."
+                        ) from error
                     _start(pool, waiting, config, bar, running)
         except BaseException:
             for process in list(pool._processes.values()):

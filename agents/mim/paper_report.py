@@ -16,7 +16,7 @@ import numpy as np
 
 from foveasim.agents.mim.paper_figures import draw_accuracies, draw_latent, draw_reconstructions
 from foveasim.agents.mim.paper_findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
-from foveasim.agents.mim.paper_run import BATCH, FLOORS, QUICK, Plan, Result
+from foveasim.agents.mim.paper_run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
 from foveasim.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -241,7 +241,8 @@ def _setup(runs: Runs, config: dict[str, Any]) -> list[str]:
     else:
         recipe = "published, as the presets say"
     overridden = ", ".join(f"{name} {value}" for name, value in config["options"].items())
-    names = [Path(spec).name for spec in config["unlabelled"]] or [f"the training part of {Path(config['data']).name}"]
+    part = "unlabelled images" if pretraining_part(config["data"]).endswith("@unlabeled") else "training part"
+    names = [Path(spec).name for spec in config["unlabelled"]] or [f"the {part} of {Path(config['data']).name}"]
     first = runs.of(*(trained[0] if trained else (runs.networks[0], runs.conditions[0])))[0]
     lines = [
         f"- Data: {Path(config['data']).name}; pretraining on {', '.join(names)}, {config['size']} px; readout "

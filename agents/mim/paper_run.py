@@ -22,15 +22,16 @@ from foveasim.agents.mim.features import fresh_like
 from foveasim.agents.mim.files import load_network, read_card
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
-from foveasim.agents.mim.masks import with_masks
+from foveasim.agents.mim.masks import Unmasked, with_masks
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.pretrain import train
 from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_values
 from foveasim.agents.mim.readout import ReadoutResult, read_out
+from foveasim.agents.mim.sources import Source
 from foveasim.agents.mim.trainer import CHECKPOINT
 from foveasim.errors import WeightsError
 
-__all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "run_job"]
+__all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
 
 FLOORS = ("random", "pixels")
 """What needs no training: the latent of a network with fresh weights, and the pixels themselves."""
@@ -196,13 +197,23 @@ def _labelled(data: str, test: str | None, size: int) -> LabelledData:
 
 
 @functools.lru_cache(maxsize=1)
-def _unlabelled(data: tuple[str, ...], cache: str, masks: str | None) -> ImagePool:
+def _unlabelled(data: tuple[str, ...], cache: str, masks: str | None, unmasked: Unmasked) -> ImagePool:
     pool = read_pool(list(data), cache=cache)
-    return pool if masks is None else with_masks(pool, masks, "drop")
+    return pool if masks is None else with_masks(pool, masks, unmasked)
+
+
+def pretraining_part(data: str) -> str:
+    """Return the part of labelled data that is pretrained on without its labels; STL-10 has one for nothing else."""
+    path = Path(data).expanduser()
+    return f"{data}@unlabeled" if path.exists() and Source.of(str(path)).stl10 else f"{data}@train"
 
 
 def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
-    """Return how a run trains."""
+    """Return how a run trains.
+
+    Raises:
+        InvalidValueError: An option out of range, or a condition that needs masks without any.
+    """
     values = preset_values(job.condition)
     if plan.recipe == "quick":
         values.update(QUICK)
@@ -211,7 +222,7 @@ def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
         **{
             **values,
             **plan.options,
-            "data": plan.unlabelled or [f"{plan.data}@train"],
+            "data": plan.unlabelled or [pretraining_part(plan.data)],
             "network": job.network,
             "out": str(folder),
             "masks": plan.masks,
@@ -269,8 +280,8 @@ def run_job(job: Job, plan: Plan) -> str:
 
 def _trained(job: Job, plan: Plan, data: LabelledData) -> tuple[MimNetwork, dict[str, Any], list[LatentPoint]]:
     config = pretrain_config(job, plan)
-    masks = plan.masks if config.loss == "object" or any("attend" in o for o in config.retinas.values()) else None
-    trainer = train(config, _unlabelled(tuple(config.data), f"{plan.out}/cache", masks), quiet=True)
+    masks = plan.masks if config.loss == "object" or config.attends_objects else None
+    trainer = train(config, _unlabelled(tuple(config.data), f"{plan.out}/cache", masks, config.unmasked), quiet=True)
     measured = {
         "images_seen": trainer.images,
         "masked_error": trainer.validation_loss(data.validation.images),

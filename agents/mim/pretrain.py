@@ -31,7 +31,7 @@ from foveasim.agents.mim.masks import with_masks
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.progress import TrainingLog
 from foveasim.agents.mim.ranks import Ranks, joined
-from foveasim.agents.mim.trainer import Trainer
+from foveasim.agents.mim.trainer import Trainer, refuse_early
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.retina import make_retina
 
@@ -67,6 +67,7 @@ def run(config: PretrainConfig) -> Path:
 
 
 def _run(config: PretrainConfig, ranks: Ranks) -> Path:
+    refuse_early(config)
     with warnings.catch_warnings():
         if not ranks.first:  # which has said it of the same data
             warnings.simplefilter("ignore")
@@ -119,6 +120,8 @@ def train(
                 f"{len(pool):,} images, {config.network} with "
                 f"{sum(p.numel() for p in trainer.parameters.values()):,} parameters on {ranks.count} x {config.device}"
             )
+            if trainer.progress >= 1:
+                log.say(f"nothing is left to do: {trainer.checkpoint} is at step {trainer.step}")
             for change in trainer.changes:
                 log.say(f"other than in the run so far: {change}")
             _train(trainer, log, held_out)

@@ -158,6 +158,11 @@ class PretrainConfig:
         self._check_choices()
         self._check_retinas()
 
+    @property
+    def attends_objects(self) -> bool:
+        """Whether a retina attends the main object, which needs ``masks``."""
+        return any(options.get("attend") == "object" for options in self.retinas.values())
+
     def _check_choices(self) -> None:
         for name, known in (
             ("gaze", ("free", "centre")),
@@ -185,8 +190,7 @@ class PretrainConfig:
                 f"retina 'full' hides nothing, so that the loss {self.loss!r} has nothing to predict. Use loss='all' "
                 "(--loss all) for a plain autoencoder."
             )
-        attends = any(options.get("attend") == "object" for options in self.retinas.values())
-        if self.masks is None and (self.loss == "object" or attends):
+        if self.masks is None and (self.loss == "object" or self.attends_objects):
             asks = "loss='object'" if self.loss == "object" else "attend='object'"
             raise InvalidValueError(
                 f"{asks} needs the masks of the main objects. Make them by `foveasim segment DATA MASKS` and give "

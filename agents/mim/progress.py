@@ -59,7 +59,7 @@ class TrainingLog:
         self._writer: Any = None
         self._losses: list[Tensor] = []
         self._shown_s = self._logged_s = time.monotonic()
-        self._since: tuple[int, float] | None = None  # images and elapsed_s at the last note
+        self._since: tuple[int, float, float] | None = None  # images, elapsed_s and pipeline_s at the last note
         self._path = folder / "log.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,12 +101,11 @@ class TrainingLog:
         """
         self._losses.append(loss)
         if self._since is None:  # the first step may compile
-            self._since = trainer.images, trainer.elapsed_s
+            self._since = trainer.images, trainer.elapsed_s, trainer.pipeline_s
         now = time.monotonic()
         if not self._bar.disable and now - self._shown_s >= SHOW_EVERY_S:
             self._shown_s = now
-            rate = trainer.images / max(trainer.elapsed_s, 1e-9)
-            self._bar.update(self._task, completed=trainer.progress, figures=self._figures(trainer, rate, float(loss)))
+            self._bar.update(self._task, completed=trainer.progress, figures=self._figures(trainer, float(loss)))
         if now - self._logged_s >= LOG_EVERY_S:
             self.note(trainer)
 
@@ -118,10 +117,11 @@ class TrainingLog:
         """
         mean = sum(map(float, self._losses)) / max(len(self._losses), 1)
         if not math.isfinite(mean):
-            raise InvalidValueError(
-                f"the loss is {mean} at step {trainer.step}. Go on from the last checkpoint with a lower lr: "
-                f"--resume true --lr {trainer.config.lr / 2:g}."
-            )
+            lower = f"--lr {trainer.config.lr / 2:g}"
+            remedy = f"Begin anew with a lower lr: {lower}."
+            if trainer.checkpoint.is_file():
+                remedy = f"Go on from the last checkpoint with a lower lr: --resume true {lower}."
+            raise InvalidValueError(f"the loss is {mean} at step {trainer.step}. {remedy}")
         return mean
 
     def note(self, trainer: Trainer) -> None:
@@ -134,16 +134,14 @@ class TrainingLog:
         mean = self.check(trainer)
         if not self._losses:
             return
-        images, elapsed_s = self._since or (0, 0.0)
-        if trainer.elapsed_s == elapsed_s:  # a single step
-            images, elapsed_s = 0, 0.0
-        rate = (trainer.images - images) / max(trainer.elapsed_s - elapsed_s, 1e-9)
-        self._since, self._losses, self._logged_s = (trainer.images, trainer.elapsed_s), [], time.monotonic()
+        rate, figures = self._speed(trainer)[0], self._figures(trainer, mean)
+        self._since = trainer.images, trainer.elapsed_s, trainer.pipeline_s
+        self._losses, self._logged_s = [], time.monotonic()
         self._record(trainer, {"loss": mean, "lr": trainer.learning_rate(), "images_s": rate})
         if not self._bar.disable:
-            self._bar.update(self._task, completed=trainer.progress, figures=self._figures(trainer, rate, mean))
+            self._bar.update(self._task, completed=trainer.progress, figures=figures)
         else:
-            self.say(self._figures(trainer, rate, mean))
+            self.say(figures)
 
     def evaluation(self, trainer: Trainer, evaluation: Evaluation) -> None:
         """Take note of a validation."""
@@ -163,9 +161,17 @@ class TrainingLog:
             with self._writing():
                 self._writer.add_image("seen_predicted_there", sheet, trainer.images, dataformats="HWC")
 
-    def _figures(self, trainer: Trainer, rate: float, loss: float) -> str:
+    def _speed(self, trainer: Trainer) -> tuple[float, float]:
+        """Return images a second, and the share of that time that the pipeline took, since the last note."""
+        images, elapsed_s, pipeline_s = self._since or (0, 0.0, 0.0)
+        if trainer.elapsed_s == elapsed_s:  # a single step
+            images, elapsed_s, pipeline_s = 0, 0.0, 0.0
+        took_s = max(trainer.elapsed_s - elapsed_s, 1e-9)
+        return (trainer.images - images) / took_s, (trainer.pipeline_s - pipeline_s) / took_s
+
+    def _figures(self, trainer: Trainer, loss: float) -> str:
         left_s = trainer.elapsed_s * (1 - trainer.progress) / max(trainer.progress, 1e-6)
-        share = trainer.pipeline_s / max(trainer.elapsed_s, 1e-9)
+        rate, share = self._speed(trainer)
         return (
             f"step {trainer.step} · loss {loss:.5f} · {rate:.0f} images/s (pipeline {share:.0%}) · {_time(left_s)} left"
         )

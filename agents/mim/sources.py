@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from foveasim.datasets import STL10_FOLDER, STL10_SPLITS, Stl10Scenes
 from foveasim.errors import InvalidValueError, SceneError
 
-__all__ = ["SPLITS", "SUFFIXES", "Source", "split_names"]
+__all__ = ["SPLITS", "SUFFIXES", "Source", "remedy", "split_names"]
 
 SPLITS = ("all", "train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -97,7 +97,7 @@ class Source:
         )
         path = Path(text).expanduser()
         if not path.exists():
-            raise SceneError(f"{text}: no such folder or tar archive. {_remedy(path)}")
+            raise SceneError(f"{text}: no such folder or tar archive. {remedy(path)}")
         stl10 = path.is_dir() and any(any(f.glob("*_X.bin")) for f in (path / STL10_FOLDER, path))
         split = split or ("unlabeled" if stl10 else "all")
         known = STL10_SPLITS if stl10 else SPLITS
@@ -128,13 +128,13 @@ class Source:
                 yield from zip([name for name, _ in chunk], threads.map(_decode, [c for _, c in chunk]), strict=True)
 
 
-def _remedy(path: Path) -> str:
+def remedy(path: Path) -> str:
     """Return what to do about data that are missing."""
     for dataset in ("stl10", "imagenette"):
         if dataset in path.name.lower():
             folder = path if path.name.lower() == dataset else path.parent
             return f"Check the path, or get it: foveasim data get {dataset} {folder}"
-    return "Check the path."
+    return "Check the path, or get a data set: foveasim data get stl10|imagenette DIR"
 
 
 def _is_image(name: str) -> bool:

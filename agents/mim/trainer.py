@@ -29,7 +29,7 @@ from foveasim.errors import WeightsError
 from foveasim.retina import Prepared, Retina, make_retina
 from foveasim.types import Belief
 
-__all__ = ["Batch", "Trainer", "masked_error"]
+__all__ = ["Batch", "Trainer", "masked_error", "refuse_early"]
 
 CHECKPOINT = "checkpoint.safetensors"
 # Options that may change on the way without the result becoming another.
@@ -72,6 +72,29 @@ def masked_error(reconstruction: Tensor, batch: Batch) -> Tensor:
 def _everywhere(image: Tensor) -> Tensor:
     """Objects, (B, H, W) uint8, of images whose main object is not known: all of the picture."""
     return torch.full(image.shape[:3], 255, dtype=torch.uint8, device=image.device)
+
+
+def refuse_early(config: PretrainConfig) -> None:
+    """Raise what a :class:`Trainer` would, before images are read for minutes.
+
+    Raises:
+        InvalidValueError: An unknown network or retina, or options that it does not take.
+        WeightsError: There is a checkpoint and ``resume`` is off.
+    """
+    for name, options in config.retinas.items():
+        make_retina(name, **options)
+    with torch.random.fork_rng(devices=[]):
+        make_network(config.network, **config.network_options)
+    if not config.resume:
+        _refuse_earlier_run(Path(config.out) / CHECKPOINT)
+
+
+def _refuse_earlier_run(checkpoint: Path) -> None:
+    if checkpoint.exists():
+        raise WeightsError(
+            f"{checkpoint} is of an earlier run. Go on with it by resume=True (--resume true), choose another folder "
+            "by out, or delete it."
+        )
 
 
 class Trainer:
@@ -131,11 +154,8 @@ class Trainer:
         self.changes: list[str] = []
         if config.resume:
             self._resume()
-        elif self.checkpoint.exists():
-            raise WeightsError(
-                f"{self.checkpoint} is of an earlier run. Go on with it by resume=True (--resume true), choose another "
-                "folder by out, or delete it."
-            )
+        else:
+            _refuse_earlier_run(self.checkpoint)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         config, parameters = self.config, list(self.parameters.values())
@@ -293,7 +313,9 @@ class Trainer:
             )
         tensors, metadata = read_tensors(self.checkpoint)
         try:
-            counters = json.loads(metadata["counters"])
+            counters, before = json.loads(metadata["counters"]), json.loads(metadata["config"])
+            if before["network"] != self.config.network:
+                raise ValueError(f"it is of the network {before['network']!r}, this run's is {self.config.network!r}")
             for name, parameter in self.parameters.items():
                 with torch.no_grad():
                     parameter.copy_(tensors[f"network.{name}"])
@@ -307,7 +329,6 @@ class Trainer:
             self.step, self.images = int(counters["step"]), int(counters["images"])
             self.elapsed_s = float(counters["elapsed_s"])
             self.pipeline_s = float(counters["pipeline_s"])
-            before = json.loads(metadata["config"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise WeightsError(
                 f"{self.checkpoint} does not fit this run ({error}). Resume with the network and network_options that "
