@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.paper_figures import draw_accuracies, draw_latent, draw_reconstructions
 from foveasim.agents.mim.paper_findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
 from foveasim.agents.mim.paper_run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
@@ -54,7 +54,7 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
         ) from error
     plan = Plan(**{name: config[name] for name in Plan.__dataclass_fields__})
     try:
-        _replace(folder / "paper.csv", _table(results))
+        write_atomically(folder / "paper.csv", _table(results).encode())
         drawn = {
             "accuracy.png": draw_accuracies(folder / "accuracy.png", runs),
             "latent.png": draw_latent(folder / "latent.png", runs),
@@ -66,7 +66,9 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
             if not there:  # an earlier report's would show something else
                 (folder / name).unlink(missing_ok=True)
         figures = [name for name, there in drawn.items() if there]
-        _replace(folder / "report.md", "\n".join(_report(runs, found, config, figures, left_out)) + "\n")
+        write_atomically(
+            folder / "report.md", ("\n".join(_report(runs, found, config, figures, left_out)) + "\n").encode()
+        )
     except OSError as error:
         raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
     _show(runs, found, console)
@@ -74,12 +76,6 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
         console.print(f"not in reconstructions.png: {line}", highlight=False, soft_wrap=True)
     written = ", ".join(["paper.csv", *figures, "report.md"])
     console.print(f"wrote {written} to {folder}", highlight=False, soft_wrap=True)
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    os.replace(part, path)  # noqa: PTH105  # over an older one, on every system
 
 
 def _table(results: Sequence[Result]) -> str:

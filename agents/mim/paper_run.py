@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.data import ImagePool, read_pool
 from foveasim.agents.mim.features import fresh_like
 from foveasim.agents.mim.files import load_network, read_card
@@ -335,8 +336,6 @@ def _write(
     folder = job.folder(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "result.json.part"
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, folder / "result.json")  # noqa: PTH105  # over an older one, on every system
+        write_atomically(folder / "result.json", (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Free some space.") from error

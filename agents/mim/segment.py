@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__, check
+from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.data import ImagePool, read_pool
 from foveasim.agents.mim.mask_sheet import mask_sheet
 from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
@@ -168,19 +169,6 @@ def object_confidence(image: NDArray[np.uint8], side: int = 64, seed: int = 0) -
     return np.rint(255 * confidence).clip(0, 255).astype(np.uint8)
 
 
-def _write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
-
-
 def _png(image: NDArray[Any]) -> bytes:
     return bytes(cv2.imencode(".png", image)[1])
 
@@ -191,7 +179,7 @@ def _sure_pixels(image: NDArray[np.uint8], path: Path, config: SegmentConfig) ->
     made = mask is None
     if mask is None:
         mask = object_confidence(image, config.side, config.seed)
-        _write_file(path, _png(mask))
+        write_atomically(path, _png(mask))
     return int(np.count_nonzero(mask >= OBJECT_SURE)), made
 
 
@@ -248,7 +236,7 @@ def _claim(folder: Path, config: SegmentConfig) -> None:
             "out, or delete this one to make them anew."
         )
     if before is None:
-        _write_file(path, (json.dumps({"settings": _settings(config)}) + "\n").encode())
+        write_atomically(path, (json.dumps({"settings": _settings(config)}) + "\n").encode())
 
 
 @contextmanager
@@ -305,8 +293,8 @@ def run(config: SegmentConfig) -> SegmentReport:
         usable = (sure >= LEAST_PX) & (share <= MOST_SHARE)
         report = _report(pool, sure, share, usable, made, time.monotonic() - begun)
         record = {"foveasim": __version__, "settings": _settings(config), "config": asdict(config), **asdict(report)}
-        _write_file(folder / "segment.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
-        _write_file(folder / "segment.png", _png(cv2.cvtColor(mask_sheet(pool, paths, usable), cv2.COLOR_RGB2BGR)))
+        write_atomically(folder / "segment.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        write_atomically(folder / "segment.png", _png(cv2.cvtColor(mask_sheet(pool, paths, usable), cv2.COLOR_RGB2BGR)))
     except OSError as error:
         raise SceneError(
             f"cannot write to {folder}: {error.strerror or error}. Choose another folder by out."
