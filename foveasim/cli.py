@@ -65,6 +65,13 @@ COMMANDS = {
     "evaluate": Command(
         "foveasim.agents.mim.evaluate", "EvaluateConfig", "run", ("weights",), "measure a network's predictions"
     ),
+    "calibrate": Command(
+        "foveasim.agents.mim.uncertainty",
+        "CalibrateConfig",
+        "run",
+        ("weights",),
+        "measure whether a network knows how sure it is",
+    ),
     "data": Command(
         "foveasim.download",
         "DataConfig",
@@ -77,6 +84,9 @@ COMMANDS = {
     ),
     "latent": Command(
         "foveasim.agents.mim.latent", "LatentConfig", "run", ("weights",), "covariance, sparsity, dimension"
+    ),
+    "compare": Command(
+        "foveasim.agents.compare", "CompareConfig", "run", ("agents",), "which agent looks best: curves, HTML report"
     ),
     "bench": Command("foveasim.bench", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"),
     "check": Command("foveasim.agents.contract", "CheckConfig", "check", ("agent",), "try the contract on an agent"),

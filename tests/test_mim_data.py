@@ -229,3 +229,20 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").write_text("")
     with pytest.raises(SceneError, match="cannot keep the decoded images"):
         read_pool(str(tmp_path / "set"), cache=tmp_path / "file")
+
+
+def test_a_folder_may_bring_its_own_splits(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("1", "2", "3"):
+        assert cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    splits = tmp_path / "splits.json"
+    splits.write_text('{"train": ["1", "3"], "test": ["2"]}')
+    for path in (tmp_path, tmp_path / "images"):
+        assert [Path(n).name for n in read_pool(f"{path}@train").names] == ["1.png", "3.png"]
+        assert [Path(n).name for n in read_pool(f"{path}@test").names] == ["2.png"]
+        assert len(read_pool(str(path))) == 3
+    with pytest.raises(SceneError, match="has no list 'val'"):
+        read_pool(f"{tmp_path}@val")
+    splits.write_text("not JSON")
+    with pytest.raises(SceneError, match=r"splits\.json: has no list 'train'"):
+        read_pool(f"{tmp_path}@train")

@@ -37,6 +37,13 @@ def test_only_disc_hides_a_share_by_default(folder: Path) -> None:
     assert run(config(folder)) != run(config(folder, retina_options={"hidden_ratio": 0.5}))
 
 
+def test_the_first_fixation_may_be_the_centre(folder: Path) -> None:
+    centred = [run(config(folder, start="centre", seed=seed)).mse for seed in (0, 1)]
+    assert centred[0] == centred[1] != run(config(folder)).mse
+    later = [run(config(folder, start="centre", seed=seed, fixations=[2])).mse for seed in (0, 1)]
+    assert later[0] != later[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -45,6 +52,7 @@ def test_only_disc_hides_a_share_by_default(folder: Path) -> None:
         ({"retina": "full"}, "after 1 fixations 'full' hides nothing"),
         ({"size": 8}, "size must be"),
         ({"device": "gpu"}, "device must be one that is there; got 'gpu'. Use --device cpu"),
+        ({"start": "middle"}, "start must be 'random' or 'centre'; got 'middle'"),
         ({"data": []}, "data must name at least one"),
         ({"data": ""}, "data must name at least one"),
     ],

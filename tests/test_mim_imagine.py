@@ -130,3 +130,25 @@ def test_errors_say_what_is_missing() -> None:
         imaginer.imagine({"glimpse": seen()["glimpse"] / 255, "acuity": seen()["acuity"]})
     with pytest.raises(InvalidValueError, match="short_side_px"):
         Imaginer(live("unet"), short_side_px=16)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (200, 300)])
+def test_it_says_how_sure_it_is(size: tuple[int, int]) -> None:
+    observation = seen(*size)
+    std = Imaginer(live("unet")).imagine(observation).std
+    assert std is not None and std.shape == (2, *size) and std.dtype == torch.float32
+    sharp = torch.from_numpy(observation["acuity"] == 255)
+    assert not bool(std[sharp].any()) and bool((std[~sharp] > 0).all()) and std.max() <= 1
+    assert Imaginer(live("paper")).imagine(observation).std is None
+
+
+def test_several_networks_predict_together() -> None:
+    observation, networks = seen(), [live("unet"), make_network("unet")]
+    alone = [Imaginer(network).imagine(observation) for network in networks]
+    together = Imaginer(networks).imagine(observation)
+    torch.testing.assert_close(together.image, (alone[0].image + alone[1].image) / 2)
+    assert together.std is not None and alone[0].std is not None and alone[1].std is not None
+    hidden = torch.from_numpy(observation["acuity"] < 255)
+    assert bool((together.std[hidden] >= torch.minimum(alone[0].std, alone[1].std)[hidden] - 1e-6).all())
+    with pytest.raises(InvalidValueError, match="at least two; got 0"):
+        Imaginer([])

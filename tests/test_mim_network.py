@@ -77,7 +77,7 @@ def test_paper_network_agrees_with_the_authors_code() -> None:
     with np.load(REFERENCE / "focusmim_reference.npz") as reference:
         image = torch.from_numpy(reference["image"])[None]
         with torch.inference_mode():
-            reconstruction, latent = network(*to_float(image, torch.full((1, 96, 96), 255, dtype=torch.uint8)))
+            reconstruction, latent, _ = network(*to_float(image, torch.full((1, 96, 96), 255, dtype=torch.uint8)))
         # float32 sums in another order: the same network in float64 is 2.4e-5 from theirs, and this one 3.6e-5
         assert latent.shape == (1, 128, 12, 12)
         np.testing.assert_allclose(latent[0].numpy(), reference["cnn_latent"], atol=1e-5)
@@ -89,7 +89,7 @@ def test_paper_network_agrees_with_the_authors_code() -> None:
 def test_any_size(name: str, size: tuple[int, int]) -> None:
     image, acuity = to_float(*seen(1, *size))
     with torch.inference_mode():
-        reconstruction, latent = live(make_network(name))(image, acuity)
+        reconstruction, latent, _ = live(make_network(name))(image, acuity)
     assert reconstruction.shape == (1, 3, *size)
     assert latent.ndim == 4 and latent.shape[0] == 1
     assert reconstruction.min() >= 0 and reconstruction.max() <= 1
@@ -169,7 +169,7 @@ def gradient(dtype=torch.float32, weights=torch.contiguous_format, images=torch.
     image = torch.rand(8, 3, 96, 96, generator=generator).to(dtype).contiguous(memory_format=images)
     acuity = (torch.rand(8, 1, 96, 96, generator=generator) > 0.6).to(dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        reconstruction, latent = network(image, acuity)
+        reconstruction, latent, _ = network(image, acuity)
     (reconstruction.square().mean() + latent.square().mean()).backward()
     return torch.cat([p.grad.flatten() for p in network.parameters()]).double()
 
@@ -209,13 +209,16 @@ def test_hidden_pixels_do_not_leak(name: str) -> None:
     with torch.inference_mode():
         a, b = network(*to_float(image, acuity)), network(*to_float(other, acuity))
     assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+    assert (a[2] is None and b[2] is None) or torch.equal(a[2], b[2])
 
 
 def test_untrained_networks_answer_the_visible_mean() -> None:
     image, acuity = to_float(*seen(1))
     with torch.inference_mode():
-        reconstruction, _ = UNetNetwork()(image, acuity)
-        everywhere, _ = ViTNetwork()(image, acuity)
+        reconstruction, _, std = UNetNetwork()(image, acuity)
+        everywhere, _, none = ViTNetwork()(image, acuity)
+    assert none is None and std is not None
+    torch.testing.assert_close(std, torch.where(acuity < 1, 0.2, 0.0))
     torch.testing.assert_close(everywhere, visible_mean(image, acuity).expand_as(image))
     hidden = (acuity == 0).expand_as(image)
     mean = image[0, :, 24:48, 24:48].mean((1, 2))

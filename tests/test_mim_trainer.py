@@ -249,6 +249,41 @@ def test_only_a_network_of_the_same_form_can_be_started_from(tmp_path: Path) -> 
         Trainer(config(tmp_path / "x", **other), ramp_pool())
 
 
+def test_a_smaller_network_grows_into_a_larger_one_that_predicts_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = make_network("unet", widths=(16, 16, 16), blocks=(0, 0, 1), std=False).eval()
+    for parameter in small.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    save_network(tmp_path / "small.safetensors", small, {}, dtype="float32")
+    options = {"widths": (24, 32, 48), "blocks": (1, 1, 2)}
+    grown = Trainer(
+        config(tmp_path, network_options=options, start_from=str(tmp_path / "small.safetensors")), ramp_pool()
+    )
+    image, acuity = torch.rand(2, 3, 48, 48), (torch.rand(2, 1, 48, 48) > 0.5).float()
+    with torch.no_grad():
+        expected, found = small(image, acuity), grown.network.eval()(image, acuity)
+    assert expected.std is None and found.std is not None
+    assert expected.image.std() > 0.05
+    torch.testing.assert_close(found.image, expected.image, rtol=0, atol=1e-5)
+
+
+def test_it_learns_how_sure_it_can_be(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = np.full((64, 32, 32, 3), 128, np.uint8)
+    images[:, :, 16:] = rng.integers(0, 256, (64, 32, 16, 3))  # uniform noise: a standard deviation of 0.29
+    run = config(tmp_path, size=32, crops=False, mirror=False, steps=150, retinas={"disc": {"hidden_ratio": 0.8}})
+    trainer = Trainer(run, ImagePool.of(images))
+    for _ in range(150):
+        trainer.train_step()
+    batch = trainer.draw(200)
+    with torch.no_grad():
+        std = trainer.network.eval()(batch.image, batch.acuity).std
+    assert std is not None
+    hidden = batch.acuity < 1
+    assert std[..., 18:][hidden[..., 18:]].mean().item() == pytest.approx(255 / 256 / 12**0.5, abs=0.05)
+    assert std[..., :14][hidden[..., :14]].mean() < 0.08
+
+
 def test_learning_rate_warms_up_and_falls(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, steps=1000, lr=1.0), ramp_pool())
     rates = []

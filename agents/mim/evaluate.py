@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveasim import check
 from foveasim.agents.mim.data import centred, read_pool
@@ -21,7 +23,7 @@ from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
 
-__all__ = ["EvaluateConfig", "Evaluation", "evaluate", "run"]
+__all__ = ["EvaluateConfig", "Evaluation", "check_device", "evaluate", "run", "some_seen"]
 
 
 @dataclass
@@ -34,6 +36,7 @@ class EvaluateConfig:
         retina: Name of a retina.
         retina_options: Its options; null gives disc the ``hidden_ratio`` 0.8 of the published figures, and others none.
         fixations: After how many fixations to measure.
+        start: Where the first of them is: ``random``, or the ``centre`` of the scene.
         repeats: Times that each image is seen with other fixations. For 100 images, 8 repeats leave a standard
             deviation of 0.006.
         size: Side of the square that images are cropped and scaled to, px.
@@ -48,6 +51,7 @@ class EvaluateConfig:
     retina: str = "disc"
     retina_options: dict[str, Any] | None = None
     fixations: list[int] = field(default_factory=lambda: [1, 4, 8])
+    start: Literal["random", "centre"] = "random"
     repeats: int = 8
     size: int = 96
     batch: int = 50
@@ -93,6 +97,7 @@ def evaluate(
     retina: Retina,
     fixations: tuple[int, ...] = (1, 4, 8),
     *,
+    start: str = "random",
     repeats: int = 1,
     batch: int = 50,
     seed: int = 0,
@@ -105,41 +110,27 @@ def evaluate(
         images: (N, H, W, 3) uint8.
         retina: The eye.
         fixations: After how many.
+        start: Where the first of them is: "random", or the "centre" of the scene.
         repeats: Times that each image is seen with other fixations.
         batch: Images at a time.
         seed: Of the fixations; the same for every network.
         device: Where to compute.
 
     Raises:
-        InvalidValueError: No image, a number of fixations, repeats or images at a time under 1, a device that is not
-            there, or a retina that hides nothing.
+        InvalidValueError: No image, a number of fixations, repeats or images at a time under 1, an unknown start, a
+            device that is not there, or a retina that hides nothing.
     """
-    check.whole("repeats", repeats, 1, 10**6)
-    check.whole("batch", batch, 1, 10**6)
-    check_device(device)
-    if len(images) == 0:
-        raise InvalidValueError("images must be (N, H, W, 3) with N of at least 1; got none.")
-    if not fixations or min(fixations) < 1:
-        raise InvalidValueError(f"fixations must be whole numbers of at least 1; got {fixations}.")
     sums = np.zeros((3, len(fixations)))  # error, error of the filling, hidden pixels
     was_training = network.training
     network.eval()
-    for repeat in range(repeats):
-        rng = np.random.default_rng((seed, repeat))
-        points = draw_fixations(rng, len(images), max(fixations), images.shape[1:3])
-        for start in range(0, len(images), batch):
-            chosen = slice(start, start + batch)
-            scene = as_scene(torch.from_numpy(images[chosen]).to(device))
-            target = scene.image.permute(0, 3, 1, 2).float() / 255
-            for column, n in enumerate(fixations):
-                belief = look(scene, retina, points[chosen], np.full(len(target), n), seed + repeat)
-                with torch.inference_mode():
-                    image, acuity = to_float(belief.image, belief.acuity)
-                    predicted = compose(image, acuity, network(image, acuity)[0])
-                    filled = fill_unseen(image, acuity)
-                    hidden = 1 - acuity
-                    errors = [((p - target).square() * hidden).sum() for p in (predicted, filled)]
-                sums[:, column] += [float(errors[0]), float(errors[1]), float(hidden.sum())]
+    for column, image, acuity, target in some_seen(
+        images, retina, fixations, start=start, repeats=repeats, batch=batch, seed=seed, device=device
+    ):
+        with torch.inference_mode():
+            predicted = compose(image, acuity, network(image, acuity)[0])
+            hidden = 1 - acuity
+            errors = [((p - target).square() * hidden).sum() for p in (predicted, fill_unseen(image, acuity))]
+        sums[:, column] += [float(errors[0]), float(errors[1]), float(hidden.sum())]
     network.train(was_training)
     error, fill, hidden_px = sums
     if not hidden_px.all():
@@ -157,6 +148,59 @@ def evaluate(
         hidden=tuple((hidden_px / pixels).tolist()),
         images=len(images) * repeats,
     )
+
+
+def some_seen(
+    images: NDArray[np.uint8],
+    retina: Retina,
+    fixations: tuple[int, ...],
+    *,
+    start: str = "random",
+    repeats: int = 1,
+    batch: int = 50,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Let eyes look at images, at random, and show what they have seen after each number of fixations.
+
+    Args:
+        images: As all others, see :func:`evaluate`.
+        retina: The eye.
+        fixations: After how many.
+        start: Where the first of them is.
+        repeats: Times that each image is seen with other fixations.
+        batch: Images at a time.
+        seed: Of the fixations.
+        device: Where to compute.
+
+    Yields:
+        Which of the numbers of fixations; what was seen, (B, 3, H, W) float in [0, 1], and its acuity, (B, 1, H, W);
+        what was there, (B, 3, H, W).
+
+    Raises:
+        InvalidValueError: As :func:`evaluate` says.
+    """
+    check.whole("repeats", repeats, 1, 10**6)
+    check.whole("batch", batch, 1, 10**6)
+    check_device(device)
+    if len(images) == 0:
+        raise InvalidValueError("images must be (N, H, W, 3) with N of at least 1; got none.")
+    if not fixations or min(fixations) < 1:
+        raise InvalidValueError(f"fixations must be whole numbers of at least 1; got {fixations}.")
+    if start not in ("random", "centre"):
+        raise InvalidValueError(f"start must be 'random' or 'centre'; got {start!r}.")
+    for repeat in range(repeats):
+        rng = np.random.default_rng((seed, repeat))
+        points = draw_fixations(
+            rng, len(images), max(fixations), images.shape[1:3], centre_share=float(start == "centre")
+        )
+        for first in range(0, len(images), batch):
+            chosen = slice(first, first + batch)
+            scene = as_scene(torch.from_numpy(images[chosen]).to(device))
+            target = scene.image.permute(0, 3, 1, 2).float() / 255
+            for column, n in enumerate(fixations):
+                belief = look(scene, retina, points[chosen], np.full(len(target), n), seed + repeat)
+                yield column, *to_float(belief.image, belief.acuity), target
 
 
 def check_device(device: str) -> None:
@@ -194,6 +238,7 @@ def run(config: EvaluateConfig) -> Evaluation:
         images,
         retina,
         tuple(config.fixations),
+        start=config.start,
         repeats=config.repeats,
         batch=config.batch,
         seed=config.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim import check
+from foveasim.agents.mim.ensemble import Ensemble
 from foveasim.agents.mim.files import load_network, read_card
-from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, fill_unseen, to_float
+from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_unseen, to_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
@@ -64,7 +65,8 @@ class Imaginer:
     """Predicts scenes from observations.
 
     Args:
-        network: A network, the name of a shipped one or a ``.safetensors`` file.
+        network: A network, the name of a shipped one or a ``.safetensors`` file; or a list of them, an
+            :class:`~foveasim.agents.mim.ensemble.Ensemble`.
         device: Where to compute.
         short_side_px: Scenes with a longer short side are shrunk to it for the network, whose prediction is scaled back
             and laid under what was seen at full resolution. Shipped networks were trained at 96 px. None never shrinks.
@@ -75,7 +77,8 @@ class Imaginer:
 
     Attributes:
         name: The network's.
-        retinas: Names of the retinas that it was trained on, by its card; () where that is not known.
+        retinas: Names of the retinas that it was trained on, by its card, or that all of them were; ()
+            where that is not known.
 
     Example:
         >>> from foveasim.agents.mim.network import make_network
@@ -87,7 +90,7 @@ class Imaginer:
 
     def __init__(
         self,
-        network: MimNetwork | str | os.PathLike[str] = "unet",
+        network: MimNetwork | str | os.PathLike[str] | Sequence[MimNetwork | str | os.PathLike[str]] = "unet",
         device: str | torch.device = "cpu",
         *,
         short_side_px: int | None = 96,
@@ -95,12 +98,14 @@ class Imaginer:
         if short_side_px is not None:
             check.number("short_side_px", short_side_px, LEAST_SIDE_PX)
         self.device = torch.device(device)
-        self.network = network if isinstance(network, MimNetwork) else load_network(network)
+        given = [network] if isinstance(network, MimNetwork | str | os.PathLike) else list(network)
+        networks = [one if isinstance(one, MimNetwork) else load_network(one) for one in given]
+        self.network = networks[0] if len(networks) == 1 else Ensemble(networks)
         self.network.to(self.device).eval()
         self.short_side_px = short_side_px
         self.name = self.network.name
-        card = {} if isinstance(network, MimNetwork) else read_card(network)
-        self.retinas = tuple(card.get("retinas", ()))
+        trained = [() if isinstance(one, MimNetwork) else tuple(read_card(one).get("retinas", ())) for one in given]
+        self.retinas = tuple(name for name in trained[0] if all(name in others for others in trained))
 
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
         """Predict the scene behind an observation.
@@ -111,7 +116,8 @@ class Imaginer:
 
         Returns:
             ``image`` (B, H, W, 3) float32 in [0, 1] on the imaginer's device, equal to what was seen where acuity is
-            255; ``latent`` (B, C, h, w).
+            255; ``std`` (B, H, W) float32 of each of its channels, 0 there, None where the network predicts none;
+            ``latent`` (B, C, h, w).
 
         Raises:
             InvalidTypeError: Not uint8.
@@ -138,22 +144,26 @@ class Imaginer:
             height, width = seen.shape[2:]
             short = min(height, width)
             if self.short_side_px is None or short <= self.short_side_px:
-                picture, latent = self.network(fill_unseen(seen, sharp), sharp)
+                picture, latent, std = Output(*self.network(fill_unseen(seen, sharp), sharp))
             else:
                 scale = self.short_side_px / short
-                picture, latent = self._predict_small(seen, sharp, (round(height * scale), round(width * scale)))
+                picture, latent, std = self._predict_small(seen, sharp, (round(height * scale), round(width * scale)))
             picture = compose(seen, sharp, picture)
-        return Prediction(picture.permute(0, 2, 3, 1), None, latent)
+        return Prediction(picture.permute(0, 2, 3, 1), None if std is None else std[:, 0], latent)
 
-    def _predict_small(self, seen: Tensor, sharp: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _predict_small(self, seen: Tensor, sharp: Tensor, size: tuple[int, int]) -> Output:
         """Predict at a smaller size and scale back.
 
         Where nothing was seen, that is the whole prediction; elsewhere it is what the prediction adds to the view,
-        which keeps the detail that the smaller size cannot hold.
+        which keeps the detail that the smaller size cannot hold. The standard deviation is that of the smaller picture:
+        it knows nothing of detail that this cannot hold.
         """
         small, small_sharp = shrink(seen, sharp, size)
-        reconstruction, latent = self.network(fill_unseen(small, small_sharp), small_sharp)
+        reconstruction, latent, std = Output(*self.network(fill_unseen(small, small_sharp), small_sharp))
         reconstruction = compose(small, small_sharp, reconstruction)
         added = torch.where(small_sharp > 0, reconstruction - small, 0.0)
         both = F.interpolate(torch.cat((reconstruction, added), 1), seen.shape[2:], mode="bilinear")
-        return torch.where(sharp > 0, (seen + both[:, 3:]).clamp(0, 1), both[:, :3]), latent
+        picture = torch.where(sharp > 0, (seen + both[:, 3:]).clamp(0, 1), both[:, :3])
+        if std is not None:
+            std = torch.where(sharp < 1, F.interpolate(std, seen.shape[2:], mode="bilinear"), 0.0)
+        return Output(picture, latent, std)

@@ -4,7 +4,7 @@ A network is a frozen dataclass of numbers (its config) and a module built from 
 in :data:`NETWORKS`. Its door is :func:`to_float`, the only place where uint8 becomes float:
 
     image, acuity = to_float(belief.image, belief.acuity)
-    reconstruction, latent = network(fill_unseen(image, acuity), acuity)
+    reconstruction, latent, std = network(fill_unseen(image, acuity), acuity)
 
 Convention:
     Networks take (B, C, H, W) float in [0, 1]. A contiguous uint8 (B, H, W, 3) image seen through
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ __all__ = [
     "LEAST_SIDE_PX",
     "NETWORKS",
     "MimNetwork",
+    "Output",
     "check_input",
     "fill_unseen",
     "make_network",
@@ -125,6 +126,21 @@ def margin(image: Tensor, multiple: int) -> tuple[int, int, int, int]:
     return (0, -image.shape[3] % multiple, 0, -image.shape[2] % multiple)
 
 
+class Output(NamedTuple):
+    """What a network makes of what was seen.
+
+    Attributes:
+        image: (B, 3, H, W) float in [0, 1], the reconstruction.
+        latent: (B, C, h, w) float.
+        std: (B, 1, H, W) float32, the standard deviation that the network expects of its error in each channel, 0 where
+            acuity is 1; None where it predicts none.
+    """
+
+    image: Tensor
+    latent: Tensor
+    std: Tensor | None = None
+
+
 class MimNetwork(nn.Module, ABC):
     """Base of the networks: reconstruct a scene from what was seen of it.
 
@@ -139,6 +155,11 @@ class MimNetwork(nn.Module, ABC):
     config_type: ClassVar[type[Any]]
     name: ClassVar[str]
     reads_acuity: bool = True
+
+    @property
+    def predicts_std(self) -> bool:
+        """Whether it tells how sure it is."""
+        return False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -160,7 +181,7 @@ class MimNetwork(nn.Module, ABC):
         return self(image, acuity)[1]  # type: ignore[no-any-return]
 
     @abstractmethod
-    def forward(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, acuity: Tensor) -> Output:
         """Predict the whole scene.
 
         Args:
@@ -168,7 +189,7 @@ class MimNetwork(nn.Module, ABC):
             acuity: (B, 1, H, W) float in [0, 1].
 
         Returns:
-            The reconstruction, (B, 3, H, W) float in [0, 1], and the latent, (B, C, h, w) float.
+            The reconstruction, the latent and, in networks that predict it, the standard deviation.
 
         Raises:
             InvalidValueError: Wrong shapes or a side under 32 px.

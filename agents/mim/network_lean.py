@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveasim import check
-from foveasim.agents.mim.network import MimNetwork, check_input, margin
+from foveasim.agents.mim.network import MimNetwork, Output, check_input, margin
 from foveasim.errors import InvalidValueError
 
 __all__ = ["LeanConfig", "LeanNetwork"]
@@ -134,7 +134,7 @@ class LeanNetwork(MimNetwork):
         at4 = self.refine(_from_cells(self.up(F.relu(self.decoder(latent))), 2))
         return torch.sigmoid(_from_cells(self.head(F.relu(at4)), 4))
 
-    def forward(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, acuity: Tensor) -> Output:
         """Predict the whole scene; see :meth:`MimNetwork.forward`. Sides are padded to multiples of 8 inside."""
         latent = self.encode(image, acuity)
-        return self.decode(latent)[:, :, : image.shape[2], : image.shape[3]], latent
+        return Output(self.decode(latent)[:, :, : image.shape[2], : image.shape[3]], latent)

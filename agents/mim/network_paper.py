@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim.agents.mim.network import MimNetwork, check_input, margin
+from foveasim.agents.mim.network import MimNetwork, Output, check_input, margin
 from foveasim.errors import InvalidValueError
 
 __all__ = ["PaperConfig", "PaperNetwork"]
@@ -112,7 +112,7 @@ class PaperNetwork(MimNetwork):
             latent = F.relu(block(latent))
         return torch.sigmoid(last(latent))
 
-    def forward(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, acuity: Tensor) -> Output:
         """Predict the whole scene; see :meth:`MimNetwork.forward`. Sides are padded to multiples of 8 inside."""
         latent = self.encode(image, acuity)
-        return self.decode(latent)[:, :, : image.shape[2], : image.shape[3]], latent
+        return Output(self.decode(latent)[:, :, : image.shape[2], : image.shape[3]], latent)

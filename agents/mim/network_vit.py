@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveasim import check
-from foveasim.agents.mim.network import MimNetwork, check_input, margin, visible_mean
+from foveasim.agents.mim.network import MimNetwork, Output, check_input, margin, visible_mean
 from foveasim.errors import InvalidValueError
 
 __all__ = ["ViTConfig", "ViTNetwork", "positions"]
@@ -87,10 +87,18 @@ class _Attention(nn.Module):
         self.value, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        asked = (layer(x) for layer in (self.query, self.key, self.value))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in asked)
+        query, key, value = (self._by_head(layer, x) for layer in (self.query, self.key, self.value))
         found = F.scaled_dot_product_attention(query, key, value)
         return self.out(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return how much each token asks each other one, (B, heads, T, T), rows of sum 1."""
+        query, key = self._by_head(self.query, x), self._by_head(self.key, x)
+        asked: Tensor = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+        return asked.softmax(3)
+
+    def _by_head(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        return layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -161,13 +169,51 @@ class ViTNetwork(MimNetwork):
         tokens = self.head(self.decoder(self._placed(latent.flatten(2).transpose(1, 2), latent.shape[2:])))
         return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, latent.shape[2:]), self.config.patch)
 
-    def forward(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
+    def attention(self, image: Tensor, acuity: Tensor) -> Tensor:
+        """Return what each patch asks of each other one in the decoder's last layer.
+
+        Args:
+            image: (B, 3, H, W) float in [0, 1], H and W at least 32.
+            acuity: (B, 1, H, W) float in [0, 1].
+
+        Returns:
+            (B, heads, T, T) float, rows of sum 1; the T patches row by row, as in the latent.
+
+        Raises:
+            InvalidValueError: Wrong shapes or a side under 32 px.
+        """
+        latent = self.encode(image, acuity)
+        tokens = self._placed(latent.flatten(2).transpose(1, 2), latent.shape[2:])
+        *before, last, _ = self.decoder
+        for block in before:
+            tokens = block(tokens)
+        weights: Tensor = last.attention.weights(last.norm1(tokens))  # type: ignore[operator, union-attr]
+        return weights
+
+    def attention_entropy(self, image: Tensor, acuity: Tensor) -> Tensor:
+        """Return how widely each patch asks: the entropy of :meth:`attention`, summed over heads.
+
+        Args:
+            image: As in :meth:`attention`, as is ``acuity``.
+            acuity: (B, 1, H, W) float in [0, 1].
+
+        Returns:
+            (B, ceil(H / patch), ceil(W / patch)) float, nats, 0 to ``heads`` * log(T).
+
+        Reference:
+            Pardyl et al. (2023), Active visual exploration based on attention-map entropy, IJCAI.
+        """
+        entropy: Tensor = torch.special.entr(self.attention(image, acuity)).sum((1, 3))
+        rows = -(-image.shape[2] // self.config.patch)
+        return entropy.reshape(len(entropy), rows, -1)
+
+    def forward(self, image: Tensor, acuity: Tensor) -> Output:
         """Predict the whole scene; see :meth:`MimNetwork.forward`. Sides are padded to whole patches inside."""
         check_input(image, acuity)
         mean = visible_mean(image, acuity)
         latent = self._encode(image, acuity, mean)
         added = self.decode(latent)[:, :, : image.shape[2], : image.shape[3]]
-        return (mean + added.to(mean.dtype)).clamp(0, 1), latent
+        return Output((mean + added.to(mean.dtype)).clamp(0, 1), latent)
 
     def _encode(self, image: Tensor, acuity: Tensor, mean: Tensor) -> Tensor:
         seen = torch.cat((torch.where(acuity > 0, image - mean, 0.0), acuity), 1)

@@ -38,13 +38,18 @@ class PretrainConfig:
         max_fixations: Each lane makes 1 to this many fixations before the prediction.
         skew: How much oftener few fixations are drawn than many: 1 draws all numbers equally often; 2, with 8 at most,
             a single one 35 % of the time, which is where the least is known and most is left to learn.
-        walk_share: Share of lanes whose free gaze walks from the centre; the others fixate uniformly.
+        walk_share: Share of lanes whose free gaze walks from the centre.
+        human_share: Share of lanes whose free gaze is spread as people's is; the others fixate uniformly.
+        centre_share: Share of lanes of free gaze, of all kinds, that begin at the centre.
         size: Side of what the network sees, px.
         crops: Random resized crops; otherwise the whole picture, cropped around its centre to a square.
         scale: Least and greatest share of an image's area in a crop.
         mirror: Show half of the crops mirrored.
         jitter: Colour jitter, 0.8 of brightness, contrast and saturation, 0.2 of hue, in 80 % of the images.
         oblong_share: Share of batches of a third more width or height than ``size``.
+        std_weight: How much the likelihood of the errors counts beside the squared error, for networks that predict
+            their standard deviation.
+        std_beta: How much surer pixels count less in that likelihood: each is weighted by its variance to this power.
         loss: Where the squared error counts: ``hidden`` weighs each pixel by 1 - acuity, ``object`` the same times how
             surely it belongs to the main object, ``all`` every pixel alike (a plain autoencoder, with the retina
             ``full``).
@@ -91,6 +96,8 @@ class PretrainConfig:
     max_fixations: int = 8
     skew: float = 1.0
     walk_share: float = 0.25
+    human_share: float = 0.0
+    centre_share: float = 0.0
     size: int = 96
     crops: bool = True
     scale: tuple[float, float] = (0.2, 1.0)
@@ -98,6 +105,8 @@ class PretrainConfig:
     jitter: bool = False
     oblong_share: float = 0.0
     loss: Literal["hidden", "object", "all"] = "hidden"
+    std_weight: float = 0.05
+    std_beta: float = 0.5
     masks: str | None = None
     unmasked: Literal["drop", "keep"] = "drop"
     batch: int = 32
@@ -147,8 +156,13 @@ class PretrainConfig:
             whole = getattr(self, name)
             if whole is not None:
                 check.whole(name, whole, least, 2**31)
-        for name, share in (("walk_share", self.walk_share), ("oblong_share", self.oblong_share)):
-            check.number(name, share, 0, 1)
+        for name in ("walk_share", "human_share", "centre_share", "oblong_share", "std_beta"):
+            check.number(name, getattr(self, name), 0, 1)
+        if self.walk_share + self.human_share > 1:
+            raise InvalidValueError(
+                f"walk_share and human_share must together be at most 1; got {self.walk_share} and {self.human_share}."
+            )
+        check.number("std_weight", self.std_weight, 0)
         check.number("weight_decay", self.weight_decay, 0)
         check.number("ema_decay", self.ema_decay, 0, 1, open_high=True)
         low, high = self.scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import lzma
 import os
 import tarfile
@@ -147,7 +148,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 def _contents(path: Path, split: str, found: Callable[[int], None]) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
-        names = split_names([p.relative_to(path).as_posix() for p in _image_files(path)], split)
+        names = _published_split(path, [p.relative_to(path).as_posix() for p in _image_files(path)], split)
         found(len(names))
         for name in names:
             try:
@@ -168,6 +169,23 @@ def _contents(path: Path, split: str, found: Callable[[int], None]) -> Iterator[
                     yield name, file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise SceneError(f"{path}: not a folder or a tar archive that can be read ({_reason(error)}).") from error
+
+
+def _published_split(folder: Path, names: Sequence[str], split: str) -> list[str]:
+    """Choose by the ``splits.json`` of the folder or the one above, otherwise by :func:`split_names`.
+
+    ``{"train": ["1001", ...], "val": ...}`` are file names without their endings.
+    """
+    file = next((f for f in (folder / "splits.json", folder.parent / "splits.json") if f.is_file()), None)
+    if file is None or split == "all":
+        return split_names(names, split)
+    try:
+        chosen = {str(name) for name in json.loads(file.read_text(encoding="utf-8"))[split]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SceneError(
+            f"{file}: has no list {split!r} ({type(error).__name__}: {error}). Mend it, or leave the split out."
+        ) from error
+    return sorted(name for name in names if Path(name).stem in chosen)
 
 
 def _decode(content: bytes) -> NDArray[np.uint8] | None:

@@ -21,15 +21,16 @@ from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.evaluate import Evaluation
 from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
 from foveasim.agents.mim.files import load_network, read_tensors, save_network, write_tensors
-from foveasim.agents.mim.network import MimNetwork, make_network
+from foveasim.agents.mim.grow import grow
+from foveasim.agents.mim.network import MimNetwork, Output, make_network
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.views import Views, as_float
-from foveasim.errors import WeightsError
+from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.retina import Prepared, Retina, make_retina
 from foveasim.types import Belief
 
-__all__ = ["Batch", "Trainer", "masked_error", "refuse_early"]
+__all__ = ["Batch", "Trainer", "masked_error", "refuse_early", "std_loss"]
 
 CHECKPOINT = "checkpoint.safetensors"
 # Options that may change on the way without the result becoming another.
@@ -67,6 +68,29 @@ def masked_error(reconstruction: Tensor, batch: Batch) -> Tensor:
     """
     error = ((reconstruction.float() - batch.target).square() * batch.weight).sum((1, 2, 3)) / 3
     return (error / batch.weight.sum((1, 2, 3)).clamp(min=1)).mean()
+
+
+def std_loss(reconstruction: Tensor, std: Tensor, batch: Batch, beta: float) -> Tensor:
+    """Return how unlikely the errors are under a Gaussian of the predicted standard deviation, mean over images.
+
+    The reconstruction counts as given: it is fitted by :func:`masked_error` alone. With ``beta`` 0 this is the mean
+    negative log-likelihood of a channel without its constant, dominated by the surest pixels; each pixel is weighted by
+    its variance to the power ``beta``.
+
+    Args:
+        reconstruction: (B, 3, H, W) float.
+        std: (B, 1, H, W) float32, above 0 where the weight is.
+        batch: What was seen and what was there.
+        beta: 0 to 1.
+
+    Reference:
+        Seitzer, Tavakoli, Antic, Martius (2022), On the pitfalls of heteroscedastic uncertainty estimation with
+        probabilistic neural networks, equation 4.
+    """
+    error = (reconstruction.detach().float() - batch.target).square().mean(1, keepdim=True)
+    variance = std.square().clamp(min=1e-8)
+    likelihood = 0.5 * (error / variance + variance.log()) * variance.detach() ** beta * batch.weight
+    return (likelihood.sum((1, 2, 3)) / batch.weight.sum((1, 2, 3)).clamp(min=1)).mean()
 
 
 def _everywhere(image: Tensor) -> Tensor:
@@ -206,12 +230,25 @@ class Trainer:
         """Let eyes look at lanes ``part`` of a batch of ``config.batch``."""
         config, lanes, size = self.config, max(self.config.batch, part.stop), (image.shape[1], image.shape[2])
         retina = self.retinas[int(rng.choice(len(self.retinas), p=self.chances))]
-        points = draw_fixations(rng, lanes, config.max_fixations, size, config.walk_share, gaze=config.gaze)
+        points = self._fixations(rng, lanes, size)
         share = rng.uniform(size=lanes) ** config.skew
         count = 1 + (share * config.max_fixations).astype(np.int64)
         seed = int(rng.integers(2**31)) + part.start  # a lane draws from seed + its place in the whole batch
         scene = replace(as_scene(image), objects=_everywhere(image) if objects is None else objects)
         return self._batch(image, look(scene, retina, points[part], count[part], seed, prepared=prepared), objects)
+
+    def _fixations(self, rng: np.random.Generator, lanes: int, size: tuple[int, int]) -> NDArray[np.float32]:
+        config = self.config
+        return draw_fixations(
+            rng,
+            lanes,
+            config.max_fixations,
+            size,
+            config.walk_share,
+            human_share=config.human_share,
+            centre_share=config.centre_share,
+            gaze=config.gaze,
+        )
 
     def _batch(self, image: Tensor, belief: Belief, objects: Tensor | None) -> Batch:
         acuity = as_float(belief.acuity)[:, None]
@@ -230,10 +267,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            reconstruction, _ = self.forward(batch.image, batch.acuity)
-        loss = masked_error(reconstruction, batch)
+            reconstruction, _, std = Output(*self.forward(batch.image, batch.acuity))
+        loss = total = masked_error(reconstruction, batch)
+        if std is not None:
+            total = loss + self.config.std_weight * std_loss(reconstruction, std, batch, self.config.std_beta)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         detached = loss.detach().clone()
         self.ranks.mean_([detached, *(p.grad for p in self.parameters.values() if p.grad is not None)])
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
@@ -261,7 +300,7 @@ class Trainer:
         else:
             image, objects = torch.from_numpy(images).to(self.device), None
         size = (image.shape[1], image.shape[2])
-        points = draw_fixations(rng, len(image), config.max_fixations, size, config.walk_share, gaze=config.gaze)
+        points = self._fixations(rng, len(image), size)
         fixations = np.minimum(np.arange(1, len(image) + 1), config.max_fixations)
         scene = replace(as_scene(image), objects=_everywhere(image) if objects is None else objects)
         return self._batch(image, look(scene, self.retinas[place], points, fixations, config.seed), objects)
@@ -298,12 +337,10 @@ class Trainer:
 
     def _start_from(self, path: str) -> None:
         other = load_network(path)
-        if (other.name, other.config) != (self.network.name, self.network.config):
-            raise WeightsError(
-                f"start_from={path!r} is a {other.name!r} with {other.config}; this run trains "
-                f"{self.network.name!r} with {self.network.config}. Set network and network_options to match."
-            )
-        self.network.load_state_dict(other.state_dict())
+        try:
+            grow(self.network, other)
+        except InvalidValueError as error:
+            raise WeightsError(f"start_from={path!r}: {error} Set network and network_options to match.") from error
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
