@@ -7,6 +7,7 @@ __all__ = [
     "FoveasimError",
     "InvalidTypeError",
     "InvalidValueError",
+    "MissingDependencyError",
     "NoDisplayError",
     "SceneError",
     "UnknownNameError",
@@ -44,3 +45,7 @@ class AgentError(FoveasimError, ValueError):
 
 class NoDisplayError(FoveasimError, RuntimeError):
     """A window was asked for where there is no display."""
+
+
+class MissingDependencyError(FoveasimError, ImportError):
+    """A package is not installed that foveasim needs for this only, and so does not ask for."""

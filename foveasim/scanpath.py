@@ -24,7 +24,7 @@ from foveasim import check
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import rescale_px
 
-__all__ = ["COLUMNS", "Scanpath", "read_csv", "write_csv"]
+__all__ = ["COLUMNS", "Scanpath", "read_csv", "read_number", "read_table", "write_csv"]
 
 COLUMNS = ("image", "subject", "index", "x", "y", "duration_ms")
 """Columns that a file must have; ``onset_ms`` may follow, and others are passed over."""
@@ -159,35 +159,55 @@ def read_csv(path: str | Path) -> list[Scanpath]:
         InvalidValueError: No such file, or a wrong row; the message names row and column. Row 1 is the header.
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = list(csv.reader(file, strict=True))
-    except OSError as error:
-        raise InvalidValueError(f"cannot read scanpaths from {path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
-    header = [name.strip() for name in table[0]] if table else []
+    header, rows = read_table(path)
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InvalidValueError(
             f"{path} row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; the header must name "
             f"{', '.join(COLUMNS)}; got {', '.join(header) or 'nothing'}."
         )
-    return _group(path, header, table[1:])
+    return _group(path, header, rows)
 
 
-def _group(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Scanpath]:
+def read_table(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a CSV file as text.
+
+    Args:
+        path: The file, in UTF-8, with or without a byte order mark.
+        delimiter: Between the fields.
+
+    Returns:
+        The names in the first row, and the other rows that are not empty, each with its number. Row 1 is the header.
+
+    Raises:
+        InvalidValueError: No such file, no CSV, or a row with more or fewer fields than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = list(csv.reader(file, delimiter=delimiter, strict=True))
+    except OSError as error:
+        raise InvalidValueError(f"cannot read scanpaths from {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    header = [name.strip() for name in table[0]] if table else []
+    rows = [(line, row) for line, row in enumerate(table[1:], start=2) if row]
+    for line, row in rows:
+        if len(row) != len(header):
+            raise InvalidValueError(f"{path} row {line}: {len(row)} fields where the header has {len(header)}.")
+    return header, rows
+
+
+def _group(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> list[Scanpath]:
     column = {name: header.index(name) for name in (*COLUMNS, "onset_ms") if name in header}
     numbers = [name for name in ("x", "y", "duration_ms", "onset_ms") if name in column]
     found: list[tuple[str, str, list[list[float]]]] = []
-    for line, row in enumerate(rows, start=2):
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise InvalidValueError(f"{path} row {line}: {len(row)} fields where the header has {len(header)}.")
+    for line, row in rows:
         image, subject = row[column["image"]], row[column["subject"]]
-        values = [_number(path, line, name, row[column[name]]) for name in numbers]
-        index = _number(path, line, "index", row[column["index"]])
+        values = [
+            read_number(path, line, name, row[column[name]], 0 if name == "duration_ms" else -math.inf)
+            for name in numbers
+        ]
+        index = read_number(path, line, "index", row[column["index"]])
         if index == 0:
             found.append((image, subject, []))
         if not found or found[-1][:2] != (image, subject) or index != len(found[-1][2]):
@@ -208,12 +228,17 @@ def _scanpath(image: str, subject: str, values: Tensor) -> Scanpath:
     return Scanpath(values[:, :2], onset_ms, duration_ms, image, subject)
 
 
-def _number(path: Path, line: int, name: str, text: str) -> float:
+def read_number(path: Path, line: int, column: str, text: str, least: float = -math.inf) -> float:
+    """Read a number out of a row of a file.
+
+    Raises:
+        InvalidValueError: Not a finite number, or below ``least``; the message names row and column.
+    """
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (name == "duration_ms" and value < 0):
-        expected = "0 or more" if name == "duration_ms" else "a finite number"
-        raise InvalidValueError(f"{path} row {line}, column {name}: expected {expected}; got {text!r}.")
+    if not math.isfinite(value) or value < least:
+        expected = "a finite number" if least == -math.inf else f"{least:g} or more"
+        raise InvalidValueError(f"{path} row {line}, column {column}: expected {expected}; got {text!r}.")
     return value

@@ -16,6 +16,7 @@ BUILT_IN = {
     "WeightsError": ValueError,
     "AgentError": ValueError,
     "NoDisplayError": RuntimeError,
+    "MissingDependencyError": ImportError,
 }
 
 
