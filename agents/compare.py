@@ -1,0 +1,294 @@
+"""Which agent looks best: what one network can tell of scenes from what each agent saw of them.
+
+``foveasim compare random uncertainty oracle --data natural.tar@test --retina disc --out runs/compare``
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from foveasim import check
+from foveasim.agents.compare_entries import open_entries, references
+from foveasim.agents.compare_files import Comparison, write_tables
+from foveasim.agents.compare_judge import Judge, Scenes
+from foveasim.agents.compare_looks import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
+from foveasim.agents.compare_measures import MEASURES
+from foveasim.agents.compare_statistics import summarise
+from foveasim.agents.compare_table import show_table
+from foveasim.agents.mim.data import centred, read_pool
+from foveasim.agents.mim.evaluate import check_device
+from foveasim.agents.mim.imagine import Imaginer
+from foveasim.errors import InvalidValueError
+from foveasim.registry import load_object
+from foveasim.retina import Retina, make_retina
+from foveasim.scenes import SCENES, FittedScenes, open_scenes
+from foveasim.signals import Stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["CompareConfig", "compare", "read_scenes", "run"]
+
+
+@dataclass
+class CompareConfig:
+    """Who looks at what, and how it is judged.
+
+    Attributes:
+        agents: Registered names, package.module:Class or policy files; LABEL=AGENT calls one by another name. Without
+            any, every registered agent takes part that looks by itself and sees no more than an eye does.
+        agent_arguments: By label, such as {gaussian: {sd: 0.3}}. An agent with an argument ``network``, ``retina`` or
+            ``device`` gets those of the comparison, unless it is given here.
+        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``, or one name such as photos, noise, shapes.
+        limit: The first so many scenes; null for all of them. Of made scenes, which have no end, 100 where it is null.
+        size: Height and width to which scenes are cropped and scaled, px.
+        retina: Name of a retina.
+        retina_options: Its options; null gives disc the ``hidden_ratio`` 0.8 of the published figures, and others none.
+        network: What judges: it predicts each scene from what an agent has seen. A shipped name or a weights file.
+        fixations: On each scene; the first is at its centre.
+        seeds: Looks of each agent at each scene, with the seeds ``seed``, ``seed`` + 1, ...
+        seed: The first seed, and that of the bootstrap.
+        reference: Agent with which the others are compared; null for random, or the first where it takes no part.
+        ceiling: Upper reference of the share of the gap that is closed; null for oracle, if it takes part.
+        measure: By what the table is sorted and the differences are drawn: mse, hidden_mse, relative, psnr,
+            hidden_psnr, ssim or hidden_ssim. All are in the files.
+        resamples: Bootstrap samples of the scenes.
+        show: How many scenes the HTML report steps through, spread over all.
+        show_scenes: Or which, by their numbers from 0.
+        lanes: Scenes that an agent looks at at once.
+        batch: Predictions at a time.
+        threads: CPU threads; null for torch's own choice.
+        device: Where the network computes.
+        out: Folder for the figures and the report.
+        overwrite: Write into a folder that holds a comparison already.
+    """
+
+    agents: list[str] = field(default_factory=list)
+    agent_arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data: list[str] | str = field(default_factory=list)
+    limit: int | None = None
+    size: tuple[int, int] = (96, 96)
+    retina: str = "disc"
+    retina_options: dict[str, Any] | None = None
+    network: str = "unet"
+    fixations: int = 8
+    seeds: int = 3
+    seed: int = 0
+    reference: str | None = None
+    ceiling: str | None = None
+    measure: str = "mse"
+    resamples: int = 2000
+    show: int = 4
+    show_scenes: list[int] = field(default_factory=list)
+    lanes: int = 100
+    batch: int = 50
+    threads: int | None = None
+    device: str = "cpu"
+    out: str = "runs/compare"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check.whole("fixations", self.fixations, 1, 10_000)
+        check.whole("seeds", self.seeds, 1, MOST_SEED + 1)
+        check.whole("seed", self.seed, 0, MOST_SEED + 1 - self.seeds)
+        check.whole("resamples", self.resamples, 100, 1_000_000)
+        check.whole("show", self.show, 0, 1000)
+        check.whole("lanes", self.lanes, 1, MOST_SCENES)
+        check.whole("batch", self.batch, 1, 10**6)
+        check.size_hw("size", tuple(self.size), 32)
+        if self.limit is not None:
+            check.whole("limit", self.limit, 1, MOST_SCENES)
+        if self.threads is not None:
+            check.whole("threads", self.threads, 1, 4096)
+        if self.measure not in MEASURES:
+            raise InvalidValueError(f"measure must be one of {', '.join(MEASURES)}; got {self.measure!r}.")
+        if not self.data:
+            raise InvalidValueError(
+                "data must name images: a folder, a tar archive, PATH@SPLIT, or a name such as photos; got none."
+            )
+
+    def all_retina_options(self) -> dict[str, Any]:
+        """Return the options of the retina, those that are meant by null too."""
+        if self.retina_options is not None:
+            return self.retina_options
+        return {"hidden_ratio": 0.8} if self.retina == "disc" else {}
+
+    def make_retina(self) -> Retina:
+        """Build the retina that this describes."""
+        return make_retina(self.retina, **self.all_retina_options())
+
+
+def run(config: CompareConfig) -> int:
+    """Compare agents; ``foveasim compare``. Ctrl-C keeps the agents that are done.
+
+    Args:
+        config: Who looks at what.
+
+    Returns:
+        0, or 130 after Ctrl-C or SIGTERM.
+
+    Raises:
+        FoveasimError: A name, a file or a number that cannot be used, an agent that fails, or a folder that holds a
+            comparison already.
+        KeyboardInterrupt: Ctrl-C before the first agent was done.
+    """
+    from rich.console import Console
+
+    console, began, stop = Console(), time.monotonic(), Stop()
+    out = Path(config.out).expanduser()
+    _check_folder(out, config.overwrite)
+    with stop.listening():
+        found = compare(config, console)
+        stop.finishing = True
+        _write(out, found)
+    show_table(console, found.result, config.measure, len(found.scenes.name), config.seeds)
+    console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
+    if not found.whole:
+        console.print("interrupted; the agents that were done until then are kept")
+    return 0 if found.whole else 130
+
+
+def compare(config: CompareConfig, console: Console | None = None) -> Comparison:
+    """Compare agents, and write nothing.
+
+    Args:
+        config: Who looks at what; ``out`` is not used.
+        console: Where to show progress, and which agents were left out.
+
+    Returns:
+        What was found. After Ctrl-C, of the agents that were done.
+
+    Raises:
+        FoveasimError: See :func:`run`.
+        KeyboardInterrupt: Ctrl-C before the first agent was done.
+    """
+    check_device(config.device)
+    scenes, retina = read_scenes(config), config.make_retina()
+    imaginer = Imaginer(config.network, config.device)
+    common = {"network": imaginer.network, "retina": retina, "device": config.device}
+    threads = torch.get_num_threads()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    try:
+        entries, left_out = open_entries(config.agents, config.agent_arguments, common)
+        reference, ceiling = references([entry.label for entry in entries], config.reference, config.ceiling)
+        if console is not None:
+            for line in left_out:
+                console.print(line, markup=False, highlight=False)
+        seeds = tuple(range(config.seed, config.seed + config.seeds))
+        looker = Looker(
+            scenes,
+            retina,
+            Judge(imaginer, scenes, config.batch),
+            fixations=config.fixations,
+            seeds=seeds,
+            lanes=config.lanes,
+            shown=_shown(config, len(scenes.name)),
+        )
+        looked, whole = _look(looker, entries, console)
+    finally:
+        torch.set_num_threads(threads)
+    labels = [one.label for one in looked]
+    result = summarise(
+        looked,
+        scenes.size,
+        reference=reference if reference in labels else labels[0],
+        ceiling=ceiling if ceiling in labels else None,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    options = {**asdict(config), "retina_options": config.all_retina_options()}
+    return Comparison(options, imaginer.name, scenes, seeds, tuple(looked), result, whole)
+
+
+def read_scenes(config: CompareConfig) -> Scenes:
+    """Read the scenes that a config names, cropped around their centre and scaled to its size.
+
+    Raises:
+        FoveasimError: They cannot be read, or move.
+    """
+    specs = [config.data] if isinstance(config.data, str) else list(config.data)
+    size = (int(config.size[0]), int(config.size[1]))
+    if len(specs) == 1 and specs[0] in SCENES:
+        source = open_scenes(specs[0], seed=config.seed)
+        if source.moving:
+            raise InvalidValueError(f"data must be still images, seen alike by all agents; {specs[0]!r} moves.")
+        fitted = FittedScenes(source, size)
+        pictures = [fitted.picture(i) for i in range(min(len(source), 100 if config.limit is None else config.limit))]
+        return Scenes(np.stack([picture.image for picture in pictures]), tuple(picture.name for picture in pictures))
+    pool = read_pool(specs, progress=True)
+    count = min(len(pool), len(pool) if config.limit is None else config.limit)
+    if count > MOST_SCENES:
+        raise InvalidValueError(f"data must be at most {MOST_SCENES:,} images; got {count:,}. Use --limit.")
+    return Scenes(np.ascontiguousarray(centred(pool, size)[:count]), pool.names[:count])
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written to, or that holds a comparison already.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if (out / "compare.json").exists() and not overwrite:
+        raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(f"out must be a folder; cannot make {out}: {error.strerror}.") from error
+
+
+def _shown(config: CompareConfig, count: int) -> list[int]:
+    """Return the scenes of the report."""
+    if not config.show_scenes:
+        return sorted({int(i) for i in np.linspace(0, count - 1, min(config.show, count)).round()})
+    return [check.whole("show_scenes", scene, 0, count - 1) for scene in dict.fromkeys(config.show_scenes)]
+
+
+def _look(looker: Looker, entries: Sequence[Entry], console: Console | None) -> tuple[list[Looked], bool]:
+    """Let all agents look; return what those did that came to an end, and whether all did."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    total = len(entries) * len(looker.seeds) * len(looker.scenes.name)
+    looked: list[Looked] = []
+    hidden = console is None or not console.is_terminal
+    try:
+        with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+            task = progress.add_task("looking", total=total)
+            for entry in entries:
+                progress.update(task, description=escape(entry.label))
+                looked.append(looker.look(entry, lambda scenes: progress.advance(task, scenes)))
+    except KeyboardInterrupt:
+        if not looked:
+            raise
+        return looked, False
+    return looked, True
+
+
+def _write(out: Path, found: Comparison) -> None:
+    """Write everything; ``compare.json`` comes last, so that a folder with it is whole.
+
+    Raises:
+        InvalidValueError: The folder cannot be written to.
+    """
+    from foveasim.agents.compare_figures import draw_curves, draw_differences, draw_saccades, draw_shares
+
+    write_report: Any = load_object("foveasim.report:write_report")  # the faces stand above the agents: named
+    measure = str(found.config["measure"])
+    try:
+        draw_curves(out / "error_fixations.png", found.result, measure)
+        draw_shares(out / "error_sharp.png", found.result, measure)
+        draw_differences(out / "differences.png", found.result, measure)
+        draw_saccades(out / "saccades.png", found.result)
+        write_report(out / "report.html", found)
+        write_tables(out, found)
+    except OSError as error:
+        raise InvalidValueError(f"cannot write into {out}: {error.strerror}. Choose another --out.") from error
