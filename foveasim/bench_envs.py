@@ -10,9 +10,11 @@ from typing import Any
 import cv2
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveasim.bench_eyes import copy_name, glimpse_spaces, nothing, steps
+from foveasim.bench_eyes import NothingVector, copy_name, glimpse_spaces, steps
 from foveasim.bench_timing import EPISODE, Case, Setting, SkippedError, pictures, rate_case
 
 __all__ = ["env_cases"]
@@ -21,7 +23,8 @@ RETINAS = ("pyramid", "disc")
 VECTOR_LANES = (1, 16, 64, 256, 4096)
 SYNC_LANES = 16
 PREDICTING_LANES = 64
-_PPO_ENVS, _PPO_STEPS = 4, 64
+SB3_LANES = 64
+PPO_LANES = 16
 _KEPT = {96: 256, 512: 16}
 _CELLS = 6  # of the compact observation, a side
 
@@ -76,48 +79,104 @@ def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
     envs.close()
 
 
-class _Compact(gym.ObservationWrapper[Any, Any, Any]):
+class _NothingLanes(NothingVector):
+    """Nothing, as the adapter to stable-baselines3 wants it; its episodes never end."""
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # Gymnasium's own form
+
+
+class _Compact(VectorWrapper[Any, Any, Any, Any, Any]):
     """Shows a glimpse as the mean colours and acuities of a few cells, with the fixation and the time left."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self.observation_space = _compact_space()
+    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
+        super().__init__(envs)
+        self.single_observation_space = _compact_space()
+        self.observation_space = batch_space(self.single_observation_space, envs.num_envs)
 
-    def observation(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return (4 cells² + 3,) float32 in [-1, 1]."""
-        small = [
-            cv2.resize(observation[key], (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel() / np.float32(255)
-            for key in ("glimpse", "acuity")
-        ]
-        return np.concatenate([*small, observation["fixation"], observation["time"]], dtype=np.float32)
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return _compact(observation), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Move every eye."""
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        if "final_obs" in info:
+            finals = info["final_obs"].copy()
+            for lane in np.flatnonzero(info["_final_obs"]):
+                finals[lane] = _compact({key: value[None] for key, value in finals[lane].items()})[0]
+            info = {**info, "final_obs": finals}
+        return _compact(observation), reward, terminated, truncated, info
+
+
+def _compact(observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return (B, 4 cells² + 3) float32 in [-1, 1]."""
+    made = np.empty((len(observation["time"]), 4 * _CELLS**2 + 3), np.float32)
+    made[:, -3:-1], made[:, -1:] = observation["fixation"], observation["time"]
+    start, cells = 0, (_CELLS, _CELLS)
+    for key, channels in (("glimpse", 3), ("acuity", 1)):
+        end = start + channels * _CELLS**2
+        for row, image in zip(made, observation[key], strict=True):
+            row[start:end] = cv2.resize(image, cells, interpolation=cv2.INTER_AREA).ravel()
+        start = end
+    made[:, :-3] /= 255
+    return made
 
 
 def _compact_space() -> gym.spaces.Box:
     return gym.spaces.Box(-1.0, 1.0, (4 * _CELLS**2 + 3,), np.float32)
 
 
-def _ppo(compact: bool, real: bool, setting: Setting) -> Iterator[Callable[[], int]]:
-    """Frames in which PPO plays and learns: its own defaults but for shorter rollouts, four envs, on the CPU."""
+def _needs_sb3() -> None:
     if find_spec("stable_baselines3") is None:
         raise SkippedError("needs stable-baselines3: pip install 'foveasim[rl]'")
-    from stable_baselines3 import PPO
-    from stable_baselines3.common.vec_env import DummyVecEnv
 
+
+def _lanes(retina: str | None, lanes: int, compact: bool, seed: int) -> VectorEnv[Any, Any, Any]:
+    """Return lanes that stable-baselines3 can learn on; with no retina they do nothing."""
     observed, action_space = glimpse_spaces(96)
+    if retina is None:
+        return _NothingLanes(lanes, _compact_space() if compact else observed, action_space)
+    envs: VectorEnv[Any, Any, Any] = gym.make_vec(
+        "foveasim/Glimpse-v0", num_envs=lanes, autoreset_mode="SameStep", **_options(retina, 96, seed)
+    )
+    return _Compact(envs) if compact else envs
 
-    def make() -> gym.Env[Any, Any]:
-        if not real:
-            return nothing(_compact_space() if compact else observed, action_space)
-        env: gym.Env[Any, Any] = gym.make("foveasim/Glimpse-v0", **_options("disc", 96, setting.seed))
-        return _Compact(env) if compact else env
 
-    envs = DummyVecEnv([make] * _PPO_ENVS)
-    policy = "MlpPolicy" if compact else "MultiInputPolicy"
-    model = PPO(policy, envs, n_steps=_PPO_STEPS, device="cpu", seed=setting.seed)
+def _sb3(retina: str | None, setting: Setting) -> Iterator[Callable[[], int]]:
+    """Whole episodes behind the adapter to stable-baselines3, resets included."""
+    _needs_sb3()
+    from foveasim.agents.rl.vec_env import GlimpseVecEnv
+
+    envs = GlimpseVecEnv(_lanes(retina, SB3_LANES, False, setting.seed))
+    envs.seed(setting.seed)
+    envs.reset()
+    rng = np.random.default_rng(setting.seed)
+    actions = rng.uniform(-1, 1, (EPISODE, SB3_LANES, 2)).astype(np.float32)
 
     def work() -> int:
-        model.learn(_PPO_ENVS * _PPO_STEPS, reset_num_timesteps=False)
-        return _PPO_ENVS * _PPO_STEPS
+        for action in actions:
+            envs.step(action)
+        return EPISODE * SB3_LANES
+
+    yield work
+    envs.close()
+
+
+def _ppo(compact: bool, real: bool, setting: Setting) -> Iterator[Callable[[], int]]:
+    """Frames in which PPO plays and learns: its own defaults but for shorter rollouts, on the CPU."""
+    _needs_sb3()
+    from stable_baselines3 import PPO
+
+    from foveasim.agents.rl.vec_env import GlimpseVecEnv
+
+    envs = GlimpseVecEnv(_lanes("disc" if real else None, PPO_LANES, compact, setting.seed))
+    policy = "MlpPolicy" if compact else "MultiInputPolicy"
+    model = PPO(policy, envs, n_steps=EPISODE, device="cpu", seed=setting.seed)
+
+    def work() -> int:
+        model.learn(PPO_LANES * EPISODE, reset_num_timesteps=False)
+        return PPO_LANES * EPISODE
 
     yield work
     envs.close()
@@ -139,6 +198,13 @@ def env_cases() -> list[Case]:
         name, about = f"env/sync/{retina}/{SYNC_LANES}", f"Gymnasium's SyncVectorEnv of {SYNC_LANES} single envs"
         play = functools.partial(_vector, retina, SYNC_LANES, "sync", {})
         cases.append(rate_case(name, about, "steps/s", play, f"env/vector/{retina}/{SYNC_LANES}"))
+    about = f"{SB3_LANES} lanes behind the adapter to stable-baselines3"
+    nothing = f"env/sb3/nothing/{SB3_LANES}"
+    cases.append(rate_case(nothing, f"{about} that do nothing", "steps/s", functools.partial(_sb3, None)))
+    for retina in RETINAS:
+        play = functools.partial(_sb3, retina)
+        name, raw = f"env/sb3/{retina}/{SB3_LANES}", f"env/vector/{retina}/{SB3_LANES}"
+        cases.append(rate_case(name, f"{about}, resets included", "steps/s", play, raw))
     for network in ("unet", "lean"):
         name, about = (
             f"env/prediction/{network}/{PREDICTING_LANES}",
@@ -147,7 +213,7 @@ def env_cases() -> list[Case]:
         predict = functools.partial(_predicting, network)
         cases.append(rate_case(name, about, "steps/s", predict, f"network/{network}/predict/64"))
     for compact, seen in ((False, "pixels"), (True, "compact")):
-        about = "stable-baselines3 PPO, playing and learning, four envs"
+        about = f"stable-baselines3 PPO, playing and learning, {PPO_LANES} lanes"
         play = functools.partial(_ppo, compact, False)
         cases.append(rate_case(f"ppo/{seen}/nothing", f"{about} that do nothing", "frames/s", play))
         play = functools.partial(_ppo, compact, True)

@@ -1,6 +1,12 @@
 """Others that do the same, on the same images in the same run: ap_gym, and the published code of the paper.
 
 Neither is part of foveasim: ap_gym comes from PyPI, FocusMIM from a checkout that is named on the command line.
+
+ap_gym brings two dozen packages along, so an environment of its own may be wanted, here from a checkout::
+
+    python -m venv peers
+    peers/bin/pip install -c constraints.txt -e '.[rl]' ap_gym==0.7.1 Pillow aiohttp scipy
+    peers/bin/foveasim bench --peers --out bench.json
 """
 
 from __future__ import annotations

@@ -59,14 +59,16 @@ class _TimedWindow(Window):
         if time.perf_counter() < self.until:
             raise KeyboardInterrupt
 
-    def tick(self, dt_ms: float) -> Image:
+    def draw(self, dt_ms: float) -> Image:
         start = time.perf_counter()
-        picture = super().tick(dt_ms)
-        now = time.perf_counter()
-        self.shown_s.append(now)
-        self.work_ms.append(1000 * (now - start))
-        self.running = self.running and now < self.until
+        picture = super().draw(dt_ms)
+        self.work_ms.append(1000 * (time.perf_counter() - start))
         return picture
+
+    def show(self) -> None:
+        super().show()
+        self.shown_s.append(time.perf_counter())
+        self.running = self.running and self.shown_s[-1] < self.until
 
 
 @contextmanager

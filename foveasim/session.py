@@ -19,7 +19,7 @@ from foveasim.render import Heat, View
 from foveasim.retina import Retina, make_retina
 from foveasim.saccade import Saccades
 from foveasim.scanpath import Scanpath
-from foveasim.sight import Sight, close_source, first_sight, open_source
+from foveasim.sight import Opener, Sight, close_source, open_source
 from foveasim.thinking import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
 from foveasim.trail import Flight, Notices, Trail
 
@@ -78,16 +78,15 @@ class Session:
         self.dwell_ms = check.number("dwell_ms", dwell_ms, 0, open_low=True)
         if half_life_ms is not None:
             check.number("half_life_ms", half_life_ms, 0, open_low=True)
-        self._half_life_ms, self._px_per_deg = half_life_ms, px_per_deg
-        self._saccades = Saccades() if saccades is None else saccades
+        self._px_per_deg, self._threaded = px_per_deg, threaded
+        self._opener = Opener(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
         self._source = open_source(scenes, px_per_deg, self.seed)
         self._plain_retina, self.fovea_scale = make_retina(retina), 1.0
         self._agent_name = _name(agent)
         self.index = self._moment = 0
         self.paused = self.held = self._single = False
         self.speed, self.heat, self.alert = 1.0, HEATS[0], ""
-        self._notices = Notices()
-        self._trail = Trail()
+        self._notices, self._trail = Notices(), Trail()
         self._past_errors: list[tuple[float, ...]] = []
         self._past_scanpaths: list[Scanpath] = []
         self._flight: Flight | None = None
@@ -103,6 +102,7 @@ class Session:
         except FoveasimError:
             self._thinker.close()
             raise
+        self.think()
 
     # What is there
 
@@ -254,7 +254,7 @@ class Session:
         self._thinker.set_agent(make_agent(spec, seed=self.seed))
         if self._thinker.size != before[1]:
             try:
-                sight = self._open_scene(self._gaze_norm)
+                sight = self._open_scene()
             except FoveasimError as error:
                 self._thinker.set_agent(before[0])
                 raise AgentError(f"{_name(spec)} cannot look at this scene: {error}") from error
@@ -293,7 +293,7 @@ class Session:
         before = self._plain_retina, self.fovea_scale
         self._plain_retina, self.fovea_scale = retina, fovea_scale
         try:
-            sight = self._open_scene(self._gaze_norm)
+            sight = self._open_scene()
         except FoveasimError:
             self._plain_retina, self.fovea_scale = before
             raise
@@ -330,6 +330,7 @@ class Session:
     def close(self) -> None:
         """End the threads, without waiting for an agent that takes long, and let go of a camera."""
         self._thinker.close()
+        self._opener.close()
         close_source(self._source)
 
     # What happens
@@ -345,7 +346,7 @@ class Session:
         """
         left = check.number("dt_ms", dt_ms, 0) * self.speed
         self._notices.pass_time(dt_ms)
-        self._take_thoughts()
+        self.think()
         while left > 0 and (not self.paused or self._single):
             due = self._due_ms()
             spent = min(left, due)
@@ -392,7 +393,7 @@ class Session:
         if self.budget and self.fixations >= self.budget and not human and not self._single:
             self.next_scene()
             return True
-        self._take_thoughts()
+        self.think()
         if self._target_px is None:
             if self._agent_failed or human:
                 self._single = False  # nobody will ever say where to
@@ -410,22 +411,17 @@ class Session:
 
     def _find_scene(self, start: int) -> tuple[int, Sight]:
         """Return the first scene from ``start`` on that can be used, and its number; a notice counts the others."""
-        index, sight, unusable = first_sight(len(self._source), start, lambda at: self._open_scene(None, at))
+        index, sight, unusable = self._opener.first(self._source, start, self._scaled_retina, self._thinker.size)
         self._notices.count("scenes skipped", unusable)
         return index, sight
 
-    def _open_scene(self, gaze_norm: tuple[float, float] | None, index: int | None = None) -> Sight:
-        retina = self._plain_retina if self.fovea_scale == 1 else self._plain_retina.scaled(self.fovea_scale)
-        return Sight(
-            self._source,
-            self.index if index is None else index,
-            retina,
-            saccades=self._saccades,
-            half_life_ms=self._half_life_ms,
-            seed=self.seed,
-            fixation_norm=gaze_norm,
-            mind_size=self._thinker.size,
-        )
+    def _open_scene(self) -> Sight:
+        retina, gaze = self._scaled_retina, self._gaze_norm
+        return self._opener.open(self._source, self.index, retina, self._thinker.size, gaze)
+
+    @property
+    def _scaled_retina(self) -> Retina:
+        return self._plain_retina if self.fovea_scale == 1 else self._plain_retina.scaled(self.fovea_scale)
 
     def _note_training(self) -> None:
         """Say once where the network does not know the retina."""
@@ -464,6 +460,8 @@ class Session:
             self._trail.points_px[-1] = self._sight.fixation_px
         last = self.budget and self.fixations >= self.budget
         self._rest_ms = self.dwell_ms * (_LAST_DWELL if last else 1)
+        if last and new and self._threaded and not self._source.moving:
+            self._opener.prepare(self._source, self.index + 1, self._scaled_retina, self._thinker.size)
         self._perceive(choose=not self._agent_failed, new=True)
 
     def _perceive(self, *, choose: bool, new: bool = False) -> None:
@@ -477,9 +475,11 @@ class Session:
         fresh, self._fresh_agent = self._fresh_agent, False
         sight, seen = self._sight, self._sight.observation(left)
         self._thinker.consider(Percept(self._moment, seen, sight.scene, sight.belief, sight.acuity, choose, fresh))
-        self._take_thoughts()
+        if not self._threaded:
+            self.think()
 
-    def _take_thoughts(self) -> None:
+    def think(self) -> None:
+        """Begin to think about what is new, and take what thinking has come to; :meth:`advance` does so first."""
         for result in self._thinker.collect():
             if result.moment != self._moment:
                 continue  # about a fixation that is over

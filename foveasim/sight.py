@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,9 +32,10 @@ __all__ = [
     "EYE_LONG_SIDE_PX",
     "MAX_ASPECT",
     "MIND_SHORT_SIDE_PX",
+    "FirstSight",
+    "Opener",
     "Sight",
     "close_source",
-    "first_sight",
     "open_source",
 ]
 
@@ -46,6 +49,10 @@ MAX_ASPECT = 8
 """How many times as long as wide a scene may be: beyond it, the mind would work on more than 768 px, and slowly."""
 
 Image = NDArray[np.uint8]
+
+
+FirstSight: TypeAlias = "tuple[int, Sight, list[str]]"
+"""The number of the first scene that can be used, its sight, and what is wrong with those before it."""
 
 
 def open_source(scenes: object, px_per_deg: float | None, seed: int) -> SceneSource:
@@ -255,28 +262,111 @@ class Sight:
         self.scene = _frozen(self._eye.prepared.image.clone())
 
 
-def first_sight(count: int, start: int, open_one: Callable[[int], Sight]) -> tuple[int, Sight, list[str]]:
-    """Open the first of several scenes that can be used.
+class Opener:
+    """Opens the scenes of sources as sights; on request ahead of time, in a thread, so that no frame waits for one.
+
+    One thread at a time uses a source: whatever is opened waits for what is opened ahead.
 
     Args:
-        count: How many there are.
-        start: Which to try first; after the last comes the first.
-        open_one: Opens one by its number.
-
-    Returns:
-        Its number, the sight, and what is wrong with those that came before it.
-
-    Raises:
-        SceneError: None can be used.
+        saccades: See :class:`Sight`.
+        half_life_ms: Likewise.
+        seed: Likewise.
     """
-    unusable: list[str] = []
-    for index in ((start + attempt) % count for attempt in range(count)):
-        try:
-            return index, open_one(index), unusable
-        except FoveasimError as error:
-            unusable.append(str(error))
-    many = f"none of {count} scenes can be used. The first: " if count > 1 else ""
-    raise SceneError(many + unusable[0])
+
+    def __init__(self, saccades: Saccades, half_life_ms: float | None, seed: int) -> None:
+        self._saccades, self._half_life_ms, self._seed = saccades, half_life_ms, seed
+        self._thread: Thread | None = None
+        self._ahead: tuple[_Wanted, FirstSight | Exception] | None = None
+
+    def open(
+        self,
+        source: SceneSource,
+        index: int,
+        retina: Retina,
+        mind_size: tuple[int, int] | None,
+        fixation_norm: tuple[float, float] | None = None,
+    ) -> Sight:
+        """Open one scene; arguments and errors as in :class:`Sight`."""
+        self.close()
+        return self._open(source, index, retina, mind_size, fixation_norm)
+
+    def first(self, source: SceneSource, start: int, retina: Retina, mind_size: tuple[int, int] | None) -> FirstSight:
+        """Open the first scene from ``start`` on that can be used; after the last comes the first.
+
+        Returns:
+            Its number, the sight, and what is wrong with those that came before it.
+
+        Raises:
+            SceneError: None can be used.
+        """
+        self.close()
+        wanted = _Wanted(source, start, retina, mind_size)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == wanted and ahead[0].source is source:
+            found = ahead[1]
+            if isinstance(found, Exception):
+                raise found
+            return found
+        return self._first(wanted)
+
+    def prepare(self, source: SceneSource, start: int, retina: Retina, mind_size: tuple[int, int] | None) -> None:
+        """Begin to do what :meth:`first` will be asked for; what it raises, :meth:`first` raises."""
+        self.close()
+        wanted = _Wanted(source, start, retina, mind_size)
+
+        def work() -> None:
+            try:
+                self._ahead = wanted, self._first(wanted)
+            except Exception as error:  # whatever it is, it belongs to whoever asks for the scene
+                self._ahead = wanted, error
+
+        self._thread = Thread(target=work, name="foveasim-opener", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for what is opened ahead."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _first(self, wanted: _Wanted) -> FirstSight:
+        count, unusable = len(wanted.source), list[str]()
+        for index in ((wanted.start + attempt) % count for attempt in range(count)):
+            try:
+                return index, self._open(wanted.source, index, wanted.retina, wanted.mind_size, None), unusable
+            except FoveasimError as error:
+                unusable.append(str(error))
+        many = f"none of {count} scenes can be used. The first: " if count > 1 else ""
+        raise SceneError(many + unusable[0])
+
+    def _open(
+        self,
+        source: SceneSource,
+        index: int,
+        retina: Retina,
+        mind_size: tuple[int, int] | None,
+        fixation_norm: tuple[float, float] | None,
+    ) -> Sight:
+        return Sight(
+            source,
+            index,
+            retina,
+            saccades=self._saccades,
+            half_life_ms=self._half_life_ms,
+            seed=self._seed,
+            fixation_norm=fixation_norm,
+            mind_size=mind_size,
+        )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What an opener was asked for."""
+
+    source: SceneSource = field(compare=False)  # by identity, whatever sources themselves think
+    start: int
+    retina: Retina
+    mind_size: tuple[int, int] | None
 
 
 def _fovea_px(sharp: NDArray[np.bool_], fixation_px: tuple[float, float]) -> float:

@@ -228,8 +228,9 @@ class Thinker:
         self._predictor = predictor
         self._ready: SimpleQueue[Thought | Choice] = SimpleQueue()
         self.set_agent(agent)
-        self._predicting = _Desk(self._predict, "foveasim-predictor" if threaded else None)
-        self._choosing = _Desk(self._choose, "foveasim-agent" if threaded else None)
+        cores = max(1, torch.get_num_threads() // 2)  # for each; whoever shows what they think needs some too
+        self._predicting = _Desk(self._predict, "foveasim-predictor" if threaded else None, cores)
+        self._choosing = _Desk(self._choose, "foveasim-agent" if threaded else None, cores)
 
     def set_agent(self, agent: Agent) -> None:
         """Let another agent look. Ask it only with percepts that say ``reset`` first.
@@ -271,13 +272,16 @@ class Thinker:
         return self._choosing if isinstance(self._looker.agent, Imagines) else self._predicting
 
     def consider(self, percept: Percept) -> None:
-        """Think about a percept; an earlier one that still waits for its turn is dropped, but not its ``reset``."""
+        """Think about a percept, in threads from the next :meth:`collect` on.
+
+        An earlier one that still waits for its turn is dropped, but not its ``reset``.
+        """
         self._desk.consider(percept, self._looker)
         if self._desk is not self._choosing and (percept.reset or percept.choose):
             self._choosing.consider(percept, self._looker)
 
     def collect(self) -> Iterator[Thought | Choice]:
-        """Yield what is ready, oldest first, without waiting."""
+        """Begin what waits and yield what is ready, oldest first, without waiting."""
         self._predicting.carry_on()
         self._choosing.carry_on()
         while not self._ready.empty():
@@ -287,6 +291,7 @@ class Thinker:
         """End the threads, leaving alone what takes long: it ends with the process at the latest."""
         self._predicting.close()
         self._choosing.close()
+        torch.set_num_threads(torch.get_num_threads())  # for threads to come, to which theirs would be passed on
 
     def _choose(self, percept: Percept, looker: _Looker) -> None:
         agent, failures = looker.agent, list[str]()
@@ -332,10 +337,11 @@ class _Desk:
     Args:
         think: What is done with each.
         name: Of the thread; None thinks at once.
+        cores: That torch uses in the thread.
     """
 
-    def __init__(self, think: Callable[[Percept, _Looker], None], name: str | None) -> None:
-        self._think = think
+    def __init__(self, think: Callable[[Percept, _Looker], None], name: str | None, cores: int) -> None:
+        self._think, self._cores = think, cores
         self._waiting: tuple[Percept, _Looker] | None = None
         self._running = False
         self._given: SimpleQueue[tuple[Percept, _Looker] | None] = SimpleQueue()
@@ -351,7 +357,10 @@ class _Desk:
         return self._running or self._waiting is not None
 
     def consider(self, percept: Percept, looker: _Looker) -> None:
-        """Think about a percept, in place of one that waits; that one's ``reset`` and ``choose`` are kept."""
+        """Think about a percept, in a thread from the next :meth:`carry_on` on.
+
+        It takes the place of one that waits, whose ``reset`` and ``choose`` are kept.
+        """
         if self._thread is None:
             self._think(percept, looker)
             return
@@ -359,7 +368,6 @@ class _Desk:
             old = self._waiting[0]
             percept = replace(percept, reset=percept.reset or old.reset, choose=percept.choose or old.choose)
         self._waiting = percept, looker
-        self.carry_on()
 
     def carry_on(self) -> None:
         """Take note of what is done and begin what waits.
@@ -390,6 +398,8 @@ class _Desk:
                 self._thread.join(_PATIENCE_S)
 
     def _work(self) -> None:
+        # Here, because a thread that has used torch once keeps its own number, whatever the others set later.
+        torch.set_num_threads(self._cores)
         with suppress(_Abandoned):
             while (given := self._given.get()) is not None:
                 try:

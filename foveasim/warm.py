@@ -113,7 +113,7 @@ def _look_around(retinas: Iterable[Retina], stop: threading.Event) -> None:
 def _compiled() -> int:
     """Return how many kernels of this package numba did not find in its cache so far."""
     count = 0
-    for name, module in list(sys.modules.items()):
+    for name, module in list(sys.modules.copy().items()):
         if name.startswith("foveasim.") and module is not None:
             for value in list(vars(module).values()):
                 misses = getattr(getattr(value, "stats", None), "cache_misses", None)

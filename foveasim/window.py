@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import cv2
 
 from foveasim.agents.base import AGENTS
 from foveasim.drawing import Image
@@ -22,7 +23,7 @@ from foveasim.retina import RETINAS
 from foveasim.session import Session
 from foveasim.signals import Stop
 
-__all__ = ["KEYS", "Window"]
+__all__ = ["KEYS", "Pace", "Window"]
 
 FPS = 60
 _MOVIE_FPS = 30
@@ -47,6 +48,36 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("Esc", "quit"),
 )
 """The controls and what they do; the agents of the keys 1 to 9 come on top."""
+
+
+class Pace:
+    """Waits until the next frame is due: frames are due at equal distances.
+
+    A late frame moves none of those after it, unless it is so late that the next one would be late as well.
+
+    Args:
+        fps: Frames per second.
+        clock: Returns the time, s.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        fps: float,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._period_s, self._clock, self._sleep = 1 / fps, clock, sleep
+        self._due_s = clock()
+
+    def wait(self) -> None:
+        """Return when the next frame is due, at once where it is late."""
+        self._due_s += self._period_s
+        left = self._due_s - self._clock()
+        if left > 0:
+            self._sleep(left)
+        elif left < -self._period_s:
+            self._due_s -= left
 
 
 class Window:
@@ -109,35 +140,44 @@ class Window:
 
     def run(self) -> None:
         """Show the session until the window is closed."""
-        clock = self._pygame.time.Clock()
-        switching, threads = sys.getswitchinterval(), torch.get_num_threads()
-        sys.setswitchinterval(0.001)  # an agent written in Python may hold the interpreter no longer than that
-        torch.set_num_threads(max(1, threads // 2))  # the rest of the cores draw
+        switching, threads = sys.getswitchinterval(), cv2.getNumThreads()
+        # An agent written in Python may hold the interpreter no longer than that: a frame asks for it about 60 times.
+        sys.setswitchinterval(0.0001)
+        cv2.setNumThreads(1)  # a frame would wait for threads that wait for a core which the mind has
         stop = Stop()
         stop.patient = True
         try:
             with stop.listening():
-                self._loop(clock, stop)
+                self._loop(stop)
         except KeyboardInterrupt:
             pass  # Ctrl-C in the terminal closes the window like Esc
         finally:
             sys.setswitchinterval(switching)
-            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
 
-    def _loop(self, clock: Any, stop: Stop) -> None:
+    def _loop(self, stop: Stop) -> None:
+        clock, pace = self._pygame.time.Clock(), Pace(FPS)
         before = time.perf_counter()
         while self.running and not stop.asked:
             for event in self._pygame.event.get():
                 self.handle(event)
             now = time.perf_counter()
-            self.tick((now - before) * 1000)
+            self.draw((now - before) * 1000)
             before = now
-            clock.tick(FPS)
+            pace.wait()  # before it is shown, not after: then a frame that took longer to draw is not shown later
+            self.show()
+            clock.tick()
             self.fps = clock.get_fps() or None
         self.running = False
 
     def tick(self, dt_ms: float) -> Image:
-        """Let time pass and show the next frame; returns it, (H, W, 3) uint8."""
+        """Let time pass and show the next frame at once; returns it, (H, W, 3) uint8."""
+        picture = self.draw(dt_ms)
+        self.show()
+        return picture
+
+    def draw(self, dt_ms: float) -> Image:
+        """Let time pass and draw the next frame, without showing it yet; returns it, (H, W, 3) uint8."""
         self._retina_changed = False
         try:
             self.session.advance(min(dt_ms, _LONGEST_STEP_MS))
@@ -152,8 +192,12 @@ class Window:
         surface = self._pygame.display.get_surface()
         frame = self._pygame.image.frombuffer(picture.data, picture.shape[1::-1], "RGB")
         surface.blit(frame, (0, 0))
-        self._pygame.display.flip()
+        self.session.think()  # now, for what the eye sees when it lands takes long to draw, on the same cores
         return picture
+
+    def show(self) -> None:
+        """Show what was drawn last."""
+        self._pygame.display.flip()
 
     def _full_view(self) -> View:
         return replace(

@@ -274,6 +274,8 @@ SAMPLES = (
     "env/vector/disc/16",
     "env/vector/disc/256/torch",
     "env/sync/disc/16",
+    "env/sb3/nothing/64",
+    "env/sb3/disc/64",
     "env/prediction/lean/64",
     "network/lean/predict/1",
     "network/lean/train",
@@ -417,3 +419,14 @@ def test_ap_gym_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FoveasimError, match="it needs aiohttpless"):
         check_ap_gym()
+
+
+@pytest.mark.parametrize("kind", ["single", "vector"])
+def test_ap_gym_is_measured_on_the_same_images(kind: str) -> None:
+    pytest.importorskip("ap_gym", reason="ap_gym is not installed; see foveasim.bench_peers")
+    from foveasim import bench_peers
+
+    case = next(case for case in bench_peers.ap_gym_cases() if case.name == f"peer/ap_gym/{kind}/12x12")
+    assert case.measure(replace(QUICK, repeats=1))[""].value > 0
+    seen, _ = bench_peers._ap_gym_config(12, 0).dataset[3]
+    np.testing.assert_allclose(seen, pictures(96, 256, 0)[3] / 255, atol=1e-6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveasim.errors import AgentError, SceneError
+from foveasim.picture import Picture
 from foveasim.retina import make_retina
 from foveasim.saccade import Saccades
 from foveasim.scenes import open_scenes
 from foveasim.session import Session
-from foveasim.sight import Sight
+from foveasim.sight import Opener, Sight
 
 
 def sight(retina: str, scenes: object = "photos", **options: object) -> Sight:
@@ -155,3 +158,78 @@ def test_a_size_that_cannot_be_had_is_refused() -> None:
     assert type(session.agent).__name__ == "Raster"
     session.advance(1000)
     assert session.fixations > 1
+
+
+class Watched:
+    """Pictures of noise, and which thread asked for which; the first cannot be read."""
+
+    moving = False
+    labels: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return 4
+
+    def picture(self, index: int, time_ms: float = 0.0) -> Picture:
+        self.asked.append((index, threading.current_thread().name))
+        if index == 0:
+            raise SceneError("scene 0 is torn")
+        image = np.random.default_rng(index).integers(0, 256, (64, 64, 3), np.uint8)
+        return Picture(image, -1, f"noise {index}", 3.5)
+
+
+def test_what_was_opened_ahead_is_what_would_have_been_opened() -> None:
+    eye, plain, early = make_retina("disc"), Opener(Saccades(), None, 0), Opener(Saccades(), None, 0)
+    source = Watched()
+    early.prepare(source, 0, eye, None)
+    early.close()
+    asked = len(source.asked)
+    assert {name for _, name in source.asked} == {"foveasim-opener"}
+    index, got, unusable = early.first(source, 0, make_retina("disc"), None)
+    assert len(source.asked) == asked  # nothing was opened again
+    want = plain.first(Watched(), 0, eye, None)
+    assert (index, unusable) == (want[0], want[2]) == (1, ["scene 0 is torn"])
+    assert np.array_equal(got.glimpse, want[1].glimpse)
+    early.first(source, 0, eye, None)
+    assert len(source.asked) > asked  # it is given out once
+
+
+@pytest.mark.parametrize("other", ["start", "retina", "size", "source"])
+def test_what_was_opened_ahead_for_something_else_is_not_used(other: str) -> None:
+    source, opener, eye = Watched(), Opener(Saccades(), None, 0), make_retina("disc")
+    opener.prepare(source, 1, eye, None)
+    start, retina = (2 if other == "start" else 1), (make_retina("pyramid") if other == "retina" else eye)
+    asked = Watched() if other == "source" else source
+    index, got, _ = opener.first(asked, start, retina, (64, 96) if other == "size" else None)
+    assert asked.asked[-1] == (start, "MainThread")
+    assert (index, got.retina) == (start, retina)
+
+
+def test_what_cannot_be_opened_ahead_is_said_to_whoever_asks() -> None:
+    class Torn(Watched):
+        def picture(self, index: int, time_ms: float = 0.0) -> Picture:
+            raise SceneError(f"scene {index} is torn")
+
+    source, opener, eye = Torn(), Opener(Saccades(), None, 0), make_retina("disc")
+    opener.prepare(source, 1, eye, None)
+    with pytest.raises(SceneError, match=r"none of 4 scenes can be used\. The first: scene 1 is torn"):
+        opener.first(source, 1, eye, None)
+
+
+def test_a_session_beside_a_window_opens_the_next_scene_on_the_last_fixation() -> None:
+    source = Watched()
+    session = Session(source, "raster", "disc", budget=2, dwell_ms=100, threaded=True)
+    before = [index for index, name in source.asked if name == "foveasim-opener"]
+    assert (session.scene_name, before) == ("noise 1", [])
+    deadline = time.monotonic() + 10
+    while session.fixations < 2 and time.monotonic() < deadline:
+        session.advance(10)
+    session.set_paused(True)
+    session._opener.close()
+    assert {index for index, name in source.asked if name == "foveasim-opener"} == {2}
+    opened = len(source.asked)
+    session.next_scene()
+    assert (session.scene_name, len(source.asked)) == ("noise 2", opened)
+    session.close()

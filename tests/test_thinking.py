@@ -6,7 +6,8 @@ import math
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -206,3 +207,44 @@ def test_what_the_mind_predicts_is_better_than_what_the_eye_has_seen(retina: str
         assert session.errors[-1] == guessed[-1]
         session.next_scene()
     assert np.mean(guessed) < (0.92 if retina == "pyramid" else 0.97) * np.mean(seen)
+
+
+def test_thoughts_leave_cores_to_the_window() -> None:
+    """Whatever thread asks, torch goes by what was set in it, or before it first used torch."""
+    used: list[int] = []
+
+    class Counts(Looker):
+        def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+            used.append(torch.get_num_threads())
+            return super().act(observation)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        session = Session("noise", Counts(), "disc", None, threaded=True)
+        wait_for(lambda: bool(used))
+        session.close()
+        assert used[0] == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (6, 6)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_thinking_beside_the_caller_begins_when_the_caller_says_so() -> None:
+    looker = Looker()
+    session = Session("noise", looker, "disc", None, threaded=True)
+    wait_for(lambda: looker.asked == 1)
+    session.point(5, 5)
+    time.sleep(0.05)
+    assert looker.asked == 1
+    session.think()
+    wait_for(lambda: looker.asked == 2)
+    session.close()
+    assert looker.asked == 2
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not happens() and time.monotonic() < deadline:
+        time.sleep(0.002)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +17,7 @@ from PIL import Image
 from foveasim.errors import NoDisplayError
 from foveasim.viewer import WatchConfig, display_driver, open_window, watch
 from foveasim.viewer_frames import FrameWindow
-from foveasim.window import KEYS, Window
+from foveasim.window import KEYS, Pace, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*")
 
@@ -33,6 +35,79 @@ def window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     yield make
     for one in opened:
         one.close()
+
+
+class Time:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def pace(self, fps: float = 50) -> Pace:
+        return Pace(fps, lambda: self.now, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+
+def shown(time: Time, pace: Pace, work_s: list[float]) -> list[float]:
+    """Return when frames are shown, in s from the start, whose drawing takes so long."""
+    times = []
+    for each in work_s:
+        time.now += each
+        pace.wait()
+        times.append(round(time.now - 100, 9))
+    return times
+
+
+def test_frames_are_shown_at_equal_distances_however_long_they_took_to_draw() -> None:
+    time = Time()
+    assert shown(time, time.pace(), [0.001, 0.019, 0.002, 0.018]) == [0.02, 0.04, 0.06, 0.08]
+
+
+def test_a_late_frame_does_not_move_the_others() -> None:
+    time = Time()
+    assert shown(time, time.pace(), [0.005, 0.03, 0.005, 0.005]) == [0.02, 0.05, 0.06, 0.08]
+
+
+def test_frames_are_not_made_up_for_after_a_stall() -> None:
+    time = Time()
+    assert shown(time, time.pace(), [0.005, 1.0, 0.005, 0.005]) == [0.02, 1.02, 1.04, 1.06]
+
+
+def test_a_frame_is_drawn_then_waited_for_then_shown(
+    window: Callable[..., Window], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, did = window(agent="raster"), list[str]()
+    monkeypatch.setattr(Pace, "wait", lambda self: did.append("wait"))
+    for name in ("draw", "show"):
+        work = getattr(made, name)
+
+        def note(*arguments: float, name: str = name, work: Callable[..., Any] = work) -> Any:
+            did.append(name)
+            made.running = len(did) < 6
+            return work(*arguments)
+
+        monkeypatch.setattr(made, name, note)
+    made.run()
+    assert did == ["draw", "wait", "show"] * 2
+
+
+def test_the_window_leaves_no_setting_behind(window: Callable[..., Window]) -> None:
+    made, seen = window(agent="raster"), list[tuple[float, int]]()
+    before = sys.getswitchinterval(), cv2.getNumThreads()
+    show = made.show
+
+    def look() -> None:
+        seen.append((sys.getswitchinterval(), cv2.getNumThreads()))
+        made.running = False
+        show()
+
+    made.show = look  # type: ignore[method-assign]
+    made.run()
+    assert seen[0] == (pytest.approx(0.0001), 1)
+    assert (sys.getswitchinterval(), cv2.getNumThreads()) == before
 
 
 def press(window: Window, key: str = "", character: str = "") -> None:
