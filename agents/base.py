@@ -106,6 +106,11 @@ for _name, _class in {
     "saliency": "saliency:IttiKoch",
     "itti_koch": "saliency:IttiKoch",
     "spectral_residual": "saliency:SpectralResidual",
+    "uncertainty": "predictive:Uncertainty",
+    "surprise": "predictive:Surprise",
+    "information": "predictive:Information",
+    "oracle": "oracle:Oracle",
+    "beam_oracle": "oracle:BeamOracle",
     "human": "human:Human",
 }.items():
     AGENTS.add(_name, f"foveasim.agents.{_class}")

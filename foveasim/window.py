@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 
-from foveasim.agents.base import AGENTS
 from foveasim.drawing import Image
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE, Layout
@@ -48,6 +47,12 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("Esc", "quit"),
 )
 """The controls and what they do; the agents of the keys 1 to 9 come on top."""
+
+_KEYED = (
+    *("uncertainty", "information", "surprise", "saliency", "spectral_residual", "random", "walk", "spiral"),
+    _HUMAN,
+)
+"""Agents of the keys 1 to 9."""
 
 
 class Pace:
@@ -384,18 +389,7 @@ def one_line(message: str) -> str:
 
 
 def _agents(first: str) -> list[str]:
-    """Return the agents of the keys 1 to 9: built-in ones, each once, and the one that was asked for."""
-    names: list[str] = []
-    classes = set()
-    for name in AGENTS:
-        try:
-            found = AGENTS.factory(name)
-        except FoveasimError:
-            continue  # another package's agent that cannot be imported is no reason to have no window
-        if found not in classes:
-            classes.add(found)
-            names.append(name)
-    if first not in AGENTS:
-        names.insert(0, first)
-    people = [name for name in names if name == _HUMAN]
-    return [name for name in names if name != _HUMAN][: 9 - len(people)] + people
+    """Return the agents of the keys 1 to 9: the one that was asked for, where it is not among the usual, and those."""
+    if first in _KEYED:
+        return list(_KEYED)
+    return [first, *_KEYED[: len(_KEYED) - 2], _HUMAN]

@@ -61,13 +61,14 @@ class Incomplete:
 def test_every_name_makes_an_agent(name):
     agent = make_agent(name, seed=3)
     assert isinstance(agent, Agent)
-    assert set(agent_needs(agent)) <= {"belief"}
+    assert set(agent_needs(agent)) <= ({"belief", "scene"} if "oracle" in name else {"belief"})
     assert agent_name(agent)
 
 
 def test_the_names_that_are_promised():
     blind = {"centre", "random", "gaussian", "raster", "spiral", "walk"}
     assert blind | {"saliency", "itti_koch", "spectral_residual", "human"} <= set(AGENTS)
+    assert {"uncertainty", "surprise", "information", "oracle", "beam_oracle"} <= set(AGENTS)
 
 
 def test_a_class_by_its_path(tmp_path, monkeypatch):

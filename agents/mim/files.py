@@ -238,7 +238,8 @@ def load_network(path_or_name: str | os.PathLike[str], device: str | torch.devic
             "Register its class in foveasim.agents.mim.network.NETWORKS before loading, or update foveasim."
         )
     try:
-        network = make_network(name, **config)
+        with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten; a user's draws must not change
+            network = make_network(name, **config)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{found.path}: its config does not fit network {name!r}: {error}") from error
     wanted = network.state_dict()
