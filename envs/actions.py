@@ -83,8 +83,18 @@ class ActionCode:
         choices = self.cells + self.stop
         return gym.spaces.MultiDiscrete([choices, len(ZOOMS)]) if self.zoom else gym.spaces.Discrete(choices)
 
-    def validate(self, action: object, lanes: int) -> NDArray[Any] | Tensor:
+    @functools.cached_property
+    def bare(self) -> bool:
+        """Whether an action is two numbers in [-1, 1] and nothing else, which a simulator takes as they are."""
+        return self.mode != "grid" and not self.zoom and not self.stop
+
+    def validate(self, action: object, lanes: int, values: bool = True) -> NDArray[Any] | Tensor:
         """Return the actions of B lanes as an array or tensor of the right shape and range.
+
+        Args:
+            action: Of B lanes.
+            lanes: B.
+            values: Whether to check the range; without, only the shape.
 
         Raises:
             InvalidTypeError: Not numbers, or not whole numbers in grid mode.
@@ -94,7 +104,9 @@ class ActionCode:
             return self._validate_on_device(action, lanes)
         whole = self.mode == "grid"
         try:
-            array = np.asarray(action, None if whole else np.float32)
+            # A copy, because kernels are compiled for arrays that are contiguous and may be written to.
+            given = action.numpy() if isinstance(action, Tensor) else action
+            array = np.asarray(given) if whole else np.array(given, np.float32, order="C")
         except (TypeError, ValueError) as error:
             raise InvalidTypeError(f"action must be numbers; got {action!r}.") from error
         if whole and not np.issubdtype(array.dtype, np.integer):
@@ -105,7 +117,7 @@ class ActionCode:
             most = np.array([self.cells + self.stop - 1, len(ZOOMS) - 1]) if self.zoom else self.cells + self.stop - 1
             if not bool(((array >= 0) & (array <= most)).all()):
                 raise InvalidValueError(f"action must be from 0 to {most}; got {array.tolist()}.")
-        elif not _within_one(array):
+        elif values and not _within_one(array):
             lane = int(np.argmin((np.abs(array) <= 1).all(1)))
             raise InvalidValueError(
                 f"action must be finite and in [-1, 1]; lane {lane} is {array[lane].tolist()}. "

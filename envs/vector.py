@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from foveasim import check, geometry
 from foveasim.envs.actions import ActionCode
-from foveasim.envs.observation import ObservationCode, as_torch
+from foveasim.envs.observation import ObservationCode, as_torch, batch_observations
 from foveasim.envs.resets import chosen_lanes, one_picture, scene_index, start_px
 from foveasim.envs.rewards import Reward, make_reward
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -86,6 +86,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         start: Where episodes start, "centre" or "random".
         saccades: What the eyes can do.
         half_life_ms: Forgetting, see ``Simulator``.
+        cache_mb: Bound on the scenes kept ready for the next episode, MB of 2**20 bytes; see ``Stage``.
+        threads: On the CPU, how many threads share the lanes, where there are 32 or more; what they see is the same.
         autoreset_mode: Gymnasium's: next step, same step or disabled.
         output: "numpy" or "torch"; on another device than the CPU always torch.
         device: Where the lanes live.
@@ -121,6 +123,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         start: Literal["centre", "random"] = "centre",
         saccades: Saccades | None = None,
         half_life_ms: float | None = None,
+        cache_mb: float = 1024,
+        threads: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         output: Literal["numpy", "torch"] = "numpy",
         device: torch.device | str = "cpu",
@@ -157,16 +161,20 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             saccades=saccades,
             half_life_ms=half_life_ms,
             remember=belief or render_mode is not None,
+            copy_belief=belief,
+            cache_bytes=int(check.number("cache_mb", cache_mb, 0) * (1 << 20)),
+            threads=check.whole("threads", threads, 1, 1024),
             device=device,
         )
         self._arrays = self.simulator.device.type == "cpu"
         self.simulator.reset(seed=0)
         self.single_observation_space = self.observations.space(self.simulator)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.observation_space = batch_observations(self.single_observation_space, self.num_envs)
         self.single_action_space = self.actions.space()
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         height, width = self.simulator.size
         half = np.array([[width / 2, height / 2]], np.float32)  # (1, 2): NumPy is twice as fast on equal shapes
+        self._bare, self._away = self._arrays and self.actions.bare, self.actions.mode == "relative"
         self._half = half if self._arrays else torch.from_numpy(half).to(self.simulator.device)
         left = 1 - np.arange(self.budget + 1, dtype=np.float32)[:, None] / self.budget
         self._left = left if self._arrays else torch.from_numpy(left).to(self.simulator.device)
@@ -259,22 +267,27 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             The reward's terms and the reward, (B,) float32 each; which lanes have ended, (B,) bool; and which began
             anew in this step, or None.
         """
-        simulator = self.simulator
-        action = self.actions.validate(actions, self.num_envs)
-        aim, zooms, stopped = self.actions.intent(action, simulator.measured.fixation_px, self._half, simulator.size)
-        again = self._done if self._any_done else None
-        moving = None if again is None else ~again
+        simulator, again = self.simulator, self._done if self._any_done else None
+        action = self.actions.validate(actions, self.num_envs, not self._bare)
         if again is not None and self.autoreset_mode == AutoresetMode.DISABLED:
             raise gym.error.ResetNeeded(
                 "the episode is over; call reset() first."
                 if self.num_envs == 1
                 else f"lanes {np.flatnonzero(again).tolist()} are done; call reset(options={{'reset_mask': mask}})."
             )
-        if stopped is not None:
-            stopped = stopped if self._arrays else stopped.cpu().numpy()
-            moving = ~stopped if moving is None else moving & ~stopped
-        zoom = None if zooms is None else torch.as_tensor(zooms, dtype=torch.float32)
-        simulator.advance(aim, moving)
+        moving = None if again is None else ~again
+        zoom, stopped = None, None
+        if self._bare and isinstance(action, np.ndarray):
+            if not simulator.advance_norm(action, moving, away=self._away):
+                self.actions.validate(action, self.num_envs)  # which says what is wrong
+        else:
+            seen = simulator.measured
+            aim, zoom, stopped = self.actions.intent(action, seen.fixation_px, self._half, simulator.size)
+            if stopped is not None:
+                stopped = stopped if self._arrays else stopped.cpu().numpy()
+                moving = ~stopped if moving is None else moving & ~stopped
+            zoom = None if zoom is None else torch.as_tensor(zoom, dtype=torch.float32)
+            simulator.advance(aim, moving)
         if again is not None:
             self._begin(again, None, None, None)
             if zoom is not None:

@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 from foveasim.rng import GOLDEN, MIX1, MIX2, UNIT
 
 __all__ = [
+    "NORM",
+    "NORM_AWAY",
+    "PX",
     "draw_uniform",
     "execute_saccades",
     "integrate_belief",
     "jit",
     "mix",
     "move_lanes",
+    "remember_glimpses",
 ]
 
 U8 = NDArray[np.uint8]
@@ -32,6 +36,7 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+PX, NORM, NORM_AWAY = 0, 1, 2
 _MOST = 1 << 20  # bytes that a sum of 32 bits surely holds
 
 P = ParamSpec("P")
@@ -99,11 +104,27 @@ def _coverage(acuity: U8) -> np.float32:
 
 
 @jit
-def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, coverage: F32) -> None:
-    """Take over every pixel that is now seen at least as sharply as it is remembered, in place.
+def _integrate(image: U8, acuity: U8, new_image: U8, new_acuity: U8, mask: U8) -> None:
+    """Integrate one lane: (H, 3 W) and (H, W); ``mask`` is room for a row of an image.
 
     The bytes to take are marked and taken without a branch, in loops that are vectorised each by itself (measured at
     96 x 96 and 512 x 512: 4 and 50 us; pixel by pixel: 6 and 140 us).
+    """
+    height, width = acuity.shape
+    for y in range(height):
+        old, new, row, new_row = acuity[y], new_acuity[y], image[y], new_image[y]
+        for x in range(width):
+            newer = np.uint8(255) if new[x] >= old[x] else np.uint8(0)
+            mask[3 * x], mask[3 * x + 1], mask[3 * x + 2] = newer, newer, newer
+        for i in range(3 * width):
+            row[i] = (new_row[i] & mask[i]) | (row[i] & ~mask[i])
+        for x in range(width):
+            old[x] = max(old[x], new[x])
+
+
+@jit
+def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, coverage: F32) -> None:
+    """Take over every pixel that is now seen at least as sharply as it is remembered, in place.
 
     Args:
         image: (B, H, 3 W) uint8, updated.
@@ -112,19 +133,51 @@ def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, cover
         new_acuity: (B, H, W) uint8.
         coverage: (B,) float32, written: mean acuity afterwards, 0 to 1.
     """
-    lanes, height, width = acuity.shape
-    mask = np.empty(3 * width, np.uint8)
-    for b in range(lanes):
-        for y in range(height):
-            old, new, row, new_row = acuity[b, y], new_acuity[b, y], image[b, y], new_image[b, y]
-            for x in range(width):
-                newer = np.uint8(255) if new[x] >= old[x] else np.uint8(0)
-                mask[3 * x], mask[3 * x + 1], mask[3 * x + 2] = newer, newer, newer
-            for i in range(3 * width):
-                row[i] = (new_row[i] & mask[i]) | (row[i] & ~mask[i])
-            for x in range(width):
-                old[x] = max(old[x], new[x])
+    mask = np.empty(image.shape[2], np.uint8)
+    for b in range(len(acuity)):
+        _integrate(image[b], acuity[b], new_image[b], new_acuity[b], mask)
         coverage[b] = _coverage(acuity[b])
+
+
+@jit
+def remember_glimpses(
+    image: U8,
+    acuity: U8,
+    new_image: U8,
+    new_acuity: U8,
+    coverage: F32,
+    copy: U8,
+    acuity_copy: U8,
+    begin: int,
+    end: int,
+) -> None:
+    """Do what :func:`integrate_belief` does in some lanes, and copy the outcome while it is in the processor's cache.
+
+    Args:
+        image: As in :func:`integrate_belief`, as are ``acuity`` and ``new_acuity``.
+        acuity: (B, H, W) uint8, updated.
+        new_image: (B, H, W, 3) uint8, the glimpse.
+        new_acuity: (B, H, W) uint8.
+        coverage: (2, B) float32, mean acuity afterwards and before, 0 to 1, written.
+        copy: (B, H, W, 3) uint8, written; (0, 0, 0, 0): no copies are made.
+        acuity_copy: (B, H, W) uint8, written.
+        begin: The first lane.
+        end: The lane behind the last.
+    """
+    mask = np.empty(image.shape[2], np.uint8)
+    for b in range(begin, end):
+        _integrate(image[b], acuity[b], new_image[b].reshape(image.shape[1], image.shape[2]), new_acuity[b], mask)
+        coverage[1, b] = coverage[0, b]
+        coverage[0, b] = _coverage(acuity[b])
+        if copy.size > 0:
+            _copy(image[b].reshape(image[b].size), copy[b].reshape(copy[b].size))
+            _copy(acuity[b].reshape(acuity[b].size), acuity_copy[b].reshape(acuity_copy[b].size))
+
+
+@jit
+def _copy(source: U8, out: U8) -> None:
+    for i in range(out.size):
+        out[i] = source[i]
 
 
 @jit
@@ -180,6 +233,7 @@ def execute_saccades(
 def move_lanes(
     points: F32,
     aim: F32,
+    unit: int,
     moving: BOOL,
     size: I64,
     px_per_deg: F32,
@@ -188,14 +242,15 @@ def move_lanes(
     limits: F32,
     dwell_ms: float,
     reals: F32,
-) -> None:
+) -> bool:
     """Make one saccade in every lane that moves and let time pass there: all of a simulator's step but the looking.
 
     Few arguments, because a call takes 0.06 us for each.
 
     Args:
         points: (3, B, 2) float32, px: the fixation, updated; the saccade's start and target, written.
-        aim: (B, 2) float32, px.
+        aim: (B, 2) float32.
+        unit: What aims are in: ``PX``, ``NORM`` normalised scene coordinates, ``NORM_AWAY`` the same from the fixation.
         moving: (B,) bool; the other lanes stay, and no time passes for them.
         size: As in :func:`execute_saccades`, as are ``px_per_deg``, ``stream`` and ``limits``.
         px_per_deg: (B,) float32.
@@ -205,13 +260,24 @@ def move_lanes(
         dwell_ms: Rest at the new fixation, ms.
         reals: (at least 3, B) float32: the saccade's amplitude in deg and its duration in ms, written; the clock in ms,
             updated.
+
+    Returns:
+        Whether normalised aims lie in [-1, 1]; NaN does not. Otherwise nothing was done.
     """
     fixation, start, target = points[0], points[1], points[2]
     amplitude, duration, clock = reals[0], reals[1], reals[2]
+    if unit != PX:
+        for b in range(fixation.shape[0]):
+            if not (abs(aim[b, 0]) <= 1 and abs(aim[b, 1]) <= 1):
+                return False
     for b in range(fixation.shape[0]):
         for i in range(2):
-            start[b, i] = fixation[b, i]
-            target[b, i] = aim[b, i] if moving[b] else fixation[b, i]
+            here, goal = fixation[b, i], aim[b, i]
+            if unit != PX:
+                half = np.float32(size[1 - i] / 2)
+                goal = goal * half + (half if unit == NORM else here)
+            start[b, i] = here
+            target[b, i] = goal if moving[b] else here
     execute_saccades(start, target, size, px_per_deg, key, stream, limits, fixation, amplitude, duration)
     for b in range(fixation.shape[0]):
         if moving[b]:
@@ -220,3 +286,4 @@ def move_lanes(
         else:
             fixation[b, 0], fixation[b, 1] = start[b, 0], start[b, 1]
             amplitude[b] = duration[b] = np.float32(0)
+    return True

@@ -1,4 +1,4 @@
-"""What the retinas that hide prepare once for each scene, on the CPU: numba, one lane after the other."""
+"""What retinas prepare once for each scene besides pyramids, on the CPU: numba, one lane after the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from foveasim.kernels import jit
 
-__all__ = ["blur_images", "find_deepest"]
+__all__ = ["blur_images", "find_deepest", "sum_areas"]
 
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
@@ -135,3 +135,23 @@ def find_deepest(objects: U8, sure: int, point: F32) -> None:
                 if square > deepest:
                     deepest = square
                     point[b, 0], point[b, 1] = x + 0.5, y + 0.5
+
+
+@jit
+def sum_areas(image: U8, sums: I32) -> None:
+    """Sum the scene over every rectangle that begins at its upper left corner, modulo 2**32 (Crow 1984).
+
+    Args:
+        image: (B, H, 3 W) uint8.
+        sums: (B, H + 1, 3 (W + 1)) int32, written.
+    """
+    lanes, height, bytes_wide = image.shape
+    for b in range(lanes):
+        sums[b, 0, :] = 0
+        for y in range(height):
+            above, below, row = sums[b, y], sums[b, y + 1], image[b, y]
+            red = green = blue = np.int32(0)
+            below[:3] = 0
+            for x in range(0, bytes_wide, 3):
+                red, green, blue = red + row[x], green + row[x + 1], blue + row[x + 2]
+                below[x + 3], below[x + 4], below[x + 5] = above[x + 3] + red, above[x + 4] + green, above[x + 5] + blue

@@ -296,29 +296,42 @@ def build_by_taps(
 
 @jit
 def extrapolate_runs(
-    levels: U8, fixation: F32, table: I64, weights: I16, acuities: U8, edges: I64, out: U8, out_acuity: U8
+    levels: U8,
+    scenes: I64,
+    fixation: F32,
+    table: I64,
+    weights: I16,
+    acuities: U8,
+    edges: I64,
+    out: U8,
+    out_acuity: U8,
+    begin: int,
+    end: int,
 ) -> None:
     """Do what ``retina_kernels.blend_levels`` does with weights outside of 0 to 256, which 16 bits do not hold.
 
     Args:
-        levels: (B, L, H, 3 W) uint8, the pyramid, every level at full size.
+        levels: (N, L, H, 3 W) uint8, the pyramids, every level at full size.
+        scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
         table: (B,) int64, which footprint each lane uses.
         weights: (T, H, 3 (2 W - 1)) int16, share of the coarser level in 256ths, by (|dy|, dx).
         acuities: (T, H, 2 W - 1) uint8, by (|dy|, dx).
         edges: (T, H, L - 1) int64: at |dy|, the first |dx| whose finer level is beyond l.
-        out: (B, H, 3 W) uint8, written.
+        out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
+        begin: The first lane.
+        end: The lane behind the last.
     """
-    lanes, depth, height, bytes_wide = levels.shape
+    _, depth, height, bytes_wide = levels.shape
     width = bytes_wide // 3
     plane, table_wide = height * bytes_wide, 3 * (2 * width - 1)
-    for b in range(lanes):
+    for b in range(begin, end):
         column = min(max(int(np.floor(fixation[b, 0])), 0), width - 1)
         row = min(max(int(np.floor(fixation[b, 1])), 0), height - 1)
         t = table[b]
         first = width - 1 - column
-        source, flat_out = levels[b].reshape(depth * plane), out[b].reshape(plane)
+        source, flat_out = levels[scenes[b]].reshape(depth * plane), out[b].reshape(plane)
         flat_weights = weights[t].reshape(height * table_wide)
         for y in range(height):
             away = abs(y - row)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import functools
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -33,12 +34,14 @@ __all__ = [
     "NOTHING_KNOWN",
     "RETINAS",
     "Full",
+    "Plan",
     "Prepared",
     "Retina",
     "as_glimpse",
     "fresh_arrays",
     "load_kernels",
     "make_retina",
+    "run_plan",
 ]
 
 
@@ -46,25 +49,38 @@ __all__ = [
 class Prepared:
     """What a retina has worked out of its scenes beforehand; only that retina can use it.
 
+    Lanes may share scenes: with ``rows``, image and parts hold N scenes, and each of B lanes stands before one of them.
+    Without, lane b stands before scene b, and N is B.
+
     Attributes:
-        image: (B, H, W, 3) uint8, the scene.
+        image: (N, H, W, 3) uint8, the scenes.
         px_per_deg: (B,) float32.
-        parts: Further tensors with a leading lane axis, by the retina's own order.
+        parts: Further tensors with a leading scene axis, by the retina's own order.
+        nested: Whether ``image`` is no tensor of its own but ``parts[0][:, 0]``.
+        rows: (B,) int64, the scene of each lane, or None.
     """
 
     image: Tensor
     px_per_deg: Tensor
     parts: tuple[Tensor, ...] = ()
+    nested: bool = False
+    rows: Tensor | None = None
 
     @functools.cached_property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the scene."""
+        """(H, W) of the scenes."""
         return self.image.shape[1], self.image.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of image and parts."""
+        return sum(part.nbytes for part in self.parts) + (0 if self.nested else self.image.nbytes)
 
     @functools.cached_property
     def stored(self) -> tuple[Any, ...]:
-        """Image, px_per_deg and what is in the parts: on the CPU as NumPy views, which cost a tenth of torch's."""
-        kept = [part for part in (self.image, self.px_per_deg, *self.parts) if part.numel() > 0]
+        """What is held of each scene: on the CPU as NumPy views, which cost a tenth of torch's."""
+        whole = self.parts if self.nested else (self.image, *self.parts)
+        kept = [part for part in whole if part.numel() > 0]
         return tuple(part.numpy() for part in kept) if self.image.device.type == "cpu" else tuple(kept)
 
     @functools.cached_property
@@ -75,23 +91,89 @@ class Prepared:
             for part in (self.image, *self.parts)
         )
 
+    @functools.cached_property
+    def scale(self) -> NDArray[np.float32]:
+        """A view of ``px_per_deg`` as an array, CPU only."""
+        return self.px_per_deg.numpy()
+
+    @functools.cached_property
+    def scenes(self) -> NDArray[np.int64]:
+        """(B,) int64, the scene of each lane, CPU only; a view of ``rows`` where there are some."""
+        return np.arange(len(self.px_per_deg)) if self.rows is None else self.rows.numpy()
+
+    def by_lane(self, part: Tensor) -> Tensor:
+        """Return the image or one of the parts, lane by lane: a copy where lanes share scenes."""
+        return part if self.rows is None else part[self.rows]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the views: those of a copy would show other memory than its tensors."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = [field.name for field in fields(self) if not (self.nested and field.name == "image")]
+        return {name: getattr(self, name) for name in kept}
 
-    def put(self, lane: int, other: Prepared) -> None:
-        """Overwrite a lane in place.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy."""
+        vars(self).update(state)
+        if self.nested:
+            vars(self)["image"] = self.parts[0][:, 0]
+
+    def room(self, scenes: int, lanes: int | None = None) -> Prepared:
+        """Return room for scenes like these: unwritten memory, of which the system takes what is written.
 
         Args:
-            lane: Which.
-            other: One lane of the same retina and size.
+            scenes: N.
+            lanes: B lanes that share the scenes, all of them before the first; None gives each scene a lane.
+        """
+
+        def empty(part: Tensor, count: int = scenes) -> Tensor:
+            return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device)
+
+        parts = tuple(empty(part) for part in self.parts)
+        image = parts[0][:, 0] if self.nested else empty(self.image)
+        rows = None if lanes is None else torch.zeros(lanes, dtype=torch.int64, device=self.image.device)
+        return Prepared(image, empty(self.px_per_deg, lanes or scenes), parts, self.nested, rows)
+
+    def put(self, scene: int, other: Prepared) -> None:
+        """Overwrite a scene in place, but for its lanes' ``px_per_deg``.
+
+        Args:
+            scene: Which.
+            other: One scene of the same retina and size.
         """
         for here, there in zip(self.stored, other.stored, strict=True):
-            here[lane] = there[0]
+            here[scene] = there[0]
 
     def take(self, lanes: Tensor) -> Prepared:
-        """Return a copy of some lanes, (K,) int64."""
-        return Prepared(self.image[lanes], self.px_per_deg[lanes], tuple(part[lanes] for part in self.parts))
+        """Return some lanes, (K,) int64: a copy of their scenes, or where scenes are shared the same ones."""
+        if self.rows is not None:
+            return replace(self, px_per_deg=self.px_per_deg[lanes], rows=self.rows[lanes])
+        parts = tuple(part[lanes] for part in self.parts)
+        image = parts[0][:, 0] if self.nested else self.image[lanes]
+        return Prepared(image, self.px_per_deg[lanes], parts, self.nested)
+
+    def unshared(self) -> Prepared:
+        """Return the same with a copy of its scene for each lane, where scenes are shared."""
+        if self.rows is None:
+            return self
+        parts = tuple(part[self.rows] for part in self.parts)
+        image = parts[0][:, 0] if self.nested else self.image[self.rows]
+        return Prepared(image, self.px_per_deg.clone(), parts, self.nested)
+
+
+class Plan(NamedTuple):
+    """How the CPU makes a glimpse: a kernel and all that it reads.
+
+    Attributes:
+        kernel: Called as ``kernel(*arguments, image, acuity, first, last)`` it writes (B, H, W, 3) and (B, H, W) uint8
+            in the lanes from first to last, without the interpreter's lock. One that ``widens`` takes ``known`` and
+            ``coverage`` of ``retina_kernels.widen_coverage`` behind ``acuity`` and does its work on the way, or none
+            where they are ``NOTHING_KNOWN``.
+        arguments: What it reads.
+        widens: Whether it does.
+    """
+
+    kernel: Callable[..., None]
+    arguments: tuple[Any, ...]
+    widens: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,10 +183,18 @@ class Retina(ABC):
     Attributes:
         name: Its name in ``RETINAS``.
         needs_key: Whether it draws random numbers.
+        shares: Whether on the CPU it minds ``Prepared.rows``, so that lanes can share scenes. It is not inherited: a
+            subclass that does says so itself.
     """
 
     name: ClassVar[str]
     needs_key: ClassVar[bool] = False
+    shares: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take back what a base class said of sharing, as a subclass may read scenes in its own way."""
+        super().__init_subclass__(**kwargs)
+        cls.shares = bool(cls.__dict__.get("shares", False))
 
     @property
     def zoomable(self) -> bool:
@@ -138,39 +228,32 @@ class Retina(ABC):
                 by the same factor; None for 1.
         """
 
-    def sense_arrays(
+    def plan(
         self, prepared: Prepared, fixation_px: NDArray[np.float32], key: Key, zoom: NDArray[np.float32] | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-        """Deliver image and acuity of :meth:`sense` on the CPU without torch, whose views cost more than a kernel.
-
-        Returns:
-            (B, H, W, 3) and (B, H, W) uint8; None where the retina has no such path.
-        """
-        return None
-
-    def look_arrays(
-        self,
-        prepared: Prepared,
-        fixation_px: NDArray[np.float32],
-        key: Key,
-        zoom: NDArray[np.float32] | None,
-        known: NDArray[np.uint8],
-        coverage: NDArray[np.float32],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-        """Do what :meth:`sense_arrays` does and note what has been seen, which some retinas do on the way.
+    ) -> Plan | None:
+        """Return how :meth:`sense` works on the CPU, for callers to whom torch's views cost more than a kernel.
 
         Args:
-            prepared: As in :meth:`sense`, as are ``fixation_px``, ``key`` and ``zoom``.
+            prepared: As in :meth:`sense`.
             fixation_px: (B, 2) float32, px.
             key: For retinas that draw random numbers.
             zoom: (B,) float32, or None for 1.
-            known: (B, H, W) uint8, the greatest acuity of each pixel so far, updated.
-            coverage: (2, B) float32, its mean afterwards and before, 0 to 1, written.
+
+        Returns:
+            The plan; None where the retina has none.
         """
-        seen = self.sense_arrays(prepared, fixation_px, key, zoom)
-        if seen is not None:
-            load_kernels().widen_coverage(known, seen[1], coverage)
-        return seen
+        return None
+
+    def sense_arrays(
+        self, prepared: Prepared, fixation_px: NDArray[np.float32], key: Key, zoom: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+        """Do what :meth:`plan` says.
+
+        Returns:
+            (B, H, W, 3) and (B, H, W) uint8; None where there is no plan.
+        """
+        plan = self.plan(prepared, fixation_px, key, zoom)
+        return None if plan is None else _run(plan, len(fixation_px), prepared.size)
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its fovea made larger or smaller by a factor."""
@@ -224,7 +307,7 @@ NOTHING_KNOWN: tuple[NDArray[np.uint8], NDArray[np.float32]] = (
     np.empty((0, 0, 0), np.uint8),
     np.empty((2, 0), np.float32),
 )
-"""Tells a kernel of :meth:`Retina.look_arrays` to sense only."""
+"""Tells the kernel of a :class:`Plan` to sense only."""
 
 RETINAS = Registry[Retina]("retina", group="foveasim.retinas")
 RETINAS.add("pyramid", "foveasim.retina_pyramid:Pyramid")
@@ -272,6 +355,7 @@ class Full(Retina):
     """Sees everything sharply, wherever it looks."""
 
     name: ClassVar[str] = "full"
+    shares: ClassVar[bool] = True
 
     def prepare(self, scene: Scene) -> Prepared:
         """Keep the scene."""
@@ -285,7 +369,8 @@ class Full(Retina):
         zoom: Tensor | None = None,
     ) -> Glimpse:
         """Deliver the scene."""
-        return Glimpse(prepared.image.clone(), torch.full_like(prepared.image[..., 0], 255))
+        image = prepared.image.clone() if prepared.rows is None else prepared.by_lane(prepared.image)
+        return Glimpse(image, torch.full_like(image[..., 0], 255))
 
 
 def fresh_arrays(lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -298,6 +383,17 @@ def fresh_arrays(lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], 
 def load_kernels() -> ModuleType:
     """Return ``foveasim.retina_kernels``. At first use: numba takes 0.4 s to import; an import statement 0.3 us."""
     return importlib.import_module("foveasim.retina_kernels")
+
+
+def _run(plan: Plan, lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    image, acuity = fresh_arrays(lanes, size)
+    plan.kernel(*plan.arguments, image, acuity, *(NOTHING_KNOWN if plan.widens else ()), 0, lanes)
+    return image, acuity
+
+
+def run_plan(plan: Plan, lanes: int, size: tuple[int, int]) -> Glimpse:
+    """Return the glimpses of B lanes, of scenes of a size, (H, W), that a plan makes."""
+    return as_glimpse(*_run(plan, lanes, size))
 
 
 def as_glimpse(image: NDArray[np.uint8], acuity: NDArray[np.uint8]) -> Glimpse:

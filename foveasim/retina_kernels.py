@@ -14,7 +14,6 @@ __all__ = [
     "read_boxes",
     "read_sectors",
     "show_receptors",
-    "sum_areas",
     "widen_coverage",
 ]
 
@@ -51,13 +50,16 @@ def _set_run(out: U8, value: int) -> None:
 
 @jit
 def _widen(known: U8, seen: U8) -> np.float32:
-    """Keep the greater acuity of each pixel of a lane, (H, W), and return the mean, 0 to 1.
-
-    As one run, not row by row, where adding up the last vector would cost as much as the row.
-    """
+    """Keep the greater acuity of each pixel of a lane, (H, W), and return the mean, 0 to 1."""
     flat, fresh = known.reshape(known.size), seen.reshape(seen.size)
     for i in range(flat.size):
         flat[i] = max(flat[i], fresh[i])
+    return _mean_acuity(flat)
+
+
+@jit
+def _mean_acuity(flat: U8) -> np.float32:
+    """Return the mean, 0 to 1. As one run, not row by row, where adding up the last vector would cost as much."""
     total = 0
     for start in range(0, flat.size, _MOST):
         run = flat[start : start + _MOST]
@@ -69,15 +71,17 @@ def _widen(known: U8, seen: U8) -> np.float32:
 
 
 @jit
-def widen_coverage(known: U8, seen: U8, coverage: F32) -> None:
+def widen_coverage(known: U8, seen: U8, coverage: F32, begin: int, end: int) -> None:
     """Do what ``kernels.integrate_belief`` does, for acuity alone.
 
     Args:
         known: (B, H, W) uint8, the greatest acuity of each pixel so far, updated.
         seen: (B, H, W) uint8, that of the glimpse.
         coverage: (2, B) float32, mean acuity afterwards and before, 0 to 1, written.
+        begin: The first lane.
+        end: The lane behind the last.
     """
-    for b in range(known.shape[0]):
+    for b in range(begin, end):
         coverage[1, b] = coverage[0, b]
         coverage[0, b] = _widen(known[b], seen[b])
 
@@ -85,6 +89,7 @@ def widen_coverage(known: U8, seen: U8, coverage: F32) -> None:
 @jit
 def blend_levels(
     levels: U8,
+    scenes: I64,
     fixation: F32,
     table: I64,
     weights: U8,
@@ -94,6 +99,8 @@ def blend_levels(
     out_acuity: U8,
     known: U8,
     coverage: F32,
+    begin: int,
+    end: int,
 ) -> None:
     """Blend two neighbouring pyramid levels at every pixel, by its offset from the fixated pixel.
 
@@ -103,7 +110,8 @@ def blend_levels(
     annuli: 22 us).
 
     Args:
-        levels: (B, L, H, 3 W) uint8, the pyramid, every level at full size.
+        levels: (N, L, H, 3 W) uint8, the pyramids, every level at full size.
+        scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
         table: (B,) int64, which footprint each lane uses.
         weights: (T, H, 3 (2 W - 1)) uint8, share of the coarser level in 256ths, by (|dy|, dx), each repeated for the
@@ -113,16 +121,18 @@ def blend_levels(
         out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
         known: As in :func:`widen_coverage`, or (0, 0, 0): nothing is widened.
-        coverage: As in :func:`widen_coverage`.
+        coverage: As in :func:`widen_coverage`, as are ``begin`` and ``end``.
+        begin: The first lane.
+        end: The lane behind the last.
     """
-    lanes, depth, height, bytes_wide = levels.shape
+    _, depth, height, bytes_wide = levels.shape
     width = bytes_wide // 3
     plane, table_wide = height * bytes_wide, 3 * (2 * width - 1)
-    for b in range(lanes):
+    for b in range(begin, end):
         column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
         t = table[b]
         first = width - 1 - column
-        source, flat_out = levels[b].reshape(depth * plane), out[b].reshape(plane)
+        source, flat_out = levels[scenes[b]].reshape(depth * plane), out[b].reshape(plane)
         flat_weights = weights[t].reshape(height * table_wide)
         for y in range(height):
             away = abs(y - row)
@@ -225,6 +235,7 @@ def _mean_of_runs(image: U8, starts: I64, stops: I64, sums: U32, colour: U8) -> 
 @jit
 def cover_spots(
     image: U8,
+    scenes: I64,
     spots: F32,
     table: I64,
     halves: I64,
@@ -235,29 +246,35 @@ def cover_spots(
     out_acuity: U8,
     known: U8,
     coverage: F32,
+    begin: int,
+    end: int,
 ) -> None:
     """Show one or two sharp discs and hide the rest.
 
     Args:
-        image: (B, H, 3 W) uint8.
+        image: (N, H, 3 W) uint8.
+        scenes: (B,) int64, which of them each lane looks at.
         spots: (B, S, 2) float32, px, the centres of the discs, S at most 2.
-        table: (B,) int64, which footprint each lane uses.
+        table: (N,) int64, which footprint each scene uses.
         halves: (T, H) int64: at |dy|, the half-width of the disc in px, -1 where the row is outside.
-        mean: (B, 3) uint8, the colour of what is hidden; (0, 3): take the mean of the visible pixels.
-        behind: (B, H, 3 W) uint8, shown where hidden; (0, 0, 0): a colour is.
+        mean: (N, 3) uint8, the colour of what is hidden; (0, 3): take the mean of the visible pixels.
+        behind: (N, H, 3 W) uint8, shown where hidden; (0, 0, 0): a colour is.
         hidden_acuity: Acuity of what is hidden.
         out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
         known: As in :func:`blend_levels`, as is ``coverage``.
         coverage: (2, B) float32.
+        begin: The first lane.
+        end: The lane behind the last.
     """
-    lanes, height, bytes_wide = image.shape
+    _, height, bytes_wide = image.shape
     width, count_spots = bytes_wide // 3, spots.shape[1]
     colour, sums = np.empty(3, np.uint8), np.empty(bytes_wide, np.uint32)
     filling = np.empty(bytes_wide, np.uint8)
     starts, stops = np.empty((count_spots, height), np.int64), np.empty((count_spots, height), np.int64)
-    for b in range(lanes):
-        half, scene, seen, glimpse = halves[table[b]], image[b], out_acuity[b], out[b].reshape(height, bytes_wide)
+    for b in range(begin, end):
+        n = scenes[b]
+        half, scene, seen, glimpse = halves[table[n]], image[n], out_acuity[b], out[b].reshape(height, bytes_wide)
         for s in range(count_spots):
             column, row = _pixel(spots[b, s, 0], width), _pixel(spots[b, s, 1], height)
             _find_runs(half, column, row, width, starts[s], stops[s])
@@ -270,14 +287,14 @@ def cover_spots(
             if mean.size == 0:
                 _mean_of_runs(scene, starts, stops, sums, colour)
             else:
-                _copy_run(colour, mean[b])
+                _copy_run(colour, mean[n])
             _fill_row(filling, colour)
         for y in range(height):
             row_out, row_seen = glimpse[y], seen[y]
             if behind.size == 0:
                 _copy_run(row_out, filling)
             else:
-                _copy_run(row_out, behind[b, y])
+                _copy_run(row_out, behind[n, y])
             _set_run(row_seen, hidden_acuity)
             for s in range(count_spots):
                 start, stop = starts[s, y], stops[s, y]
@@ -291,12 +308,24 @@ def cover_spots(
 
 @jit
 def hide_patches(
-    image: U8, draws: F64, hidden: int, patch: int, mean: U8, behind: U8, hidden_acuity: int, out: U8, out_acuity: U8
+    image: U8,
+    scenes: I64,
+    draws: F64,
+    hidden: int,
+    patch: int,
+    mean: U8,
+    behind: U8,
+    hidden_acuity: int,
+    out: U8,
+    out_acuity: U8,
+    begin: int,
+    end: int,
 ) -> None:
     """Hide the patches with the smallest draws.
 
     Args:
-        image: (B, H, 3 W) uint8.
+        image: (N, H, 3 W) uint8.
+        scenes: (B,) int64, which of them each lane looks at.
         draws: (B, patches) float64, one for each patch, row by row.
         hidden: How many are hidden.
         patch: Side of a patch in px.
@@ -305,12 +334,15 @@ def hide_patches(
         hidden_acuity: Acuity of what is hidden.
         out: (B, H, W, 3) uint8, written.
         out_acuity: (B, H, W) uint8, written.
+        begin: The first lane.
+        end: The lane behind the last.
     """
-    lanes, height, bytes_wide = image.shape
+    _, height, bytes_wide = image.shape
     width = bytes_wide // 3
     across = -(-width // patch)
     colour, total = np.zeros(3, np.uint8), np.zeros(3, np.int64)
-    for b in range(lanes):
+    for b in range(begin, end):
+        scene = image[scenes[b]]
         shown = np.ones(draws.shape[1], np.bool_)
         if hidden > 0:
             shown = draws[b] > np.partition(draws[b], hidden - 1)[hidden - 1]
@@ -322,60 +354,42 @@ def hide_patches(
                     for i in range(across):
                         if shown[y // patch * across + i]:
                             start, stop = i * patch, min(i * patch + patch, width)
-                            _sum_run(image[b, y][3 * start : 3 * stop], total)
+                            _sum_run(scene[y][3 * start : 3 * stop], total)
                             count += stop - start
                 _mean_colour(total, count, colour)
             else:
-                colour[:] = mean[b]
+                colour[:] = mean[scenes[b]]
         glimpse = out[b].reshape(height, bytes_wide)
         for y in range(height):
             for i in range(across):
                 start, stop = i * patch, min(i * patch + patch, width)
                 run, seen = glimpse[y][3 * start : 3 * stop], out_acuity[b, y][start:stop]
                 if shown[y // patch * across + i]:
-                    _copy_run(run, image[b, y][3 * start : 3 * stop])
+                    _copy_run(run, scene[y][3 * start : 3 * stop])
                     _set_run(seen, 255)
                 else:
                     if behind.size == 0:
                         _fill_row(run, colour)
                     else:
-                        _copy_run(run, behind[b, y][3 * start : 3 * stop])
+                        _copy_run(run, behind[scenes[b], y][3 * start : 3 * stop])
                     _set_run(seen, hidden_acuity)
 
 
 @jit
-def sum_areas(image: U8, sums: I32) -> None:
-    """Sum the scene over every rectangle that begins at its upper left corner, modulo 2**32 (Crow 1984).
-
-    Args:
-        image: (B, H, 3 W) uint8.
-        sums: (B, H + 1, 3 (W + 1)) int32, written.
-    """
-    lanes, height, bytes_wide = image.shape
-    for b in range(lanes):
-        sums[b, 0, :] = 0
-        for y in range(height):
-            above, below, row = sums[b, y], sums[b, y + 1], image[b, y]
-            red = green = blue = np.int32(0)
-            below[:3] = 0
-            for x in range(0, bytes_wide, 3):
-                red, green, blue = red + row[x], green + row[x + 1], blue + row[x + 2]
-                below[x + 3], below[x + 4], below[x + 5] = above[x + 3] + red, above[x + 4] + green, above[x + 5] + blue
-
-
-@jit
-def read_boxes(sums: I32, fixation: F32, table: I64, boxes: I32, patch: U8) -> None:
+def read_boxes(sums: I32, scenes: I64, fixation: F32, table: I64, boxes: I32, patch: U8) -> None:
     """Average a box of the scene for each receptor.
 
     Args:
-        sums: (B, H + 1, 3 (W + 1)) int32, from :func:`sum_areas`.
+        sums: (N, H + 1, 3 (W + 1)) int32, from ``mask_kernels.sum_areas``.
+        scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
         table: (B,) int64, which footprint each lane uses.
         boxes: (T, N, 4) int32: left, top, right, bottom from the fixated pixel, the last two exclusive.
         patch: (B, 3 N) uint8, written: what the receptors report; 127 where their box is outside of the scene.
     """
     height, width = sums.shape[1] - 1, sums.shape[2] // 3 - 1
-    for b in range(sums.shape[0]):
+    for b in range(fixation.shape[0]):
+        areas = sums[scenes[b]]
         column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
         for n in range(boxes.shape[1]):
             box = boxes[table[b], n]
@@ -386,33 +400,37 @@ def read_boxes(sums: I32, fixation: F32, table: I64, boxes: I32, patch: U8) -> N
                 if area == 0:
                     patch[b, 3 * n + c] = 127
                 else:
-                    lower = np.int64(sums[b, bottom, 3 * right + c]) - sums[b, bottom, 3 * left + c]
-                    upper = np.int64(sums[b, top, 3 * right + c]) - sums[b, top, 3 * left + c]
+                    lower = np.int64(areas[bottom, 3 * right + c]) - areas[bottom, 3 * left + c]
+                    upper = np.int64(areas[top, 3 * right + c]) - areas[top, 3 * left + c]
                     inside = np.uint64((lower - upper) & 0xFFFFFFFF)
                     patch[b, 3 * n + c] = (2 * inside + area) // (2 * area)
 
 
 @jit
-def read_sectors(image: U8, fixation: F32, table: I64, covering: I16 | I32, nearest: I32, patch: U8) -> None:
+def read_sectors(
+    image: U8, scenes: I64, fixation: F32, table: I64, covering: I16 | I32, nearest: I32, patch: U8
+) -> None:
     """Average the pixels that each receptor covers.
 
     Args:
-        image: (B, H, 3 W) uint8.
+        image: (N, H, 3 W) uint8.
+        scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
         table: (B,) int64, which footprint each lane uses.
         covering: As in :func:`show_receptors`.
         nearest: (T, N, 2) int32: the pixel, (x, y) from the fixated one, that a receptor reports which covers none.
         patch: (B, 3 N) uint8, written: what the receptors report; 127 where they lie outside of the scene.
     """
-    lanes, height, bytes_wide = image.shape
+    _, height, bytes_wide = image.shape
     width, count = bytes_wide // 3, nearest.shape[1]
-    for b in range(lanes):
+    for b in range(fixation.shape[0]):
+        scene = image[scenes[b]]
         column, row = _pixel(fixation[b, 0], width), _pixel(fixation[b, 1], height)
         t = table[b]
         total, area = np.zeros(3 * count, np.int64), np.zeros(count, np.int64)
         for y in range(height):
             shown = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
-            row_bytes = image[b, y]
+            row_bytes = scene[y]
             for x in range(width):
                 covers = np.int64(shown[x])
                 if covers >= 0:
@@ -428,7 +446,7 @@ def read_sectors(image: U8, fixation: F32, table: I64, covering: I16 | I32, near
                 if area[n] > 0:
                     patch[b, 3 * n + c] = (2 * total[3 * n + c] + area[n]) // (2 * area[n])
                 else:
-                    patch[b, 3 * n + c] = image[b, down, 3 * at + c] if seen else np.uint8(127)
+                    patch[b, 3 * n + c] = scene[down, 3 * at + c] if seen else np.uint8(127)
 
 
 @jit

@@ -16,7 +16,7 @@ from torch import Tensor
 from foveasim import check, geometry
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
-from foveasim.retina import NOTHING_KNOWN, Prepared, Retina, as_glimpse, fresh_arrays, load_kernels
+from foveasim.retina import Plan, Prepared, Retina, load_kernels, run_plan
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 
@@ -185,6 +185,7 @@ class Disc(Masking):
     """
 
     name: ClassVar[str] = "disc"
+    shares: ClassVar[bool] = True
 
     hidden_ratio: float = 0.8
     radius_deg: float | None = None
@@ -231,45 +232,26 @@ class Disc(Masking):
         zoom: Tensor | None = None,
     ) -> Glimpse:
         """Show the discs."""
+        spots = self.spots(prepared, fixation_px, key)
         if prepared.image.device.type == "cpu":
-            return as_glimpse(*self._cover(prepared, self.spots(prepared, fixation_px, key).numpy(), *NOTHING_KNOWN))
-        return self._sense_torch(prepared, self.spots(prepared, fixation_px, key))
+            return run_plan(self._cover(prepared, spots.numpy()), len(spots), prepared.size)
+        return self._sense_torch(prepared, spots)
 
-    def sense_arrays(
+    def plan(
         self,
         prepared: Prepared,
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Show the discs on the CPU."""
-        return self.look_arrays(prepared, fixation_px, key, zoom, *NOTHING_KNOWN)
+    ) -> Plan:
+        """Show the disc on the CPU."""
+        return self._cover(prepared, fixation_px[:, None])
 
-    def look_arrays(
-        self,
-        prepared: Prepared,
-        fixation_px: NDArray[np.float32],
-        key: Key | None,
-        zoom: NDArray[np.float32] | None,
-        known: NDArray[np.uint8],
-        coverage: NDArray[np.float32],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Show the disc on the CPU, and note what has been seen."""
-        return self._cover(prepared, fixation_px[:, None], known, coverage)
-
-    def _cover(
-        self,
-        prepared: Prepared,
-        spots: NDArray[np.float32],
-        known: NDArray[np.uint8],
-        coverage: NDArray[np.float32],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _cover(self, prepared: Prepared, spots: NDArray[np.float32]) -> Plan:
         scene, table, mean, behind = prepared.arrays[:4]
-        image, acuity = fresh_arrays(len(spots), prepared.size)
         half = self._footprints.arrays(prepared.size)[0]
-        hidden, cover = self.hidden_acuity, load_kernels().cover_spots
-        cover(scene, spots, table, half, mean, behind, hidden, image, acuity, known, coverage)
-        return image, acuity
+        arguments = (scene, prepared.scenes, spots, table, half, mean, behind, self.hidden_acuity)
+        return Plan(load_kernels().cover_spots, arguments, True)
 
     def _sense_torch(self, prepared: Prepared, spots: Tensor) -> Glimpse:
         """Do what ``cover_spots`` does, in torch."""
@@ -323,6 +305,7 @@ class TwoSpot(Disc):
     """
 
     name: ClassVar[str] = "two_spot"
+    shares: ClassVar[bool] = True
 
     attend: Attend = "random"
 
@@ -366,25 +349,22 @@ class TwoSpot(Disc):
                 raise InvalidValueError(
                     "prepared comes from another retina; sense with the retina whose prepare() made it."
                 )
-            return torch.stack((fixation_px, prepared.parts[3]), 1)
+            return torch.stack((fixation_px, prepared.by_lane(prepared.parts[3])), 1)
         if key is None:
             raise InvalidValueError("retina 'two_spot' draws random numbers; give key=Key.of(seed, lanes).")
         draws = _uniform(key, 2) if fixation_px.device.type == "cpu" else key.uniform(Stream.MASK, 2)
         extent = torch.tensor(prepared.size[::-1], dtype=torch.float32, device=fixation_px.device)
         return torch.stack((fixation_px, draws.to(torch.float32) * extent), 1)
 
-    def look_arrays(
+    def plan(
         self,
         prepared: Prepared,
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-        known: NDArray[np.uint8],
-        coverage: NDArray[np.float32],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Show both discs on the CPU, and note what has been seen."""
-        spots = self.spots(prepared, torch.from_numpy(fixation_px), key).numpy()
-        return self._cover(prepared, spots, known, coverage)
+    ) -> Plan:
+        """Show both discs on the CPU."""
+        return self._cover(prepared, self.spots(prepared, torch.from_numpy(fixation_px), key).numpy())
 
 
 @dataclass(frozen=True)
@@ -400,6 +380,7 @@ class Patches(Masking):
     """
 
     name: ClassVar[str] = "patches"
+    shares: ClassVar[bool] = True
     needs_key: ClassVar[bool] = True
 
     hidden_ratio: float = 0.6
@@ -432,32 +413,29 @@ class Patches(Masking):
         zoom: Tensor | None = None,
     ) -> Glimpse:
         """Hide patches."""
-        if key is None:
-            raise InvalidValueError("retina 'patches' draws random numbers; give key=Key.of(seed, lanes).")
         if prepared.image.device.type == "cpu":
-            return as_glimpse(*self._sense_kernel(prepared, key))
-        return self._sense_torch(prepared, key)
+            return run_plan(self.plan(prepared, fixation_px, key, None), len(fixation_px), prepared.size)
+        return self._sense_torch(prepared, self._known(key))
 
-    def sense_arrays(
+    def plan(
         self,
         prepared: Prepared,
-        fixation_px: NDArray[np.float32],
+        fixation_px: NDArray[np.float32] | Tensor,
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    ) -> Plan:
         """Hide patches on the CPU."""
+        scene, _, mean, behind = prepared.arrays
+        count = math.prod(self.grid(prepared.size))
+        draws = _uniform(self._known(key), count).numpy()
+        hidden = int(count * self.hidden_ratio)
+        arguments = (scene, prepared.scenes, draws, hidden, self.patch_px, mean, behind, self.hidden_acuity)
+        return Plan(load_kernels().hide_patches, arguments)
+
+    def _known(self, key: Key | None) -> Key:
         if key is None:
             raise InvalidValueError("retina 'patches' draws random numbers; give key=Key.of(seed, lanes).")
-        return self._sense_kernel(prepared, key)
-
-    def _sense_kernel(self, prepared: Prepared, key: Key) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        size, (scene, _, mean, behind) = prepared.size, prepared.arrays
-        count = math.prod(self.grid(size))
-        draws = _uniform(key, count).numpy()
-        image, acuity = fresh_arrays(len(draws), size)
-        hidden, hide = int(count * self.hidden_ratio), load_kernels().hide_patches
-        hide(scene, draws, hidden, self.patch_px, mean, behind, self.hidden_acuity, image, acuity)
-        return image, acuity
+        return key
 
     def _sense_torch(self, prepared: Prepared, key: Key) -> Glimpse:
         """Do what ``hide_patches`` does, in torch."""

@@ -16,7 +16,7 @@ from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
 from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina import NOTHING_KNOWN, Prepared, Retina, as_glimpse, fresh_arrays, load_kernels
+from foveasim.retina import Plan, Prepared, Retina, load_kernels, run_plan
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
@@ -92,6 +92,7 @@ class Pyramid(Retina):
     """
 
     name: ClassVar[str] = "pyramid"
+    shares: ClassVar[bool] = True
     half_deg: float = 2.3
     levels: int = 6
     preset: Literal["geisler_perry", "paper"] = "geisler_perry"
@@ -160,7 +161,7 @@ class Pyramid(Retina):
         levels = _paper_pyramid(scene.image) if self.preset == "paper" else gaussian_pyramid(scene.image, self.depth)
         size = (scene.image.shape[1], scene.image.shape[2])
         table = self._footprints.lookup(size, scene.px_per_deg)
-        return Prepared(scene.image, scene.px_per_deg, (levels, table))
+        return Prepared(levels[:, 0], scene.px_per_deg, (levels, table), nested=True)
 
     def sense(
         self,
@@ -172,47 +173,33 @@ class Pyramid(Retina):
         """Blend the two levels nearest to each pixel's resolution."""
         if prepared.image.device.type == "cpu":
             zooms = None if zoom is None else zoom.numpy()
-            return as_glimpse(*self.sense_arrays(prepared, fixation_px.contiguous().numpy(), key, zooms))
+            plan = self.plan(prepared, fixation_px.contiguous().numpy(), key, zooms)
+            return run_plan(plan, len(fixation_px), prepared.size)
         table = prepared.parts[1]
         if zoom is not None:
             table = self._footprints.lookup(prepared.size, prepared.px_per_deg, zoom)
         return self._sense_torch(prepared, fixation_px, table)
 
-    def sense_arrays(
+    def plan(
         self,
         prepared: Prepared,
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    ) -> Plan:
         """Blend on the CPU."""
-        return self.look_arrays(prepared, fixation_px, key, zoom, *NOTHING_KNOWN)
-
-    def look_arrays(
-        self,
-        prepared: Prepared,
-        fixation_px: NDArray[np.float32],
-        key: Key | None,
-        zoom: NDArray[np.float32] | None,
-        known: NDArray[np.uint8],
-        coverage: NDArray[np.float32],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Blend on the CPU, and note what has been seen."""
-        size, (_, levels, table) = prepared.size, prepared.arrays
+        size, scenes, (_, levels, tables) = prepared.size, prepared.scenes, prepared.arrays
         if zoom is not None:
             table = self._footprints.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
+        else:
+            table = tables if prepared.rows is None else tables[scenes]
         weights, acuities, edges, _ = self._footprints.arrays(size)
-        image, acuity = fresh_arrays(len(fixation_px), size)
+        arguments = (levels, scenes, fixation_px, table, weights, acuities, edges)
         if self.preset == "paper":
             from foveasim.pyramid_kernels import extrapolate_runs
 
-            rows = image.reshape(-1, size[0], 3 * size[1])
-            extrapolate_runs(levels, fixation_px, table, weights, acuities, edges, rows, acuity)
-            load_kernels().widen_coverage(known, acuity, coverage)
-        else:
-            blend = load_kernels().blend_levels
-            blend(levels, fixation_px, table, weights, acuities, edges, image, acuity, known, coverage)
-        return image, acuity
+            return Plan(extrapolate_runs, arguments)
+        return Plan(load_kernels().blend_levels, arguments, True)
 
     def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
         """Do what ``blend_levels`` does, in torch."""

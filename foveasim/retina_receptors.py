@@ -38,7 +38,7 @@ def _sum_areas(image: Tensor) -> Tensor:
     """Return the summed areas of (B, H, W, 3) uint8, modulo 2**32: (B, H + 1, W + 1, 3) int32."""
     lanes, height, width, _ = image.shape
     if image.device.type == "cpu":
-        from foveasim.retina_kernels import sum_areas
+        from foveasim.mask_kernels import sum_areas
 
         sums = np.empty((lanes, height + 1, 3 * (width + 1)), np.int32)
         sum_areas(image.contiguous().view(lanes, height, -1).numpy(), sums)
@@ -100,7 +100,7 @@ class Receptors(Retina):
         zoom: Tensor | None = None,
     ) -> Glimpse:
         """Read the receptors and show them back in the scene."""
-        table = prepared.parts[0]
+        table = prepared.by_lane(prepared.parts[0])
         if zoom is not None:
             table = self._footprints.lookup(prepared.size, prepared.px_per_deg, zoom)
         if prepared.image.device.type == "cpu":
@@ -154,6 +154,7 @@ class Window(Receptors):
     """
 
     name: ClassVar[str] = "window"
+    shares: ClassVar[bool] = True
 
     size_deg: float | None = 9.0
     patch_px: int = 32
@@ -182,7 +183,7 @@ class Window(Receptors):
 
         boxes = self._footprints.arrays(prepared.size)[0]
         patch = np.empty((len(table), 3 * boxes.shape[1]), np.uint8)
-        read_boxes(prepared.arrays[2], fixation_px, table, boxes, patch)
+        read_boxes(prepared.arrays[2], prepared.scenes, fixation_px, table, boxes, patch)
         return patch
 
     def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:
@@ -252,6 +253,7 @@ class Multiscale(Window):
     """
 
     name: ClassVar[str] = "multiscale"
+    shares: ClassVar[bool] = True
 
     size_deg: float | None = 3.5
     patch_px: int = 12
@@ -278,6 +280,7 @@ class LogPolar(Receptors):
     """
 
     name: ClassVar[str] = "log_polar"
+    shares: ClassVar[bool] = True
 
     rings: int = 32
     wedges: int = 64
@@ -335,7 +338,7 @@ class LogPolar(Receptors):
 
         nearest, covering, _ = self._footprints.arrays(prepared.size)
         patch = np.empty((len(table), 3 * nearest.shape[1]), np.uint8)
-        read_sectors(prepared.arrays[0], fixation_px, table, covering, nearest, patch)
+        read_sectors(prepared.arrays[0], prepared.scenes, fixation_px, table, covering, nearest, patch)
         return patch
 
     def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:

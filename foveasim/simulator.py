@@ -11,7 +11,7 @@ import functools
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,22 +20,24 @@ from torch import Tensor
 
 from foveasim import belief as beliefs
 from foveasim import check, geometry
-from foveasim.errors import InvalidValueError, SceneError
-from foveasim.picture import Picture
-from foveasim.retina import Prepared, Retina, as_glimpse, load_kernels, make_retina
+from foveasim.errors import InvalidValueError
+from foveasim.looking import Threads, sense_and_remember, sense_and_widen
+from foveasim.picture import CACHE_BYTES, Picture
+from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays, make_retina
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.stage import Stage
+from foveasim.starts import lane_seeds, start_px
 from foveasim.types import Belief, Glimpse, Measured, Saccade, Scene, State
 
 __all__ = ["Simulator"]
 
-_MAX_CACHE_BYTES = 1 << 30
 _SCATTER, _SCENE = int(Stream.SCATTER), int(Stream.SCENE)
 _VIEWS = {"seed", "episode", "step_count", "key", "fixation_px", "start_px", "target_px", "amplitude_deg"}
 _VIEWS |= {"duration_ms", "clock_ms", "_looked_ms", "coverage", "coverage_before", "_kernels", "_measured"}
-_DRAWS = 100  # scenes drawn for a lane before its source is given up as unreadable
+_VIEWS |= {"_shown", "_unshared", "_remembered"}
+_NOTHING = (np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8))
 
 
 class Simulator:
@@ -50,7 +52,9 @@ class Simulator:
         saccades: What the eyes can do.
         half_life_ms: Time after which half of belief's acuity is forgotten; None: nothing is.
         remember: Whether belief keeps images; acuity is kept in any case.
-        cache_bytes: Bound on the prepared scenes that are kept for the next episode.
+        copy_belief: Whether each look copies belief for :attr:`remembered`, at half of what it costs afterwards.
+        cache_bytes: Bound on the scenes that are kept for the next episode, see ``Stage``.
+        threads: On the CPU, how many threads share the lanes, where there are many; what they work out is the same.
         device: Where the lanes live.
         kernels: Whether the CPU uses its kernels; False takes the path of a GPU there, to compare the two.
 
@@ -76,7 +80,9 @@ class Simulator:
         saccades: Saccades | None = None,
         half_life_ms: float | None = None,
         remember: bool = True,
-        cache_bytes: int = _MAX_CACHE_BYTES,
+        copy_belief: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+        threads: int = 1,
         device: torch.device | str = "cpu",
         kernels: bool = True,
     ) -> None:
@@ -93,7 +99,11 @@ class Simulator:
         if size is None and self.lanes > 1:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
         fixed = None if size is None else check.size_hw("size", size)
-        self._stage = Stage(self.scenes, self.retina, fixed, fit, cache_bytes, self.device)
+        self._stage = Stage(
+            self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
+        )
+        self._copies = copy_belief and remember and self._on_cpu
+        self._threads = Threads(threads)
         self._limits = np.array(self.saccades.limits, np.float32)
         self._start_lanes()
         self.size = (0, 0)
@@ -115,7 +125,9 @@ class Simulator:
         self._bind()
 
     def _bind(self) -> None:
-        """Make the views that share memory: of rows of one tensor, and NumPy's of tensors."""
+        """Make the views that share memory, of rows of one tensor, and NumPy's of tensors; and what no copy shares."""
+        self._unshared: Prepared | None = None
+        self._remembered: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
         self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.fixation_px, self.start_px, self.target_px = self._points.unbind(0)
         self.amplitude_deg, self.duration_ms, self.clock_ms, self._looked_ms = self._reals[:4].unbind(0)
@@ -140,17 +152,10 @@ class Simulator:
         self._bind()
         self._bind_scene()
 
-    def _make_room(self, size: tuple[int, int], like: Prepared) -> None:
-        """Lay out the lanes' scenes and beliefs for a size."""
+    def _make_room(self, size: tuple[int, int]) -> None:
+        """Lay out the lanes' beliefs for a size."""
         self.size = size
         self._centre = geometry.centre_px(size).to(self.device)
-
-        def room(part: Tensor) -> Tensor:
-            return torch.zeros(self.lanes, *part.shape[1:], dtype=part.dtype, device=self.device)
-
-        self.prepared = like
-        if self.lanes > 1:
-            self.prepared = Prepared(room(like.image), room(like.px_per_deg), tuple(room(part) for part in like.parts))
         self.belief = beliefs.empty(self.lanes, size, self.device)
         if self.half_life_ms is not None:
             self._fading = beliefs.Fading(self.lanes, size, self.half_life_ms, self.device)
@@ -158,21 +163,14 @@ class Simulator:
 
     def _bind_scene(self) -> None:
         """Make the views of what depends on the scenes' size; there is none before the first reset."""
-        if self._on_cpu and self.size != (0, 0):
+        if self.size == (0, 0):
+            return
+        self._face_scenes()
+        if self._on_cpu:
             self._np_size, self._np_centre = np.array(self.size, np.int64), self._centre.numpy()
-            self._np_px_per_deg = self.prepared.stored[1]
-            image = self.belief.image.view(self.lanes, self.size[0], 3 * self.size[1])
-            self._np_belief = (image.numpy(), self.belief.acuity.numpy())
-            amplitude, duration, clock = self._np_reals[0], self._np_reals[1], self._np_reals[2]
-            self._measured = Measured(
-                self.belief.image.numpy(),
-                self._np_belief[1],
-                self._np_fixation,
-                self._np_points[2],
-                *(amplitude, duration, clock),
-                self._np_key[2],
-                *(self._np_covered[0], self._np_covered[1]),
-            )
+            image, acuity = self.belief.image.numpy(), self.belief.acuity.numpy()
+            self._np_belief = (image.reshape(self.lanes, self.size[0], -1), acuity)
+            self._measured = _measure(image, acuity, self._np_points, self._np_reals, self._np_key)
 
     # Episodes
 
@@ -218,7 +216,7 @@ class Simulator:
         if seed is None and self._seeded:
             key[1, at] += 1
         else:
-            key[0, at] = self._like_lanes(which if seed is None else self._lane_seeds(seed, which))
+            key[0, at] = self._like_lanes(which if seed is None else lane_seeds(seed, which))
             key[1, at] = 0
         self._seeded = True
         key[2, at] = 0
@@ -235,23 +233,10 @@ class Simulator:
         """Return whole numbers as the lanes' are kept: an array with kernels, whose views cost a tenth of torch's."""
         return np.asarray(values) if self._on_cpu else torch.as_tensor(values, device=self.device)
 
-    def _lane_seeds(self, seed: int | Sequence[int] | NDArray[np.int64], which: NDArray[np.int64]) -> list[int]:
-        if isinstance(seed, int | np.integer):
-            first = check.seed_value("seed", seed)
-            return [first + lane for lane in which.tolist()]
-        if len(seed) != len(which):
-            raise InvalidValueError(f"seed must be one number or {len(which)}, one for each lane; got {len(seed)}.")
-        return [check.seed_value("seed", one) for one in seed]
-
     def _start(self, which: NDArray[np.int64], fixation_px: Tensor | None) -> Any:
         if fixation_px is None:
             return self._np_centre if self._on_cpu else self._centre
-        point = check.points("fixation_px", fixation_px, self.lanes)[which]
-        if not torch.equal(geometry.clamp_px(point, self.size), point):
-            raise InvalidValueError(
-                f"fixation_px must lie in the scene, x from 0 to {self.size[1]} and y from 0 to {self.size[0]} px; "
-                f"got {point.tolist()}."
-            )
+        point = start_px(fixation_px, which, self.lanes, self.size)
         return point.numpy() if self._on_cpu else point.to(self.device)
 
     def _place_scenes(
@@ -261,56 +246,47 @@ class Simulator:
         index: int | Sequence[int] | None,
         pictures: Sequence[Picture] | None,
     ) -> None:
+        lanes = which.tolist()
         if pictures is not None:
-            chosen, loaded = [-1] * len(which), self._stage.prepare(pictures)
+            chosen = [-1] * len(lanes)
+            titles = [self._stage.show_picture(lane, picture) for lane, picture in zip(lanes, pictures, strict=True)]
         elif index is None:
-            chosen, loaded = self._draw_scenes(at)
+            draw, further = self._stage.draw, self._draw
+            drawn = [draw(lane, first, further) for lane, first in zip(lanes, self._draw_first(at), strict=True)]
+            chosen, titles = [index for index, _ in drawn], [title for _, title in drawn]
         else:
-            chosen = [int(index)] * len(which) if isinstance(index, int | np.integer) else [int(i) for i in index]
-            if len(chosen) != len(which):
-                raise InvalidValueError(f"index must be one number or {len(which)}; got {len(chosen)}.")
-            loaded = [self._stage.load(i) for i in chosen]
+            chosen = [int(index)] * len(lanes) if isinstance(index, int | np.integer) else [int(i) for i in index]
+            if len(chosen) != len(lanes):
+                raise InvalidValueError(f"index must be one number or {len(lanes)}; got {len(chosen)}.")
+            titles = [self._stage.show(lane, i) for lane, i in zip(lanes, chosen, strict=True)]
         numbers, labels = (self._np_index, self._np_label) if self._on_cpu else (self.index, self.label)
         numbers[at] = self._like_lanes(chosen)
-        for place, lane in enumerate(which.tolist()):
-            picture, prepared = loaded[place]
-            if prepared.size != self.size:
-                self._make_room(prepared.size, prepared)
-            self.names[lane] = picture.name
-            labels[lane] = picture.label
-            self._hold(lane, prepared)
+        labels[at] = self._like_lanes([title.label for title in titles])
+        for lane, title in zip(lanes, titles, strict=True):
+            self.names[lane] = title.name
+        self._face_scenes()
+        if self._shown.size != self.size:
+            self._make_room(self._shown.size)
 
-    def _hold(self, lane: int, prepared: Prepared) -> None:
-        """Put a prepared scene before a lane. A single lane borrows it; of several, each has its own copy."""
-        if self.lanes > 1:
-            self.prepared.put(lane, prepared)
-            return
-        self.prepared = prepared
+    def _face_scenes(self) -> None:
+        """Take note of what stands on the stage: one lane borrows something else each time."""
+        self._shown, self._unshared = cast("Prepared", self._stage.shown), None  # there is something by now
         if self._on_cpu:
-            self._np_px_per_deg = prepared.stored[1]
+            self._np_px_per_deg = self._shown.scale
 
-    def _draw_scenes(self, at: Any) -> tuple[list[int], list[tuple[Picture, Prepared]]]:
-        """Draw a scene for each lane; one that cannot be read is skipped, with a warning, and another one drawn."""
-        seeds, episodes = (numbers[at].tolist() for numbers in (self._np_key if self._on_cpu else self._key)[:2])
-        chosen, loaded = [], []
-        for seed, episode in zip(seeds, episodes, strict=True):
-            for attempt in range(_DRAWS):
-                index = int(self._draw(seed, episode, attempt) * len(self.scenes))
-                try:
-                    loaded.append(self._stage.load(index))
-                except SceneError as error:
-                    self._stage.skip(index, error)
-                    if attempt == _DRAWS - 1 or len(self._stage.skipped) == len(self.scenes):
-                        raise
-                else:
-                    chosen.append(index)
-                    break
-        return chosen, loaded
-
-    def _draw(self, seed: int, episode: int, attempt: int) -> float:
+    def _draw_first(self, at: Any) -> list[float]:
+        """Draw one number for each lane that begins, for its scene. Their steps are 0."""
         if self._on_cpu:
-            return float(self._kernels.mix(seed, episode, 0, _SCENE, attempt))
-        key = Key(torch.tensor([seed]), torch.tensor([episode]), torch.tensor([0]))
+            keys = self._np_key[:, at]
+            draws = np.empty((keys.shape[1], 1))
+            self._kernels.draw_uniform(keys, _SCENE, draws)
+            return cast("list[float]", draws[:, 0].tolist())
+        key = Key(self.seed[at], self.episode[at], self.step_count[at])
+        return key.uniform(Stream.SCENE, 1)[:, 0].tolist()
+
+    def _draw(self, lane: int, attempt: int) -> float:
+        """Draw a further number for a lane that begins."""
+        key = Key(self.seed[lane : lane + 1], self.episode[lane : lane + 1], self.step_count[lane : lane + 1])
         return float(key.uniform(Stream.SCENE, attempt + 1)[0, attempt])
 
     # Steps
@@ -340,17 +316,36 @@ class Simulator:
             moving: (B,) bool; the other lanes stay as they are, and no time passes for them. None: all move.
         """
         if self._on_cpu:
-            self._advance_arrays(target_px, moving)
+            aim = target_px.numpy() if isinstance(target_px, Tensor) else target_px
+            self._advance_arrays(aim, self._kernels.PX, moving)
         else:
             self._advance_tensors(torch.as_tensor(target_px, device=self.device), moving)
         if self.scenes.moving:
             self.refresh()
 
-    def _advance_arrays(self, target_px: Tensor | NDArray[np.float32], moving: NDArray[np.bool_] | None) -> None:
-        aim = target_px.numpy() if isinstance(target_px, Tensor) else target_px
-        self._kernels.move_lanes(
+    def advance_norm(
+        self, aim: NDArray[np.float32], moving: NDArray[np.bool_] | None = None, *, away: bool = False
+    ) -> bool:
+        """Do what :meth:`advance` does by normalised aims. With kernels only.
+
+        Args:
+            aim: (B, 2) float32, each of (x, y) in [-1, 1].
+            moving: (B,) bool, or None: all move.
+            away: Whether the aims are displacements from the fixation.
+
+        Returns:
+            Whether all aims are in range; NaN is not. Otherwise no eye has moved.
+        """
+        done = self._advance_arrays(aim, self._kernels.NORM_AWAY if away else self._kernels.NORM, moving)
+        if done and self.scenes.moving:
+            self.refresh()
+        return done
+
+    def _advance_arrays(self, aim: NDArray[np.float32], unit: int, moving: NDArray[np.bool_] | None) -> bool:
+        return self._kernels.move_lanes(  # type: ignore[no-any-return]
             self._np_points,
             aim,
+            unit,
             self._np_all if moving is None else moving,
             self._np_size,
             self._np_px_per_deg,
@@ -366,7 +361,7 @@ class Simulator:
         move = torch.ones(self.lanes, dtype=torch.bool) if moving is None else torch.from_numpy(moving)
         move = move.to(self.device)
         here = self.fixation_px.clone()
-        made = self.saccades.execute(here, target_px, self.size, self.prepared.px_per_deg, self.key)
+        made = self.saccades.execute(here, target_px, self.size, self._shown.px_per_deg, self.key)
         self.start_px.copy_(here)
         self.target_px.copy_(torch.where(move[:, None], made.target_px, here))
         self.fixation_px.copy_(torch.where(move[:, None], made.landing_px, here))
@@ -379,8 +374,8 @@ class Simulator:
         """Bring every lane's scene to the frame of its clock."""
         for lane, (index, time_ms) in enumerate(zip(self.index.tolist(), self.clock_ms.tolist(), strict=True)):
             if index >= 0:
-                _, prepared = self._stage.load(index, time_ms)
-                self._hold(lane, prepared)
+                self._stage.show(lane, index, time_ms)
+        self._face_scenes()
 
     def look(self, zoom: Tensor | None = None) -> None:
         """Take a glimpse at the fixation of every lane and integrate it into belief.
@@ -395,33 +390,29 @@ class Simulator:
             self._look_arrays(zoom)
         else:
             self.coverage_before.copy_(self.coverage)
-            self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
+            self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
             self.belief = beliefs.integrate(self.belief, self._glimpse)
             self.coverage.copy_(beliefs.coverage(self.belief))
         if self._fading is not None:
             self._fading.renew(self.belief.acuity, self.glimpse.acuity)
 
     def _look_arrays(self, zoom: Tensor | None) -> None:
-        image, acuity = self._np_belief
-        covered, self._glimpse = self._np_covered, None
-        zooms = None if zoom is None else zoom.numpy()
+        plan = self.retina.plan(self._shown, self._np_fixation, self.key, None if zoom is None else zoom.numpy())
+        # Let go of the last glimpse before there is a new one: many lanes' take as much as everything else.
+        self._seen = _NOTHING
+        self._glimpse = self._remembered = None
+        if plan is None:
+            self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
+            self._seen = self._glimpse.image.numpy(), self._glimpse.acuity.numpy()
+        else:
+            self._seen = fresh_arrays(self.lanes, self.size)
+        if self._copies:
+            self._remembered = fresh_arrays(self.lanes, self.size)
+        run, about = self._threads.run, (plan, self._seen)
         if self.remember:
-            covered[1] = covered[0]
-            seen = self.retina.sense_arrays(self.prepared, self._np_fixation, self.key, zooms)
-            self._seen = seen or self._sense_tensors(zoom)
-            rows = self._seen[0].reshape(image.shape)
-            self._kernels.integrate_belief(image, acuity, rows, self._seen[1], covered[0])
-            return
-        seen = self.retina.look_arrays(self.prepared, self._np_fixation, self.key, zooms, acuity, covered)
-        if seen is None:
-            seen = self._sense_tensors(zoom)
-            load_kernels().widen_coverage(acuity, seen[1], covered)
-        self._seen = seen
-
-    def _sense_tensors(self, zoom: Tensor | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Sense by a retina that has no path for arrays."""
-        self._glimpse = self.retina.sense(self.prepared, self.fixation_px, self.key, zoom)
-        return self._glimpse.image.numpy(), self._glimpse.acuity.numpy()
+            run(self.lanes, sense_and_remember, *about, self._np_belief, self._np_covered, self._remembered)
+        else:
+            run(self.lanes, sense_and_widen, *about, self._np_belief[1], self._np_covered)
 
     def look_again(self, lanes: NDArray[np.bool_]) -> None:
         """Look with some lanes only, after they began anew within a step; the glimpses of the others stay.
@@ -431,7 +422,7 @@ class Simulator:
         """
         at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
         key = Key(self.seed[at], self.episode[at], self.step_count[at])
-        fresh = self.retina.sense(self.prepared.take(at), self.fixation_px[at], key)
+        fresh = self.retina.sense(self._shown.take(at), self.fixation_px[at], key)
         seen = self.glimpse
         patch = None if seen.patch is None or fresh.patch is None else seen.patch.index_copy(0, at, fresh.patch)
         merged = Glimpse(seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch)
@@ -440,6 +431,7 @@ class Simulator:
         self.belief.image[at] = fresh.image
         self.coverage[at] = beliefs.coverage(Belief(fresh.image, fresh.acuity))
         self.coverage_before[at] = 0
+        self._remembered = None
         if self._fading is not None:
             self._fading.exact[at] = fresh.acuity.to(torch.float32)
         if self._on_cpu:
@@ -452,24 +444,28 @@ class Simulator:
         """The lanes' numbers as they are kept: arrays with kernels, tensors without. A live view."""
         if self._on_cpu:
             return self._measured
-        belief = self.belief
-        return Measured(
-            belief.image,
-            belief.acuity,
-            self.fixation_px,
-            self.target_px,
-            self.amplitude_deg,
-            self.duration_ms,
-            self.clock_ms,
-            self.step_count,
-            self.coverage,
-            self.coverage_before,
-        )
+        return _measure(self.belief.image, self.belief.acuity, self._points, self._reals, self._key)
 
     @property
     def seen(self) -> tuple[Any, Any]:
         """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. They are not written to again."""
         return self._seen if self._on_cpu else (self.glimpse.image, self.glimpse.acuity)
+
+    @property
+    def remembered(self) -> tuple[Any, Any]:
+        """Image and acuity of belief: arrays with kernels, tensors without. They are not written to again."""
+        if not self._on_cpu:
+            return self.belief.image, self.belief.acuity
+        if self._remembered is None:
+            return self._measured.belief.copy(), self._measured.belief_acuity.copy()
+        return self._remembered
+
+    @property
+    def prepared(self) -> Prepared:
+        """What the retina has worked out of the scenes, lane by lane: a live view, or of shared scenes a copy."""
+        if self._unshared is None:
+            self._unshared = self._shown.unshared()
+        return self._unshared
 
     @property
     def glimpse(self) -> Glimpse:
@@ -485,8 +481,9 @@ class Simulator:
 
     @property
     def scene(self) -> Scene:
-        """The scenes at this moment: a live view."""
-        return Scene(self.prepared.image, self.label, self.prepared.px_per_deg, tuple(self.names), self.clock_ms)
+        """The scenes at this moment: a live view, but for a copy of the images where lanes share scenes."""
+        image = self._shown.by_lane(self._shown.image)
+        return Scene(image, self.label, self._shown.px_per_deg, tuple(self.names), self.clock_ms)
 
     @property
     def saccade(self) -> Saccade:
@@ -497,3 +494,7 @@ class Simulator:
     def state(self) -> State:
         """Everything about the lanes: a live view, which later steps change. ``clone()`` keeps a moment."""
         return State(self.scene, self.fixation_px, self.belief, self.clock_ms, self.step_count, self.episode, self.seed)
+
+
+def _measure(image: Any, acuity: Any, points: Any, reals: Any, key: Any) -> Measured:
+    return Measured(image, acuity, points[0], points[2], reals[0], reals[1], reals[2], key[2], reals[4], reals[5])

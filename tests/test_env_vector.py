@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
 from foveasim.envs import FoveaEnv, FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -230,3 +231,90 @@ def test_a_copy_sees_the_scenes_of_its_next_episodes(
         for key in one[0]:
             np.testing.assert_array_equal(one[0][key], two[0][key], err_msg=key)
     assert one[4]["coverage"].tolist() == two[4]["coverage"].tolist()
+
+
+@pytest.mark.parametrize("retina", list(RETINAS))
+@pytest.mark.parametrize("belief", [False, True])
+def test_threads_change_nothing(retina: str, belief: bool) -> None:
+    more = options(retina=retina, belief=belief, scenes=PICTURES[:7])
+    one, two = (FoveaVectorEnv(50, threads=threads, **more) for threads in (1, 3))
+    first, second = one.reset(seed=3)[0], two.reset(seed=3)[0]
+    for action in walk(50, 5):
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+        (first, reward, *_), (second, other, *_) = one.step(action), two.step(action)
+        np.testing.assert_array_equal(reward, other)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 0.1])
+def test_a_small_cache_changes_nothing(cache_mb: float) -> None:
+    one, two = FoveaVectorEnv(4, **options()), FoveaVectorEnv(4, cache_mb=cache_mb, **options())
+    first, second = one.reset(seed=3)[0], two.reset(seed=3)[0]
+    for action in walk(4, 12):
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+        first, second = one.step(action)[0], two.step(action)[0]
+
+
+@pytest.mark.parametrize("retina", ["disc", "pyramid"])
+def test_observations_of_many_lanes_are_never_written_to_again(retina: str) -> None:
+    env = FoveaVectorEnv(20, **options(retina=retina, privileged=True))
+    shown = [env.reset(seed=0)[0]]
+    kept = [{key: value.copy() for key, value in shown[0].items()}]
+    for action in walk(20, 7):
+        shown.append(env.step(action)[0])
+        kept.append({key: value.copy() for key, value in shown[-1].items()})
+    for there, then in zip(shown, kept, strict=True):
+        for key in then:
+            np.testing.assert_array_equal(there[key], then[key], err_msg=key)
+
+
+@pytest.mark.parametrize("bad", [{"threads": 0}, {"threads": 1.5}, {"cache_mb": -1}, {"cache_mb": float("nan")}])
+def test_bad_limits_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises((InvalidValueError, InvalidTypeError), match=next(iter(bad))):
+        FoveaVectorEnv(2, **options(**bad))
+
+
+def test_the_space_of_many_lanes_is_gymnasiums_in_the_memory_of_one() -> None:
+    env = FoveaVectorEnv(64, **options())
+    ours, theirs = env.observation_space, batch_space(env.single_observation_space, 64)
+    assert ours == theirs
+    assert theirs == ours
+    assert repr(ours) == repr(theirs)
+    assert ours != batch_space(env.single_observation_space, 63)
+    glimpse = ours["glimpse"]
+    assert glimpse.low.strides[0] == glimpse.bounded_above.strides[0] == 0
+    assert len(pickle.dumps(ours)) < 200_000 < glimpse.low.size
+    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert twin == ours
+        assert twin["glimpse"].low.strides[0] == 0
+    ours.seed(4), theirs.seed(4)
+    mine, other = ours.sample(), theirs.sample()
+    for key in mine:
+        np.testing.assert_array_equal(mine[key], other[key], err_msg=key)
+    assert ours.contains(mine)
+    assert theirs.contains(mine)
+    mine["fixation"][5, 0] = 1.5
+    assert not ours.contains(mine)
+
+
+@pytest.mark.parametrize("action", [np.full((3, 2), np.nan), np.full((3, 2), 2.0), np.full((3, 2), -1.01)])
+@pytest.mark.parametrize("mode", ["absolute", "relative"])
+def test_actions_out_of_range_name_the_lane_and_move_nothing(action: np.ndarray, mode: str) -> None:
+    env = FoveaVectorEnv(3, **options(action_mode=mode))
+    env.reset(seed=0)
+    action[:2] = 0.5
+    with pytest.raises(InvalidValueError, match="lane 2"):
+        env.step(action)
+    assert (env.simulator.step_count == 0).all()
+    assert (env.simulator.fixation_px == 24).all()
+
+
+def test_actions_may_be_read_only_and_strided() -> None:
+    one, two = FoveaVectorEnv(3, **options()), FoveaVectorEnv(3, **options())
+    one.reset(seed=0), two.reset(seed=0)
+    strided = np.random.default_rng(0).uniform(-1, 1, (2, 3)).T
+    strided.flags.writeable = False
+    expected = one.step(strided.astype(np.float32).copy())[0]
+    for key, value in two.step(strided)[0].items():
+        np.testing.assert_array_equal(value, expected[key], err_msg=key)

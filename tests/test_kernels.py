@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from foveasim import belief as beliefs
-from foveasim.kernels import draw_uniform, execute_saccades, integrate_belief
+from foveasim.kernels import (
+    NORM,
+    NORM_AWAY,
+    PX,
+    draw_uniform,
+    execute_saccades,
+    integrate_belief,
+    move_lanes,
+    remember_glimpses,
+)
 from foveasim.retina_kernels import widen_coverage
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
@@ -31,6 +40,8 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
     lanes = 3
     there = Belief(torch.full((lanes, *size, 3), 127, dtype=torch.uint8), torch.zeros(lanes, *size, dtype=torch.uint8))
     image, acuity = there.image.flatten(2).numpy().copy(), there.acuity.numpy().copy()
+    kept, kept_acuity, covered = image.copy(), acuity.copy(), np.zeros((2, lanes), np.float32)
+    copied, copied_acuity = np.zeros((lanes, *size, 3), np.uint8), np.zeros((lanes, *size), np.uint8)
     acuity_alone, coverage, coverage_alone = (
         acuity.copy(),
         np.zeros(lanes, np.float32),
@@ -42,7 +53,11 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
         new_acuity = rng.choice(np.array([0, 1, 90, 200, 255], np.uint8), (lanes, *size))
         before = coverage.copy()
         integrate_belief(image, acuity, new_image.reshape(lanes, size[0], -1), new_acuity, coverage)
-        widen_coverage(acuity_alone, new_acuity, coverage_alone)
+        widen_coverage(acuity_alone, new_acuity, coverage_alone, 0, 1)
+        widen_coverage(acuity_alone, new_acuity, coverage_alone, 1, lanes)
+        for lane in range(lanes):
+            more = (covered, copied, copied_acuity, lane, lane + 1)
+            remember_glimpses(kept, kept_acuity, new_image, new_acuity, *more)
         glimpse = Glimpse(torch.from_numpy(new_image), torch.from_numpy(new_acuity))
         there = beliefs.integrate(there, glimpse)
         assert np.array_equal(image, there.image.flatten(2).numpy())
@@ -50,6 +65,9 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
         assert np.array_equal(acuity_alone, acuity)
         assert np.array_equal(coverage, beliefs.coverage(there).numpy())
         assert np.array_equal(coverage_alone, (coverage, before))
+        assert np.array_equal(covered, coverage_alone)
+        assert np.array_equal(kept, image) and np.array_equal(copied.reshape(image.shape), image)
+        assert np.array_equal(kept_acuity, acuity) and np.array_equal(copied_acuity, acuity)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +104,34 @@ def test_saccades_are_executed_as_by_torch(eye: Saccades) -> None:
     assert (duration[::7] == 0).all()
     assert np.isfinite(landing).all()
     assert math.isinf(eye.limits[0]) == (eye.max_amplitude_deg is None)
+
+
+def moved(aim: np.ndarray, unit: int) -> tuple[bool, np.ndarray, np.ndarray]:
+    """Move two lanes, of which the first moves, from the same place in a scene of 40 x 60."""
+    points, reals, key = np.full((3, 2, 2), 10, np.float32), np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
+    about = (
+        np.array([40, 60]),
+        np.ones(2, np.float32),
+        key,
+        int(Stream.SCATTER),
+        np.array(Saccades().limits, np.float32),
+    )
+    done = move_lanes(points, aim.astype(np.float32), unit, np.array([True, False]), *about, 250.0, reals)
+    return done, points, key
+
+
+@pytest.mark.parametrize(("unit", "aim"), [(PX, (45, 10)), (NORM, (0.5, -0.5)), (NORM_AWAY, (35 / 30, 0.0))])
+def test_aims_are_understood_in_their_unit(unit: int, aim: tuple[float, float]) -> None:
+    inside = unit == PX or max(map(abs, aim)) <= 1
+    done, points, key = moved(np.array([aim, aim]), unit)
+    assert done == inside
+    assert key[2].tolist() == [int(inside), 0]
+    np.testing.assert_allclose(points[0], [(45, 10) if inside else (10, 10), (10, 10)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1.0001, -2.0])
+def test_an_aim_out_of_range_moves_no_lane(bad: float) -> None:
+    done, points, key = moved(np.array([[0.1, 0.1], [0.0, bad]]), NORM)
+    assert not done
+    assert (points == 10).all()
+    assert not key.any()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.retina import RETINAS, Full, Prepared, Retina, make_retina
+from foveasim.retina import RETINAS, Full, Prepared, Retina, fresh_arrays, make_retina
 from foveasim.retina_masks import Disc, Patches, TwoSpot
 from foveasim.retina_pyramid import Pyramid
 from foveasim.retina_receptors import LogPolar, Multiscale, Window
@@ -248,25 +248,57 @@ def test_arrays_and_tensors_say_the_same(eye: Retina) -> None:
 
 
 @every_eye
-def test_what_has_been_seen_is_noted_alike_on_the_way_and_afterwards(eye: Retina) -> None:
+def test_a_plan_notes_what_has_been_seen_on_the_way(eye: Retina) -> None:
     prepared, key, rng = eye.prepare(scene_of(noise(3))), Key.of(1, 3), np.random.default_rng(0)
     known = rng.integers(0, 256, (3, *SIZE), dtype=np.uint8)
     coverage = rng.random((2, 3), dtype=np.float32)
     expected, before = known.copy(), coverage[0].copy()
     for place in (EDGES[:3], EDGES[3:6]):
         fixation = points(*place).numpy()
-        seen = eye.look_arrays(prepared, fixation, key, None, known, coverage)
-        alone = eye.sense_arrays(prepared, fixation, key, None)
-        if seen is None or alone is None:
-            assert seen is alone
+        plan = eye.plan(prepared, fixation, key, None)
+        if plan is None or not plan.widens:
             return
-        assert np.array_equal(seen[0], alone[0])
-        assert np.array_equal(seen[1], alone[1])
+        image, acuity = fresh_arrays(3, SIZE)
+        for first, last in ((0, 1), (1, 3)):
+            plan.kernel(*plan.arguments, image, acuity, known, coverage, first, last)
+        alone = eye.sense_arrays(prepared, fixation, key, None)
+        assert alone is not None
+        assert np.array_equal(image, alone[0])
+        assert np.array_equal(acuity, alone[1])
         expected = np.maximum(expected, alone[1])
         assert np.array_equal(known, expected)
         np.testing.assert_allclose(coverage[0], expected.mean((1, 2), dtype=np.float64) / 255, rtol=1e-6)
         assert np.array_equal(coverage[1], before)
         before = coverage[0].copy()
+
+
+@every_eye
+def test_lanes_that_share_scenes_see_what_lanes_with_their_own_see(eye: Retina) -> None:
+    assert eye.shares
+    scale, rows = torch.tensor([3.0, 4.0, 3.0, 5.0]), torch.tensor([2, 0, 2, 3])
+    scene = replace(scene_of(noise(4)), px_per_deg=scale)
+    whole = eye.prepare(scene)
+    shared = replace(whole, px_per_deg=scale[rows], rows=rows)
+    own = eye.prepare(replace(scene, image=scene.image[rows], px_per_deg=scale[rows]))
+    fixation, key = points(*EDGES[1:5]), Key.of(1, 4)
+    assert_same(eye.sense(shared, fixation, key), eye.sense(own, fixation, key))
+    assert_same(eye.sense(shared.unshared(), fixation, key), eye.sense(own, fixation, key))
+    some = torch.tensor([1, 2])
+    few = (fixation[some], Key(key.seed[some], key.episode[some], key.step[some]))
+    assert_same(eye.sense(shared.take(some), *few), eye.sense(own.take(some), *few))
+    if eye.zoomable:
+        zoom = torch.tensor([1.0, 2.0, 0.5, 1.0])
+        assert_same(eye.sense(shared, fixation, key, zoom), eye.sense(own, fixation, key, zoom))
+
+
+def test_a_subclass_shares_only_if_it_says_so() -> None:
+    class Inverted(Disc):
+        pass
+
+    class Knowing(Disc):
+        shares = True
+
+    assert (Disc().shares, Inverted().shares, Knowing().shares) == (True, False, True)
 
 
 @every_eye

@@ -1,0 +1,109 @@
+"""One look of many lanes on the CPU: few at a time, so that what one kernel writes the next finds in the cache."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveasim import check
+from foveasim.retina import NOTHING_KNOWN, Plan, load_kernels
+
+__all__ = ["Threads", "sense_and_remember", "sense_and_widen"]
+
+U8 = NDArray[np.uint8]
+Pair = tuple[U8, U8]
+
+_BLOCK = 16  # lanes whose glimpses and beliefs, 0.1 MB each at 96 x 96, the cache of a core holds
+_LANES_A_THREAD = 16  # below, handing over costs more than is won: 30 us
+_NO_COPY = (np.empty((0, 0, 0, 0), np.uint8), np.empty((0, 0, 0), np.uint8))
+
+
+def sense_and_widen(
+    plan: Plan | None, seen: Pair, known: U8, coverage: NDArray[np.float32], begin: int, end: int
+) -> None:
+    """Sense in some lanes, and note what they have seen.
+
+    Args:
+        plan: Of the retina; None where ``seen`` is there already.
+        seen: Image (B, H, W, 3) and acuity (B, H, W) of the glimpses.
+        known: (B, H, W), the greatest acuity of each pixel so far, updated.
+        coverage: (2, B) float32, its mean afterwards and before, 0 to 1, written.
+        begin: The first lane.
+        end: The lane behind the last.
+    """
+    if plan is not None and plan.widens:
+        plan.kernel(*plan.arguments, *seen, known, coverage, begin, end)
+        return
+    if plan is not None:
+        plan.kernel(*plan.arguments, *seen, begin, end)
+    load_kernels().widen_coverage(known, seen[1], coverage, begin, end)
+
+
+def sense_and_remember(
+    plan: Plan | None,
+    seen: Pair,
+    belief: Pair,
+    coverage: NDArray[np.float32],
+    copy: Pair | None,
+    begin: int,
+    end: int,
+) -> None:
+    """Sense in some lanes, and integrate what they have seen into belief.
+
+    Args:
+        plan: As in :func:`sense_and_widen`, as are ``seen``, ``coverage``, ``begin`` and ``end``.
+        seen: Image (B, H, W, 3) and acuity (B, H, W) of the glimpses.
+        belief: Image (B, H, 3 W) and acuity (B, H, W), updated.
+        coverage: (2, B) float32, written.
+        copy: Image (B, H, W, 3) and acuity for a copy of belief, written, or None.
+        begin: The first lane.
+        end: The lane behind the last.
+    """
+    remember = _remember()
+    for first in range(begin, end, _BLOCK):
+        last = min(first + _BLOCK, end)
+        if plan is not None:
+            plan.kernel(*plan.arguments, *seen, *(NOTHING_KNOWN if plan.widens else ()), first, last)
+        remember(*belief, *seen, coverage, *(copy or _NO_COPY), first, last)
+
+
+@functools.cache
+def _remember() -> Callable[..., None]:
+    from foveasim.kernels import remember_glimpses  # at first use: numba takes 0.4 s to import
+
+    return remember_glimpses
+
+
+class Threads:
+    """Threads that share lanes. A copy has threads of its own.
+
+    Args:
+        count: How many, the caller's included.
+    """
+
+    def __init__(self, count: int = 1) -> None:
+        self.count = check.whole("threads", count, 1, 1024)
+        self._others: ThreadPoolExecutor | None = None
+
+    def __reduce__(self) -> tuple[type[Threads], tuple[int]]:
+        return Threads, (self.count,)
+
+    def run(self, lanes: int, work: Callable[..., None], *given: Any) -> None:
+        """Call ``work(*given, begin, end)`` for all lanes, each of which is worked on by one thread."""
+        parts = min(self.count, lanes // _LANES_A_THREAD) if self.count > 1 else 1
+        if parts < 2:
+            work(*given, 0, lanes)
+            return
+        if self._others is None:
+            self._others = ThreadPoolExecutor(self.count - 1, "foveasim-lanes")
+        edges = [lanes * part // parts for part in range(parts + 1)]
+        others = [self._others.submit(work, *given, *edge) for edge in pairwise(edges[1:])]
+        work(*given, *edges[:2])
+        for other in others:
+            other.result()
