@@ -18,7 +18,7 @@ from foveasim import check
 from foveasim.agents.mim.data import centred, read_pool
 from foveasim.agents.mim.eyes import as_scene, draw_fixations, look
 from foveasim.agents.mim.files import load_network
-from foveasim.agents.mim.imagine import compose
+from foveasim.agents.mim.imagine import TRAINED_PX, compose, predict_at
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
@@ -39,7 +39,8 @@ class EvaluateConfig:
         start: Where the first of them is: ``random``, or the ``centre`` of the scene.
         repeats: Times that each image is seen with other fixations. For 100 images, 8 repeats leave a standard
             deviation of 0.006.
-        size: Side of the square that images are cropped and scaled to, px.
+        size: Side of the square that images are cropped and scaled to, px. Above 96 the network predicts at 96 px, and
+            its prediction is scaled back.
         batch: Images at a time.
         seed: Of the fixations.
         device: Where to compute.
@@ -127,7 +128,7 @@ def evaluate(
         images, retina, fixations, start=start, repeats=repeats, batch=batch, seed=seed, device=device
     ):
         with torch.inference_mode():
-            predicted = compose(image, acuity, network(image, acuity)[0])
+            predicted = compose(image, acuity, predict_at(network, image, acuity, TRAINED_PX).image)
             hidden = 1 - acuity
             errors = [((p - target).square() * hidden).sum() for p in (predicted, fill_unseen(image, acuity))]
         sums[:, column] += [float(errors[0]), float(errors[1]), float(hidden.sum())]

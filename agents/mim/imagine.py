@@ -17,7 +17,10 @@ from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
-__all__ = ["Imaginer", "compose", "shrink"]
+__all__ = ["TRAINED_PX", "Imaginer", "compose", "predict_at", "shrink"]
+
+TRAINED_PX = 96
+"""Short side of what the shipped networks were trained on."""
 
 
 def compose(image: Tensor, acuity: Tensor, reconstruction: Tensor) -> Tensor:
@@ -61,6 +64,35 @@ def shrink(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor
     return colour / divisor, (factor * sharpness / divisor).clamp(max=1) * share
 
 
+def predict_at(network: MimNetwork, image: Tensor, acuity: Tensor, short_side_px: int | None) -> Output:
+    """Let a network predict at a smaller size, and scale back.
+
+    Where nothing was seen, that is the whole prediction; elsewhere it is what the prediction adds to the view, which
+    keeps the detail that the smaller size cannot hold. The standard deviation is that of the smaller picture: it knows
+    nothing of detail that this cannot hold.
+
+    Args:
+        network: The network.
+        image: (B, 3, H, W) float in [0, 1], what was seen.
+        acuity: (B, 1, H, W) float in [0, 1].
+        short_side_px: Images with a longer short side are shrunk to it; None never shrinks.
+    """
+    height, width = image.shape[2:]
+    short = min(height, width)
+    if short_side_px is None or short <= short_side_px:
+        return Output(*network(image, acuity))
+    scale = short_side_px / short
+    small, small_acuity = shrink(image, acuity, (round(height * scale), round(width * scale)))
+    predicted, latent, std = Output(*network(fill_unseen(small, small_acuity), small_acuity))
+    predicted = compose(small, small_acuity, predicted)
+    added = torch.where(small_acuity > 0, predicted - small, 0.0)
+    both = F.interpolate(torch.cat((predicted, added), 1), image.shape[2:], mode="bilinear")
+    picture = torch.where(acuity > 0, (image + both[:, 3:]).clamp(0, 1), both[:, :3])
+    if std is not None:
+        std = torch.where(acuity < 1, F.interpolate(std, image.shape[2:], mode="bilinear"), 0.0)
+    return Output(picture, latent, std)
+
+
 class Imaginer:
     """Predicts scenes from observations.
 
@@ -93,7 +125,7 @@ class Imaginer:
         network: MimNetwork | str | os.PathLike[str] | Sequence[MimNetwork | str | os.PathLike[str]] = "unet",
         device: str | torch.device = "cpu",
         *,
-        short_side_px: int | None = 96,
+        short_side_px: int | None = TRAINED_PX,
     ) -> None:
         if short_side_px is not None:
             check.number("short_side_px", short_side_px, LEAST_SIDE_PX)
@@ -141,29 +173,6 @@ class Imaginer:
             raise InvalidTypeError("image and acuity must be tensors; use imagine() for arrays.")
         with torch.inference_mode():
             seen, sharp = to_float(image.to(self.device), acuity.to(self.device))
-            height, width = seen.shape[2:]
-            short = min(height, width)
-            if self.short_side_px is None or short <= self.short_side_px:
-                picture, latent, std = Output(*self.network(fill_unseen(seen, sharp), sharp))
-            else:
-                scale = self.short_side_px / short
-                picture, latent, std = self._predict_small(seen, sharp, (round(height * scale), round(width * scale)))
+            picture, latent, std = predict_at(self.network, fill_unseen(seen, sharp), sharp, self.short_side_px)
             picture = compose(seen, sharp, picture)
         return Prediction(picture.permute(0, 2, 3, 1), None if std is None else std[:, 0], latent)
-
-    def _predict_small(self, seen: Tensor, sharp: Tensor, size: tuple[int, int]) -> Output:
-        """Predict at a smaller size and scale back.
-
-        Where nothing was seen, that is the whole prediction; elsewhere it is what the prediction adds to the view,
-        which keeps the detail that the smaller size cannot hold. The standard deviation is that of the smaller picture:
-        it knows nothing of detail that this cannot hold.
-        """
-        small, small_sharp = shrink(seen, sharp, size)
-        reconstruction, latent, std = Output(*self.network(fill_unseen(small, small_sharp), small_sharp))
-        reconstruction = compose(small, small_sharp, reconstruction)
-        added = torch.where(small_sharp > 0, reconstruction - small, 0.0)
-        both = F.interpolate(torch.cat((reconstruction, added), 1), seen.shape[2:], mode="bilinear")
-        picture = torch.where(sharp > 0, (seen + both[:, 3:]).clamp(0, 1), both[:, :3])
-        if std is not None:
-            std = torch.where(sharp < 1, F.interpolate(std, seen.shape[2:], mode="bilinear"), 0.0)
-        return Output(picture, latent, std)
