@@ -1,0 +1,229 @@
+"""Eyes before pictures that come from elsewhere: frames of a game or a camera, which no scene source can give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim import belief as beliefs
+from foveasim import check, geometry
+from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.looking import sense_and_remember
+from foveasim.retina import Retina
+from foveasim.rng import Key
+from foveasim.saccade import Saccades
+from foveasim.types import Belief, Glimpse, Saccade, Scene
+
+__all__ = ["FrameEyes"]
+
+
+class FrameEyes:
+    """B eyes that are shown a new frame at every step. They move, look and remember as a ``Simulator``'s do.
+
+    Time is the frames': a step takes ``step_ms``, however long the saccade.
+
+    Args:
+        lanes: B.
+        size: (H, W) of the frames, px.
+        retina: What the eyes deliver.
+        saccades: What they can do.
+        px_per_deg: Pixels of a frame for one degree of visual angle.
+        belief: Whether they remember.
+        half_life_ms: Time after which half of a memory's acuity is lost; None forgets nothing.
+        step_ms: How long a step takes; used by forgetting only.
+        patch: Whether the retina's own receptors are observed.
+
+    Attributes:
+        saccade: The last movements.
+        frames: (B, H, W, 3) uint8, what was looked at.
+        half_px: (1, 2) float32, half the frame's width and height.
+
+    Raises:
+        InvalidValueError: The retina has no patch.
+    """
+
+    def __init__(
+        self,
+        lanes: int,
+        size: tuple[int, int],
+        *,
+        retina: Retina,
+        saccades: Saccades,
+        px_per_deg: float,
+        belief: bool = False,
+        half_life_ms: float | None = None,
+        step_ms: float = 0.0,
+        patch: bool = False,
+    ) -> None:
+        self.lanes, self.size, self.retina, self.saccades = lanes, size, retina, saccades
+        self._px_per_deg = torch.full((lanes,), px_per_deg)
+        self._step_ms = torch.full((lanes,), step_ms)
+        self.half_px = torch.tensor([[size[1] / 2, size[0] / 2]])
+        self._untitled = torch.full((lanes,), -1), ("",) * lanes, torch.zeros(lanes)
+        self._seed, self._episode, self._step = torch.zeros(3, lanes, dtype=torch.int64).unbind(0)
+        self._key = Key(self._seed, self._episode, self._step)  # a live view
+        self._seeded = False
+        centre, still = geometry.centre_px(size, lanes), torch.zeros(lanes)
+        self.saccade = Saccade(centre, centre.clone(), centre.clone(), still, still.clone())
+        self._patch = patch
+        self._belief = beliefs.empty(lanes, size) if belief else None
+        forgets = belief and half_life_ms is not None
+        self._fading = beliefs.Fading(lanes, size, half_life_ms, "cpu") if forgets and half_life_ms else None
+        self._coverage = np.zeros((2, lanes), np.float32)
+        blank = torch.full((lanes, *size, 3), beliefs.UNSEEN, dtype=torch.uint8)
+        self.frames = blank
+        self._glimpse = self._sense(blank)
+        if patch and self._glimpse.patch is None:
+            raise InvalidValueError(
+                f"retina {retina.name!r} has no patch; use patch=False or window, multiscale, log_polar."
+            )
+
+    def space(self) -> gym.spaces.Dict:
+        """Return the space of what one eye sees."""
+        image = gym.spaces.Box(0, 255, (*self.size, 3), np.uint8)
+        map_ = gym.spaces.Box(0, 255, (*self.size, 1), np.uint8)
+        spaces: dict[str, gym.Space[Any]] = {
+            "glimpse": image,
+            "acuity": map_,
+            "fixation": gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
+        }
+        if self._belief is not None:
+            spaces |= {"belief": image, "belief_acuity": map_}
+        if self._patch and self._glimpse.patch is not None:
+            _, scales, height, width, _ = self._glimpse.patch.shape
+            spaces["patch"] = gym.spaces.Box(0, 255, (height, width, 3 * scales), np.uint8)
+        return gym.spaces.Dict(spaces)
+
+    @property
+    def fixation_px(self) -> Tensor:
+        """Where the eyes are, (B, 2) float32."""
+        return self.saccade.landing_px
+
+    def begin(self, lanes: NDArray[np.bool_], seed: int | Sequence[int | None] | None = None) -> None:
+        """Put eyes at the centre, with nothing remembered and without looking yet.
+
+        Args:
+            lanes: (B,) bool, which.
+            seed: Of their noise: lane i is seeded ``seed + i``, or by the i-th of a list, in which None draws one. None
+                goes on to the next episode of each lane's seed, or draws one where there is none yet.
+
+        Raises:
+            InvalidTypeError: A seed that is not a whole number.
+            InvalidValueError: A seed out of range, or a list of the wrong length.
+        """
+        at = torch.from_numpy(np.flatnonzero(lanes))
+        if seed is None and self._seeded:
+            self._episode[at] += 1
+        else:
+            self._seed[at] = torch.tensor([self._lane_seed(seed, lane) for lane in at.tolist()])
+            self._episode[at] = 0
+        self._step[at] = 0
+        self._seeded = True
+        still = Saccade(*(self.half_px.expand(self.lanes, 2),) * 3, *(torch.zeros(self.lanes),) * 2)
+        self.saccade = self.saccade.select(torch.from_numpy(lanes), still)
+        if self._belief is not None:
+            self._belief.image[at], self._belief.acuity[at] = beliefs.UNSEEN, 0
+        if self._fading is not None:
+            self._fading.exact[at] = 0
+
+    def _lane_seed(self, seed: object, lane: int) -> int:
+        if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+            if len(seed) != self.lanes:
+                raise InvalidValueError(f"seed must be a number or a list of {self.lanes}; got {len(seed)}.")
+            seed, lane = seed[lane], 0
+        if seed is None:
+            return int(np.random.SeedSequence().generate_state(1)[0])
+        if not isinstance(seed, int | np.integer):
+            raise InvalidTypeError(f"seed must be a whole number or a list of {self.lanes}; got {seed!r}.")
+        return check.seed_value("seed", seed) + lane
+
+    def move(self, target_px: Tensor) -> None:
+        """Move all eyes, and let the time of a step pass.
+
+        Args:
+            target_px: (B, 2) float32, px, finite. Gaze stops at the edge of the frame.
+        """
+        self.saccade = self.saccades.execute(self.fixation_px, target_px, self.size, self._px_per_deg, self._key)
+        self._step += 1
+        if self._belief is not None and self._fading is not None:
+            self._fading.fade(self._belief.acuity, self._step_ms)
+
+    def look(self, frames: Tensor) -> None:
+        """Look at frames, (B, H, W, 3) uint8, which are not written to."""
+        self.frames = frames
+        self._glimpse = self._sense(frames)
+        if self._belief is not None:
+            self._remember(self._belief, self._glimpse)
+            if self._fading is not None:
+                self._fading.renew(self._belief.acuity, self._glimpse.acuity)
+
+    def look_again(self, frames: Tensor, lanes: NDArray[np.bool_]) -> None:
+        """Look with some eyes only, (B,) bool, after they began anew within a step; the glimpses of the others stay."""
+        at = torch.from_numpy(np.flatnonzero(lanes))
+        self.frames = frames
+        seen, fresh = self._glimpse, self._sense(frames[at], at)
+        patch = None if seen.patch is None or fresh.patch is None else seen.patch.index_copy(0, at, fresh.patch)
+        self._glimpse = Glimpse(
+            seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch
+        )
+        if self._belief is not None:
+            self._belief.image[at], self._belief.acuity[at] = fresh.image, fresh.acuity
+        if self._fading is not None:
+            self._fading.exact[at] = fresh.acuity.to(torch.float32)
+
+    def _sense(self, frames: Tensor, at: Tensor | None = None) -> Glimpse:
+        """Look with the eyes at some lanes, (K,) int64, or with all."""
+        label, name, time_ms = self._untitled
+        scale, key, gaze = self._px_per_deg, self._key, self.fixation_px
+        if at is not None:
+            label, name, time_ms = label[at], name[: len(at)], time_ms[at]
+            scale, key, gaze = scale[at], Key(key.seed[at], key.episode[at], key.step[at]), gaze[at]
+        return self.retina.sense(self.retina.prepare(Scene(frames, label, scale, name, time_ms)), gaze, key)
+
+    def _remember(self, belief: Belief, glimpse: Glimpse) -> None:
+        """Integrate the glimpse in place, by the kernel: 8 us at 96 x 96, where ``beliefs.integrate`` takes 160."""
+        rows = belief.image.view(self.lanes, self.size[0], -1).numpy()
+        seen = glimpse.image.numpy(), glimpse.acuity.numpy()
+        sense_and_remember(None, seen, (rows, belief.acuity.numpy()), self._coverage, None, 0, self.lanes)
+
+    @property
+    def belief(self) -> Belief | None:
+        """What is remembered, where anything is: a live view."""
+        return self._belief
+
+    @property
+    def glimpse(self) -> Glimpse:
+        """What the eyes see now."""
+        return self._glimpse
+
+    def observe(self) -> dict[str, NDArray[Any]]:
+        """Return what the eyes see, fresh arrays with a lane axis."""
+        seen = self._glimpse
+        observation = {
+            "glimpse": seen.image.numpy(),
+            "acuity": seen.acuity.numpy()[..., None],
+            "fixation": ((self.fixation_px - self.half_px) / self.half_px).numpy(),
+        }
+        if self._belief is not None:
+            observation["belief"] = self._belief.image.numpy().copy()
+            observation["belief_acuity"] = self._belief.acuity.numpy()[..., None].copy()
+        if self._patch and seen.patch is not None:
+            observation["patch"] = seen.patch.permute(0, 2, 3, 1, 4).flatten(3).numpy()
+        return observation
+
+    def info(self) -> dict[str, NDArray[np.float32]]:
+        """Return ``fixation_px`` and ``target_px`` (B, 2), ``amplitude_deg`` and ``duration_ms`` (B,), fresh arrays."""
+        made = self.saccade
+        parts = {
+            "fixation_px": made.landing_px,
+            "target_px": made.target_px,
+            "amplitude_deg": made.amplitude_deg,
+            "duration_ms": made.duration_ms,
+        }
+        return {name: part.numpy().copy() for name, part in parts.items()}
