@@ -14,3 +14,13 @@ register(
     entry_point="foveasim.envs.single:FoveaEnv",
     vector_entry_point="foveasim.envs.vector:FoveaVectorEnv",
 )
+register(
+    id="foveasim/Classify-v0",
+    entry_point="foveasim.envs.classify:ClassifyEnv",
+    vector_entry_point="foveasim.envs.classify:ClassifyVectorEnv",
+)
+register(
+    id="foveasim/Search-v0",
+    entry_point="foveasim.envs.search:SearchEnv",
+    vector_entry_point="foveasim.envs.search:SearchVectorEnv",
+)

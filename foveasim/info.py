@@ -57,7 +57,7 @@ def info(config: InfoConfig) -> int:
             continue
     table.add_row("packages", ", ".join(versions))
     table.add_row("devices", ", ".join(_devices(torch.get_num_threads())))
-    table.add_row("env ids", "foveasim/Glimpse-v0")
+    table.add_row("env ids", "foveasim/Glimpse-v0, foveasim/Classify-v0, foveasim/Search-v0")
     table.add_row("scenes", ", ".join(SCENES))
     table.add_row("retinas", ", ".join(RETINAS))
     table.add_row("agents", ", ".join(AGENTS))

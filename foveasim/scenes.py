@@ -252,6 +252,8 @@ SCENES.add("uniform", "foveasim.procedural:UniformScenes")
 SCENES.add("checkerboard", "foveasim.procedural:CheckerboardScenes")
 SCENES.add("stl10", "foveasim.datasets:Stl10Scenes")
 SCENES.add("imagenette", "foveasim.datasets:open_imagenette")
+SCENES.add("search", "foveasim.search_scenes:SearchScenes")
+SCENES.add("signs", "foveasim.sign_scenes:SignScenes")
 
 
 def open_scenes(spec: object, *, px_per_deg: float | None = None, seed: int = 0, **options: object) -> SceneSource:

@@ -1,0 +1,275 @@
+"""Classification from glimpses: an agent that stops when it is sure, and what accuracy costs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from foveasim.agents.base import (
+    Agent,
+    Observation,
+    agent_action_mode,
+    agent_grid,
+    agent_name,
+    agent_needs,
+    make_agent,
+    observed,
+)
+from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
+from foveasim.agents.mim.probe import wilson
+from foveasim.check import number, whole
+from foveasim.envs.classify import ClassifyVectorEnv
+from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
+
+__all__ = [
+    "Glimpses",
+    "StopWhenSure",
+    "Stopping",
+    "accuracy_by_glimpse",
+    "draw_glimpses",
+    "record_glimpses",
+    "stop_early",
+    "threshold_within",
+]
+
+
+class StopWhenSure:
+    """Looks where another agent looks, and stops when one class is probable enough.
+
+    The baseline of ``foveasim/Classify-v0``: the sequential probability ratio test in its simplest form, one threshold
+    on the posterior.
+
+    Args:
+        gaze: An agent or its name, which chooses where to look.
+        threshold: Probability of the most probable class at which to stop, 0 to 1.
+        seed: Of an agent given by name.
+
+    Raises:
+        InvalidValueError: ``threshold`` out of range.
+        UnknownNameError: No agent of that name.
+
+    Reference:
+        Wald 1945, Sequential tests of statistical hypotheses, Annals of Mathematical Statistics 16:117-186; for more
+        than two classes the threshold on the posterior: Baum and Veeravalli 1994, IEEE Trans. Inf. Theory 40:1994-2007.
+    """
+
+    def __init__(self, gaze: object = "random", threshold: float = 0.9, seed: int = 0) -> None:
+        self.threshold = number("threshold", threshold, 0, 1)
+        self.gaze: Agent = make_agent(gaze, seed=seed) if isinstance(gaze, str | type) else make_agent(gaze)
+        self.name = f"{agent_name(self.gaze)}, stops at {self.threshold:g}"
+        self.needs = agent_needs(self.gaze)
+        self.action_mode, self.grid = agent_action_mode(self.gaze), agent_grid(self.gaze)
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        """Begin a new episode in the marked lanes, (B,) bool."""
+        self.gaze.reset(lanes)
+
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """Return the gaze agent's choice with a stop: (B, 3) float32, (x, y, stop), or (B,) cells, the last one stops.
+
+        Raises:
+            AgentError: The observation has no ``posterior``.
+        """
+        if "posterior" not in observation:
+            raise AgentError(
+                f"the agent {self.name!r} needs a 'posterior', and the observation has {', '.join(observation)}. "
+                "It is for foveasim/Classify-v0."
+            )
+        sure = observed(observation, "posterior").max(1) >= self.threshold
+        chosen = np.asarray(self.gaze.act(observation))
+        if self.action_mode == "grid":
+            return np.where(sure, self.grid[0] * self.grid[1], chosen)
+        stop = np.where(sure, np.float32(1), np.float32(-1))
+        return np.concatenate((chosen.astype(np.float32), stop[:, None]), 1)
+
+
+@dataclass(frozen=True)
+class Glimpses:
+    """What was known after each of T glimpses of N scenes.
+
+    Attributes:
+        posterior: (N, T, C) float32.
+        label: (N,) int64.
+    """
+
+    posterior: NDArray[np.float32]
+    label: NDArray[np.int64]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N, T) whether the most probable class was the true one."""
+        right: NDArray[np.bool_] = self.posterior.argmax(2) == self.label[:, None]
+        return right
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """(N, T) the probability of the most probable class."""
+        most: NDArray[np.float32] = self.posterior.max(2)
+        return most
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.label)
+
+
+def record_glimpses(agent: object, env: ClassifyVectorEnv, episodes: int, *, seed: int = 0) -> Glimpses:
+    """Let an agent look until its budget is spent, and keep what was known after each glimpse.
+
+    Stopping at any threshold follows from this by arithmetic, since an agent that only looks does the same until then:
+    :func:`stop_early`.
+
+    Args:
+        agent: An agent that only looks, or its name.
+        env: Of ``foveasim/Classify-v0``, made with ``stop=False`` and ``autoreset_mode="Disabled"``. With the same seed
+            agents look at the same scenes.
+        episodes: How many scenes, at least 1; the lanes share them.
+        seed: Of the env, and of an agent given by name.
+
+    Returns:
+        Of T = budget + 1 glimpses, the first at the start included.
+
+    Raises:
+        InvalidTypeError: Another env.
+        InvalidValueError: An env that stops or begins anew by itself.
+    """
+    base = getattr(env, "unwrapped", env)
+    if not isinstance(base, ClassifyVectorEnv):
+        raise InvalidTypeError(f"env must be a vector env of foveasim/Classify-v0; got {type(base).__name__}.")
+    if base.actions.stop or base.autoreset_mode != AutoresetMode.DISABLED:
+        raise InvalidValueError(
+            "env must neither stop nor begin anew: gym.make_vec('foveasim/Classify-v0', stop=False, "
+            f"autoreset_mode='Disabled'); got stop={base.actions.stop}, {base.autoreset_mode}."
+        )
+    episodes = whole("episodes", episodes, 1, 2**31)
+    looks = make_agent(agent, seed=seed) if isinstance(agent, str | type) else make_agent(agent)
+    posteriors, labels = [], []
+    for first in range(0, episodes, base.num_envs):
+        observation, info = env.reset(seed=seed if first == 0 else None)
+        looks.reset(np.ones(base.num_envs, np.bool_))
+        labels.append(np.asarray(info["label"]))
+        known = [observed(observation, "posterior").copy()]
+        for _ in range(base.budget):
+            observation, *_ = env.step(looks.act(observation))
+            known.append(observed(observation, "posterior").copy())
+        posteriors.append(np.stack(known, 1))
+    return Glimpses(np.concatenate(posteriors)[:episodes], np.concatenate(labels)[:episodes].astype(np.int64))
+
+
+def accuracy_by_glimpse(glimpses: Glimpses) -> NDArray[np.float64]:
+    """Return the accuracy after each glimpse and its 95 % interval (Wilson), (T, 3): value, low, high."""
+    right = glimpses.correct.sum(0)
+    return np.array([(n / len(glimpses), *wilson(int(n), len(glimpses))) for n in right])
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """What stopping early costs and saves, at K thresholds.
+
+    Attributes:
+        threshold: (K,) probability at which looking stops.
+        glimpses: (K,) mean number of glimpses, the first included.
+        accuracy: (K,) share of right answers at the glimpse at which looking stopped.
+        low: (K,) lower end of its 95 % interval (Wilson).
+        high: (K,) upper end.
+    """
+
+    threshold: NDArray[np.float64]
+    glimpses: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def stop_early(glimpses: Glimpses, thresholds: Sequence[float] | None = None) -> Stopping:
+    """Stop at the first glimpse at which one class is probable enough, or at the last one.
+
+    Args:
+        glimpses: What was known.
+        thresholds: In [0, 1]; above any confidence means never. None tries 41 from 0 to the greatest confidence.
+
+    Raises:
+        InvalidValueError: A threshold out of range, or none.
+    """
+    tried = _THRESHOLDS if thresholds is None else [number("thresholds", t, 0, 1) for t in thresholds]
+    if not len(tried):
+        raise InvalidValueError("thresholds must be at least one number; got none.")
+    correct, last = glimpses.correct, glimpses.posterior.shape[1] - 1
+    rows = []
+    for threshold in tried:
+        sure = glimpses.confidence >= threshold
+        stopped = np.where(sure.any(1), sure.argmax(1), last)
+        right = int(correct[np.arange(len(glimpses)), stopped].sum())
+        rows.append((threshold, stopped.mean() + 1, right / len(glimpses), *wilson(right, len(glimpses))))
+    return Stopping(*np.array(rows).T)
+
+
+# Even steps of log-odds, for confidence crowds near 1.
+_THRESHOLDS = [0.0, *(1 / (1 + math.exp(-x)) for x in np.linspace(-2.5, 5, 39)), 1.0]
+
+
+def threshold_within(glimpses: Glimpses, loss: float = 0.01) -> float:
+    """Return the lowest threshold that keeps accuracy within ``loss`` of that after the last glimpse.
+
+    Choose it on validation scenes, and judge it on others by ``stop_early(others, [threshold])``.
+
+    Args:
+        glimpses: What was known, on validation scenes.
+        loss: Share of right answers that may be lost, 0.01 for one point.
+
+    Raises:
+        InvalidValueError: ``loss`` out of range.
+    """
+    wanted = float(glimpses.correct[:, -1].mean()) - number("loss", loss, 0, 1)
+    curve = stop_early(glimpses)
+    return float(curve.threshold[curve.accuracy >= wanted - 1e-12].min())
+
+
+def draw_glimpses(path: str | os.PathLike[str], agents: Mapping[str, Glimpses], title: str = "") -> None:
+    """Draw accuracy against the number of glimpses, and against their mean number when stopping early.
+
+    Args:
+        path: The file, ``….png``.
+        agents: What was known, by the agent's name, at least one.
+        title: Above the figure.
+
+    Raises:
+        InvalidValueError: No agents, or another ending.
+        OSError: The file cannot be written.
+    """
+    if not agents:
+        raise InvalidValueError("agents must hold at least one agent's glimpses; got none.")
+    figure = blank_figure(9.0, 3.9)
+    fixed, early = figure.subplots(1, 2, sharey=True)
+    for place, (name, glimpses) in enumerate(agents.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        value, low, high = 100 * accuracy_by_glimpse(glimpses).T
+        count = np.arange(1, len(value) + 1)
+        fixed.plot(count, value, "o-", color=colour, markersize=4, linewidth=1.3, label=name)
+        fixed.fill_between(count, low, high, color=colour, alpha=0.12, linewidth=0)
+        curve = stop_early(glimpses)
+        order = np.argsort(curve.glimpses, kind="stable")
+        early.plot(curve.glimpses[order], 100 * curve.accuracy[order], ".-", color=colour, linewidth=1.3)
+        early.fill_between(
+            curve.glimpses[order],
+            100 * curve.low[order],
+            100 * curve.high[order],
+            color=colour,
+            alpha=0.12,
+            linewidth=0,
+        )
+    fixed.set(title="as many for every scene", xlabel="glimpses", ylabel="accuracy, %")
+    early.set(title="stopping when sure", xlabel="mean glimpses")
+    for axes in (fixed, early):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+    fixed.legend(fontsize="small", frameon=False)
+    if title:
+        figure.suptitle(title)
+    save_figure(figure, path)

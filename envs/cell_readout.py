@@ -1,0 +1,147 @@
+"""A readout without a network: naive Bayes over the mean colours of cells, of which the unseen ones say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foveasim import check
+from foveasim.errors import InvalidValueError, SceneError
+from foveasim.scenes import FittedScenes, SceneSource
+
+__all__ = ["CellReadout", "Readout", "fit_cells"]
+
+_LEAST_STD = 0.02  # of a cell's colour, 5 grey levels: what a glimpse and quantisation may add
+_TEMPERATURES = np.geomspace(0.001, 1, 31)
+
+
+@runtime_checkable
+class Readout(Protocol):
+    """Names the class of what has been seen. It is frozen: the same belief gives the same answer."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the C classes."""
+        ...
+
+    def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
+        """Return how sure each class is.
+
+        Args:
+            image: (B, H, W, 3) uint8, what was seen. Not to be written to, nor kept.
+            acuity: (B, H, W) uint8, 0 where nothing was.
+
+        Returns:
+            (B, C) float32, the logarithm of each class's probability.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class CellReadout:
+    """Gaussian naive Bayes on the mean colours of the cells of a grid.
+
+    A class's score is -temperature / 2 times the sum, over cells and colour channels, of the cell's mean acuity times
+    its squared distance from the class's mean in standard deviations. A cell that was not seen adds nothing, which is
+    what it ought to add where cells are independent. Neighbouring cells of photographs are not: the temperature, chosen
+    when fitting, makes up for that on average.
+
+    Attributes:
+        classes: Names of the C classes.
+        mean: (C, 3, rows, cols) float32 in [0, 1].
+        std: (3, rows, cols) float32, within classes.
+        temperature: Weight of the evidence, 1 where cells and channels are independent.
+
+    Reference:
+        Bishop 2006, Pattern recognition and machine learning, section 8.2.2 (naive Bayes).
+    """
+
+    classes: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+    temperature: float = 1.0
+
+    def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
+        """Return the logarithm of each class's probability, (B, C) float32; see :class:`Readout`."""
+        colour, weight = _cell_colours(image, acuity, (self.mean.shape[2], self.mean.shape[3]))
+        return self.scores(colour, weight).log_softmax(1)
+
+    def scores(self, colour: Tensor, weight: Tensor) -> Tensor:
+        """Return the log-likelihood of every class up to a constant, (B, C).
+
+        Args:
+            colour: (B, 3, rows, cols) float32, mean colour of what was seen of each cell.
+            weight: (B, 1, rows, cols) float32 in [0, 1], mean acuity of each cell.
+        """
+        mean, std = self.mean.to(colour), self.std.to(colour)
+        # |x - m|² = x² - 2xm + m²; x² is the same for all classes.
+        precision = weight / std.square()
+        across = (precision * colour).flatten(1) @ mean.flatten(1).T - precision.flatten(1) @ mean.flatten(
+            1
+        ).T.square() / 2
+        return self.temperature * across
+
+
+def fit_cells(
+    source: SceneSource,
+    size: tuple[int, int],
+    fit: str = "crop",
+    *,
+    cells: tuple[int, int] = (8, 8),
+    most: int = 256,
+    seed: int = 0,
+) -> CellReadout:
+    """Fit a readout to labelled scenes, seen in full.
+
+    Args:
+        source: Labelled scenes.
+        size: (H, W) to which they are fitted, px.
+        fit: How.
+        cells: (rows, columns).
+        most: How many scenes to look at; where there are more, they are drawn.
+        seed: Of the draw.
+
+    Raises:
+        InvalidValueError: Scenes without classes, or of one class only.
+        SceneError: A scene cannot be read.
+    """
+    rows, cols = check.size_hw("cells", cells, 1, 64)
+    if len(source.labels) < 2:
+        raise InvalidValueError(f"scenes must have at least two classes; got {source.labels!r}.")
+    fitted = FittedScenes(source, size, fit, cache_bytes=0)
+    count = min(check.whole("most", most, 2, 1 << 31), len(source))
+    wanted = np.random.default_rng(seed).choice(len(source), count, replace=False).tolist()
+    colours, labels = [], []
+    for index in wanted:
+        picture = fitted.picture(index)
+        if not 0 <= picture.label < len(source.labels):
+            raise SceneError(
+                f"{picture.name}: has no class. Give scenes that all have one, such as folders of classes."
+            )
+        labels.append(picture.label)
+        image = torch.from_numpy(np.require(picture.image, requirements="W")[None])
+        colours.append(_cell_colours(image, torch.full(image.shape[:3], 255, dtype=torch.uint8), (rows, cols))[0])
+    colour, label = torch.cat(colours), torch.tensor(labels)
+    one_hot = F.one_hot(label, len(source.labels)).float()
+    counts = one_hot.sum(0)
+    if int((counts > 0).sum()) < 2:
+        raise InvalidValueError("scenes must be of at least two classes; those looked at are of one.")
+    mean = (one_hot.T @ colour.flatten(1) / counts.clamp(min=1)[:, None]).reshape(-1, 3, rows, cols)
+    mean[counts == 0] = colour.mean(0)
+    std = (colour - mean[label]).square().mean(0).sqrt().clamp(min=_LEAST_STD)
+    plain = CellReadout(source.labels, mean, std)
+    scores = plain.scores(colour, torch.ones(len(colour), 1, rows, cols))
+    loss = [float(F.cross_entropy(scores * float(one), label)) for one in _TEMPERATURES]
+    return CellReadout(source.labels, mean, std, float(_TEMPERATURES[int(np.argmin(loss))]))
+
+
+def _cell_colours(image: Tensor, acuity: Tensor, cells: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the mean colour of what was seen of each cell, weighted by acuity, and each cell's mean acuity."""
+    sharp = acuity[:, None].float() / 255
+    seen = image.permute(0, 3, 1, 2).float() / 255 * sharp
+    weight = F.adaptive_avg_pool2d(sharp, cells)
+    return F.adaptive_avg_pool2d(seen, cells) / weight.clamp(min=1e-6), weight
