@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -45,6 +45,9 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         (96, 96, 3)
     """
 
+    many: ClassVar[type[FoveaVectorEnv]] = FoveaVectorEnv
+    """The env of many lanes that this is one lane of."""
+
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "rgb_array_list"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
@@ -60,7 +63,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         self.render_mode = render_mode
         self.render_size = render_size
         drawn = None if render_mode is None else "rgb_array"
-        self.lanes = FoveaVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=drawn, **options)
+        self.lanes = self.many(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=drawn, **options)
         self.observation_space = self.lanes.single_observation_space
         self.action_space = self.lanes.single_action_space
         self._frames: list[NDArray[np.uint8]] = []
@@ -108,7 +111,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
 
     def _info(self) -> dict[str, Any]:
         seen = self.lanes.simulator.measured
-        return {
+        info = {
             "fixation_px": seen.fixation_px[0].copy(),
             "target_px": seen.target_px[0].copy(),
             "amplitude_deg": seen.amplitude_deg.item(),
@@ -116,6 +119,9 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
             "clock_ms": seen.clock_ms.item(),
             "coverage": seen.coverage.item(),
         }
+        for name, value in self.lanes.task_info().items():
+            info[name] = value[0].item() if value.ndim == 1 else value[0]
+        return info
 
     def render(self) -> Any:
         """Return a picture, (H, W, 3) uint8, a list of them, or None, as ``render_mode`` says."""

@@ -17,6 +17,7 @@ from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode, as_torch, batch_observations
 from foveasim.envs.resets import chosen_lanes, one_picture, scene_index, start_px
 from foveasim.envs.rewards import Reward, make_reward
+from foveasim.envs.task import Task
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
@@ -30,7 +31,7 @@ __all__ = ["FoveaVectorEnv"]
 _OPTIONS = ("scene", "fixation", "reset_mask")
 
 
-class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
+class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
     """Free viewing with B eyes, each before a scene of its own.
 
     ## Description
@@ -168,7 +169,8 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         )
         self._arrays = self.simulator.device.type == "cpu"
         self.simulator.reset(seed=0)
-        self.single_observation_space = self.observations.space(self.simulator)
+        seen = self.observations.space(self.simulator)
+        self.single_observation_space = gym.spaces.Dict({**seen.spaces, **self.task_spaces()})
         self.observation_space = batch_observations(self.single_observation_space, self.num_envs)
         self.single_action_space = self.actions.space()
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -250,13 +252,14 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._running:
             raise gym.error.ResetNeeded("call reset() before step().")
         terms, reward, terminated, again = self.move(actions)
-        info = self._step_info(terms)
+        info = self._step_info()
+        info["reward_terms"], info["_reward_terms"] = terms, self._every if again is None else ~again
         if again is not None:
             info |= self._reset_info(again)
-        observation = self.observe()
         if self._any_done and self.autoreset_mode == AutoresetMode.SAME_STEP:
-            observation, info = self._reset_now(terminated, observation, info)
+            info = self._reset_now(terminated, info)
             self._any_done = False
+        observation = self.observe()
         reward = reward.astype(np.float64) if self._arrays else reward
         return self._result(observation, reward, terminated, info)
 
@@ -293,12 +296,13 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             if zoom is not None:
                 zoom = torch.where(torch.from_numpy(again).to(zoom.device), 1.0, zoom)
         simulator.look(zoom)
-        terms = self.reward(simulator)
+        terms, reached = self.judge()
         parts = iter(terms.values())
         reward = sum(parts, next(parts))
         terminated = self._ended()
-        if stopped is not None:
-            terminated |= stopped
+        for ends in (stopped, reached):
+            if ends is not None:
+                terminated |= ends
         if again is not None:
             terminated &= ~again
             reward = reward * (~again if self._arrays else torch.from_numpy(~again).to(reward.device))
@@ -384,6 +388,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             chosen = torch.from_numpy(mask).to(place.device)[:, None]
             for point in (simulator.fixation_px, simulator.start_px, simulator.target_px):
                 point.copy_(torch.where(chosen, place, point))
+        self.begun(mask)
 
     def _trace_start(self, mask: NDArray[np.bool_]) -> None:
         points, coverage = self.simulator.fixation_px.tolist(), self.simulator.coverage.tolist()
@@ -410,7 +415,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         left = (
             steps_left.take(step, 0) if isinstance(steps_left, np.ndarray) else steps_left[step]
         )  # [] takes twice as long
-        return self.observations.build(self.simulator, self._half, left)
+        return {**self.observations.build(self.simulator, self._half, left), **self.task_observation()}
 
     def _result(
         self, observation: dict[str, Any], reward: Any, terminated: NDArray[np.bool_], info: dict[str, Any]
@@ -422,7 +427,7 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             return as_torch(observation), torch.as_tensor(reward), *ends, info
         return observation, reward, terminated, truncated, info
 
-    def _step_info(self, terms: dict[str, Any]) -> dict[str, Any]:
+    def _step_info(self) -> dict[str, Any]:
         seen = self.simulator.measured
         every = self._every
         copied = {
@@ -437,13 +442,13 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
         for name, value in copied.items():
             info[name] = value.copy() if self._arrays else value.clone()
             info["_" + name] = every
-        info["reward_terms"] = terms
+        for name, value in self.task_info().items():
+            info[name], info["_" + name] = value, every
         return info
 
     def _reset_info(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
         simulator = self.simulator
-        info = self._step_info({})
-        del info["reward_terms"]
+        info = self._step_info()
         names = np.array(simulator.names, dtype=object)
         names[~mask] = None
         values = {
@@ -456,18 +461,27 @@ class FoveaVectorEnv(VectorEnv[Any, Any, Any]):
             info[name], info["_" + name] = value, mask.copy()
         return info
 
-    def _reset_now(
-        self, done: NDArray[np.bool_], observation: dict[str, Any], info: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _reset_now(self, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
         """Begin finished lanes at once; what they saw last goes to ``final_obs`` and ``final_info``."""
+        lanes = np.flatnonzero(done)
+        # Where all look again they do so in fresh arrays; otherwise in the same ones, so that what was there is copied.
+        last = self.observe()
+        if len(lanes) < self.num_envs:
+            last = {key: value[lanes] for key, value in last.items()}
         finals = np.full(self.num_envs, None, dtype=object)
-        for lane in np.flatnonzero(done):
-            finals[lane] = {key: value[lane] for key, value in observation.items()}
+        for row, lane in enumerate(lanes.tolist()):
+            finals[lane] = {key: value[row] for key, value in last.items()}
         final_info = {**info, "_reward_terms": done.copy()}
         self._begin(done, None, None, None)
         self.simulator.look_again(done)
         if self.render_mode is not None:
             self._trace_start(done)
-        info = {**info, **self._reset_info(done)}
-        info |= {"final_obs": finals, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
-        return self.observe(), info
+        return {
+            **info,
+            **self._reset_info(done),
+            "_reward_terms": ~done,
+            "final_obs": finals,
+            "_final_obs": done.copy(),
+            "final_info": final_info,
+            "_final_info": done.copy(),
+        }

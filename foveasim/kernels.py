@@ -10,10 +10,12 @@ This module is imported by whoever needs it, when it needs it: numba takes 0.4 s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from foveasim.rng import GOLDEN, MIX1, MIX2, UNIT
@@ -22,6 +24,7 @@ __all__ = [
     "NORM",
     "NORM_AWAY",
     "PX",
+    "copy_bytes",
     "draw_uniform",
     "execute_saccades",
     "integrate_belief",
@@ -50,6 +53,27 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     A kernel may call only kernels of its own file: the cache notices a change of that file and of no other.
     """
     return cast("Callable[P, R]", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def _copy_bytes(context: Any, out: Any, source: Any) -> Any:
+    memcpy: Any = cgutils.raw_memcpy
+
+    def generate(target: Any, builder: Any, signature: Any, given: Any) -> Any:
+        pairs = zip(signature.args, given, strict=True)
+        to, of = (target.make_array(kind)(target, builder, value) for kind, value in pairs)
+        memcpy(builder, to.data, of.data, to.nitems, 1)
+        return target.get_dummy_value()
+
+    return types.void(out, source), generate
+
+
+copy_bytes = cast("Callable[[U8, U8], None]", intrinsic(_copy_bytes))
+"""In kernels, copies the second (n,) array into the first, of n or fewer bytes, by C's memcpy.
+
+Short runs take half as long as a loop with its remainder (measured: 49 rows of a disc, 0.25 us). NumPy's way, a slice
+assignment, guards against overlap with a temporary array, at several times the cost. Kernels of other files may use it,
+other than kernels of this one: it stays as it is.
+"""
 
 
 @jit
@@ -170,14 +194,8 @@ def remember_glimpses(
         coverage[1, b] = coverage[0, b]
         coverage[0, b] = _coverage(acuity[b])
         if copy.size > 0:
-            _copy(image[b].reshape(image[b].size), copy[b].reshape(copy[b].size))
-            _copy(acuity[b].reshape(acuity[b].size), acuity_copy[b].reshape(acuity_copy[b].size))
-
-
-@jit
-def _copy(source: U8, out: U8) -> None:
-    for i in range(out.size):
-        out[i] = source[i]
+            copy_bytes(copy[b].reshape(copy[b].size), image[b].reshape(image[b].size))
+            copy_bytes(acuity_copy[b].reshape(acuity_copy[b].size), acuity[b].reshape(acuity[b].size))
 
 
 @jit

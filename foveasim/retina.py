@@ -169,11 +169,14 @@ class Plan(NamedTuple):
             where they are ``NOTHING_KNOWN``.
         arguments: What it reads.
         widens: Whether it does.
+        lasts: Whether it serves later glimpses too, for as long as the same scenes stand before the lanes: it holds the
+            fixations that it was given, which change in place, and nothing that was drawn for one glimpse.
     """
 
     kernel: Callable[..., None]
     arguments: tuple[Any, ...]
     widens: bool = False
+    lasts: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.kernels import jit
+from foveasim.kernels import copy_bytes, jit
 
 __all__ = [
     "blend_levels",
@@ -27,19 +27,13 @@ F64 = NDArray[np.float64]
 
 
 _VECTOR = 16  # bytes; 32 and 64 measure alike
-_MOST = 1 << 20  # bytes that a sum of 32 bits surely holds
+_WORDS = 128  # of 8 bytes: what a sum of 16 bits holds of two bytes of each
+_EVEN = np.uint64(0x00FF00FF00FF00FF)
 
 
 @jit
 def _pixel(position: float, extent: int) -> int:
     return min(max(int(np.floor(position)), 0), extent - 1)
-
-
-@jit
-def _copy_run(out: U8, source: U8) -> None:
-    """Copy; numba's own slice assignment guards against overlap with a temporary array, at several times the cost."""
-    for i in range(out.size):
-        out[i] = source[i]
 
 
 @jit
@@ -60,13 +54,19 @@ def _widen(known: U8, seen: U8) -> np.float32:
 @jit
 def _mean_acuity(flat: U8) -> np.float32:
     """Return the mean, 0 to 1. As one run, not row by row, where adding up the last vector would cost as much."""
+    whole = flat.size // 8 * 8
+    words = flat[:whole].view(np.uint64)
     total = 0
-    for start in range(0, flat.size, _MOST):
-        run = flat[start : start + _MOST]
-        part = np.uint32(0)
+    # Eight bytes at once, in four sums of 16 bits: half the time of widening each byte to 32 bits.
+    for start in range(0, words.size, _WORDS):
+        run = words[start : start + _WORDS]
+        sums = np.uint64(0)
         for i in range(run.size):
-            part = np.uint32(part + np.uint32(run[i]))
-        total += int(part)
+            sums = np.uint64(sums + (run[i] & _EVEN) + ((run[i] >> np.uint64(8)) & _EVEN))
+        for shift in range(0, 64, 16):
+            total += int((sums >> np.uint64(shift)) & np.uint64(0xFFFF))
+    for i in range(whole, flat.size):
+        total += flat[i]
     return np.float32(total / (255.0 * flat.size))
 
 
@@ -136,7 +136,7 @@ def blend_levels(
         flat_weights = weights[t].reshape(height * table_wide)
         for y in range(height):
             away = abs(y - row)
-            _copy_run(out_acuity[b, y], acuities[t, away][first : first + width])
+            copy_bytes(out_acuity[b, y], acuities[t, away][first : first + width])
             edge_row = edges[t, away]
             at = y * bytes_wide
             weight_at = away * table_wide + 3 * first
@@ -287,23 +287,28 @@ def cover_spots(
             if mean.size == 0:
                 _mean_of_runs(scene, starts, stops, sums, colour)
             else:
-                _copy_run(colour, mean[n])
+                copy_bytes(colour, mean[n])
             _fill_row(filling, colour)
         for y in range(height):
             row_out, row_seen = glimpse[y], seen[y]
             if behind.size == 0:
-                _copy_run(row_out, filling)
+                copy_bytes(row_out, filling)
             else:
-                _copy_run(row_out, behind[n, y])
+                copy_bytes(row_out, behind[n, y])
             _set_run(row_seen, hidden_acuity)
             for s in range(count_spots):
                 start, stop = starts[s, y], stops[s, y]
                 if stop > start:
-                    _copy_run(row_out[3 * start : 3 * stop], scene[y][3 * start : 3 * stop])
+                    copy_bytes(row_out[3 * start : 3 * stop], scene[y][3 * start : 3 * stop])
                     _set_run(row_seen[start:stop], 255)
+                    if known.size > 0:
+                        _set_run(known[b, y][start:stop], 255)
         if known.size > 0:
             coverage[1, b] = coverage[0, b]
-            coverage[0, b] = _widen(known[b], seen)
+            if hidden_acuity > 0:
+                coverage[0, b] = _widen(known[b], seen)
+            else:
+                coverage[0, b] = _mean_acuity(known[b].reshape(known[b].size))
 
 
 @jit
@@ -365,13 +370,13 @@ def hide_patches(
                 start, stop = i * patch, min(i * patch + patch, width)
                 run, seen = glimpse[y][3 * start : 3 * stop], out_acuity[b, y][start:stop]
                 if shown[y // patch * across + i]:
-                    _copy_run(run, scene[y][3 * start : 3 * stop])
+                    copy_bytes(run, scene[y][3 * start : 3 * stop])
                     _set_run(seen, 255)
                 else:
                     if behind.size == 0:
                         _fill_row(run, colour)
                     else:
-                        _copy_run(run, behind[scenes[b], y][3 * start : 3 * stop])
+                        copy_bytes(run, behind[scenes[b], y][3 * start : 3 * stop])
                     _set_run(seen, hidden_acuity)
 
 
@@ -474,7 +479,7 @@ def show_receptors(
         reports, glimpse = patch[b], out[b].reshape(height, 3 * width)
         for y in range(height):
             shown = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
-            _copy_run(out_acuity[b, y], acuities[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column])
+            copy_bytes(out_acuity[b, y], acuities[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column])
             out_row = glimpse[y]
             for x in range(width):
                 report = 3 * np.int64(shown[x])

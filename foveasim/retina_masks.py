@@ -245,7 +245,7 @@ class Disc(Masking):
         zoom: NDArray[np.float32] | None,
     ) -> Plan:
         """Show the disc on the CPU."""
-        return self._cover(prepared, fixation_px[:, None])
+        return self._cover(prepared, fixation_px[:, None])._replace(lasts=True)
 
     def _cover(self, prepared: Prepared, spots: NDArray[np.float32]) -> Plan:
         scene, table, mean, behind = prepared.arrays[:4]

@@ -198,8 +198,8 @@ class Pyramid(Retina):
         if self.preset == "paper":
             from foveasim.pyramid_kernels import extrapolate_runs
 
-            return Plan(extrapolate_runs, arguments)
-        return Plan(load_kernels().blend_levels, arguments, True)
+            return Plan(extrapolate_runs, arguments, lasts=zoom is None)
+        return Plan(load_kernels().blend_levels, arguments, widens=True, lasts=zoom is None)
 
     def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
         """Do what ``blend_levels`` does, in torch."""

@@ -21,22 +21,22 @@ from torch import Tensor
 from foveasim import belief as beliefs
 from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
-from foveasim.looking import Threads, sense_and_remember, sense_and_widen
+from foveasim.looking import Rooms, Span, Threads, sense_and_remember, sense_and_widen, spans_of
 from foveasim.picture import CACHE_BYTES, Picture
-from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays, make_retina
+from foveasim.retina import Plan, Prepared, Retina, as_glimpse, make_retina
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.stage import Stage
-from foveasim.starts import lane_seeds, start_px
+from foveasim.starts import draw_first, draw_further, lane_seeds, start_px
 from foveasim.types import Belief, Glimpse, Measured, Saccade, Scene, State
 
 __all__ = ["Simulator"]
 
-_SCATTER, _SCENE = int(Stream.SCATTER), int(Stream.SCENE)
+_SCATTER = int(Stream.SCATTER)
 _VIEWS = {"seed", "episode", "step_count", "key", "fixation_px", "start_px", "target_px", "amplitude_deg"}
 _VIEWS |= {"duration_ms", "clock_ms", "_looked_ms", "coverage", "coverage_before", "_kernels", "_measured"}
-_VIEWS |= {"_shown", "_unshared", "_remembered"}
+_VIEWS |= {"_shown", "_plan", "_remembered"}
 _NOTHING = (np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8))
 
 
@@ -103,7 +103,7 @@ class Simulator:
             self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
         )
         self._copies = copy_belief and remember and self._on_cpu
-        self._threads = Threads(threads)
+        self._threads, self._rooms = Threads(threads), Rooms()
         self._limits = np.array(self.saccades.limits, np.float32)
         self._start_lanes()
         self.size = (0, 0)
@@ -111,12 +111,8 @@ class Simulator:
 
     def _start_lanes(self) -> None:
         lanes, device = self.lanes, self.device
-
-        def whole() -> Tensor:
-            return torch.zeros(lanes, dtype=torch.int64, device=device)
-
         self._key = torch.zeros(3, lanes, dtype=torch.int64, device=device)
-        self.index, self.label = whole(), whole()
+        self.index, self.label = torch.zeros(2, lanes, dtype=torch.int64, device=device).unbind(0)
         self._points = torch.zeros(3, lanes, 2, device=device)
         self._reals = torch.zeros(6, lanes, device=device)
         self._fading: beliefs.Fading | None = None
@@ -126,7 +122,7 @@ class Simulator:
 
     def _bind(self) -> None:
         """Make the views that share memory, of rows of one tensor, and NumPy's of tensors; and what no copy shares."""
-        self._unshared: Prepared | None = None
+        self._plan: Plan | None = None
         self._remembered: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
         self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.fixation_px, self.start_px, self.target_px = self._points.unbind(0)
@@ -246,23 +242,13 @@ class Simulator:
         index: int | Sequence[int] | None,
         pictures: Sequence[Picture] | None,
     ) -> None:
-        lanes = which.tolist()
-        if pictures is not None:
-            chosen = [-1] * len(lanes)
-            titles = [self._stage.show_picture(lane, picture) for lane, picture in zip(lanes, pictures, strict=True)]
-        elif index is None:
-            draw, further = self._stage.draw, self._draw
-            drawn = [draw(lane, first, further) for lane, first in zip(lanes, self._draw_first(at), strict=True)]
-            chosen, titles = [index for index, _ in drawn], [title for _, title in drawn]
-        else:
-            chosen = [int(index)] * len(lanes) if isinstance(index, int | np.integer) else [int(i) for i in index]
-            if len(chosen) != len(lanes):
-                raise InvalidValueError(f"index must be one number or {len(lanes)}; got {len(chosen)}.")
-            titles = [self._stage.show(lane, i) for lane, i in zip(lanes, chosen, strict=True)]
+        keys = self._np_key if self._on_cpu else self._key
+        draws = (lambda: draw_first(keys[:, at])), functools.partial(draw_further, self._key)
+        chosen, titles = self._stage.put_all(which.tolist(), index, pictures, *draws)
         numbers, labels = (self._np_index, self._np_label) if self._on_cpu else (self.index, self.label)
         numbers[at] = self._like_lanes(chosen)
         labels[at] = self._like_lanes([title.label for title in titles])
-        for lane, title in zip(lanes, titles, strict=True):
+        for lane, title in zip(which.tolist(), titles, strict=True):
             self.names[lane] = title.name
         self._face_scenes()
         if self._shown.size != self.size:
@@ -270,24 +256,9 @@ class Simulator:
 
     def _face_scenes(self) -> None:
         """Take note of what stands on the stage: one lane borrows something else each time."""
-        self._shown, self._unshared = cast("Prepared", self._stage.shown), None  # there is something by now
+        self._shown, self._plan = cast("Prepared", self._stage.shown), None  # there is something by now
         if self._on_cpu:
             self._np_px_per_deg = self._shown.scale
-
-    def _draw_first(self, at: Any) -> list[float]:
-        """Draw one number for each lane that begins, for its scene. Their steps are 0."""
-        if self._on_cpu:
-            keys = self._np_key[:, at]
-            draws = np.empty((keys.shape[1], 1))
-            self._kernels.draw_uniform(keys, _SCENE, draws)
-            return cast("list[float]", draws[:, 0].tolist())
-        key = Key(self.seed[at], self.episode[at], self.step_count[at])
-        return key.uniform(Stream.SCENE, 1)[:, 0].tolist()
-
-    def _draw(self, lane: int, attempt: int) -> float:
-        """Draw a further number for a lane that begins."""
-        key = Key(self.seed[lane : lane + 1], self.episode[lane : lane + 1], self.step_count[lane : lane + 1])
-        return float(key.uniform(Stream.SCENE, attempt + 1)[0, attempt])
 
     # Steps
 
@@ -397,7 +368,7 @@ class Simulator:
             self._fading.renew(self.belief.acuity, self.glimpse.acuity)
 
     def _look_arrays(self, zoom: Tensor | None) -> None:
-        plan = self.retina.plan(self._shown, self._np_fixation, self.key, None if zoom is None else zoom.numpy())
+        plan = self._make_plan(zoom)
         # Let go of the last glimpse before there is a new one: many lanes' take as much as everything else.
         self._seen = _NOTHING
         self._glimpse = self._remembered = None
@@ -405,21 +376,47 @@ class Simulator:
             self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
             self._seen = self._glimpse.image.numpy(), self._glimpse.acuity.numpy()
         else:
-            self._seen = fresh_arrays(self.lanes, self.size)
+            self._seen = self._rooms.fresh(self.lanes, self.size)
         if self._copies:
-            self._remembered = fresh_arrays(self.lanes, self.size)
-        run, about = self._threads.run, (plan, self._seen)
+            self._remembered = self._rooms.fresh(self.lanes, self.size)
+        self._take_in(plan, (0, self.lanes))
+
+    def _make_plan(self, zoom: Tensor | None) -> Plan | None:
+        if zoom is None and self._plan is not None:
+            return self._plan
+        plan = self.retina.plan(self._shown, self._np_fixation, self.key, None if zoom is None else zoom.numpy())
+        self._plan = plan if plan is not None and plan.lasts and zoom is None else None
+        return plan
+
+    def _take_in(self, plan: Plan | None, span: Span) -> None:
+        """Let some lanes sense, without a plan what is in ``_seen``, and integrate it into belief."""
         if self.remember:
-            run(self.lanes, sense_and_remember, *about, self._np_belief, self._np_covered, self._remembered)
+            about = (self._np_belief, self._np_covered, self._remembered)
+            self._threads.run(span, sense_and_remember, plan, self._seen, *about)
         else:
-            run(self.lanes, sense_and_widen, *about, self._np_belief[1], self._np_covered)
+            self._threads.run(span, sense_and_widen, plan, self._seen, self._np_belief[1], self._np_covered)
 
     def look_again(self, lanes: NDArray[np.bool_]) -> None:
-        """Look with some lanes only, after they began anew within a step; the glimpses of the others stay.
+        """Look with some lanes, after they began anew within a step; the glimpses of the others stay.
 
-        Args:
-            lanes: (B,) bool.
+        What :attr:`seen` and :attr:`remembered` gave since the last look is overwritten in these lanes, (B,) bool,
+        unless all look: to copy the others would cost as much as a step.
         """
+        if np.count_nonzero(lanes) == self.lanes:
+            self.look()
+            return
+        plan = self._make_plan(None) if self._on_cpu else None
+        if plan is None:
+            self._look_again_tensors(lanes)
+        if self._on_cpu:
+            for span in spans_of(lanes):
+                self._take_in(plan, span)
+        if self._fading is not None:
+            at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
+            self._fading.exact[at] = self.belief.acuity[at].to(torch.float32)
+
+    def _look_again_tensors(self, lanes: NDArray[np.bool_]) -> None:
+        """Look with some lanes by the retina's ``sense``; with kernels, integrating it into belief is left to them."""
         at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
         key = Key(self.seed[at], self.episode[at], self.step_count[at])
         fresh = self.retina.sense(self._shown.take(at), self.fixation_px[at], key)
@@ -427,15 +424,13 @@ class Simulator:
         patch = None if seen.patch is None or fresh.patch is None else seen.patch.index_copy(0, at, fresh.patch)
         merged = Glimpse(seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch)
         self._glimpse = merged
+        if self._on_cpu:
+            self._seen = (merged.image.numpy(), merged.acuity.numpy())
+            return
         self.belief.acuity[at] = fresh.acuity
         self.belief.image[at] = fresh.image
         self.coverage[at] = beliefs.coverage(Belief(fresh.image, fresh.acuity))
         self.coverage_before[at] = 0
-        self._remembered = None
-        if self._fading is not None:
-            self._fading.exact[at] = fresh.acuity.to(torch.float32)
-        if self._on_cpu:
-            self._seen = (merged.image.numpy(), merged.acuity.numpy())
 
     # What is known
 
@@ -448,12 +443,12 @@ class Simulator:
 
     @property
     def seen(self) -> tuple[Any, Any]:
-        """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. They are not written to again."""
+        """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. See :meth:`look_again`."""
         return self._seen if self._on_cpu else (self.glimpse.image, self.glimpse.acuity)
 
     @property
     def remembered(self) -> tuple[Any, Any]:
-        """Image and acuity of belief: arrays with kernels, tensors without. They are not written to again."""
+        """Image and acuity of belief: arrays with kernels, tensors without. See :meth:`look_again`."""
         if not self._on_cpu:
             return self.belief.image, self.belief.acuity
         if self._remembered is None:
@@ -463,13 +458,16 @@ class Simulator:
     @property
     def prepared(self) -> Prepared:
         """What the retina has worked out of the scenes, lane by lane: a live view, or of shared scenes a copy."""
-        if self._unshared is None:
-            self._unshared = self._shown.unshared()
-        return self._unshared
+        return self._shown.unshared()
+
+    def scene_image(self, lane: int) -> Tensor:
+        """Return the scene before one lane at this moment, (H, W, 3) uint8: a live view."""
+        shown = self._shown
+        return shown.image[lane if shown.rows is None else int(shown.rows[lane])]
 
     @property
     def glimpse(self) -> Glimpse:
-        """What the eyes see now. It is not written to again."""
+        """What the eyes see now. It is not written to again but by :meth:`look_again`."""
         if self._glimpse is None:
             self._glimpse = as_glimpse(*self._seen)
         return self._glimpse

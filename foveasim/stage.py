@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.errors import SceneError
+from foveasim.errors import InvalidValueError, SceneError
 from foveasim.picture import Picture, fit_picture
 from foveasim.retina import Prepared, Retina
 from foveasim.scenes import FittedScenes, SceneSource
@@ -110,6 +110,41 @@ class Stage:
             return self._put(lane, self._fitted.picture(index, time_ms), key)
         self._hold(lane, found[1])
         return found[0]
+
+    def put_all(
+        self,
+        lanes: list[int],
+        index: int | Sequence[int] | None,
+        pictures: Sequence[Picture] | None,
+        first: Callable[[], list[float]],
+        further: Callable[[int, int], float],
+    ) -> tuple[list[int], list[Title]]:
+        """Put a scene before each of some lanes.
+
+        Args:
+            lanes: Which.
+            index: The scene of all of them, or of each; None draws it.
+            pictures: Given ones instead, one for each.
+            first: Returns a random number in [0, 1) for each of them.
+            further: As in :meth:`draw`.
+
+        Returns:
+            The scenes' indices, -1 of given pictures, and their titles.
+
+        Raises:
+            InvalidValueError: An index out of range, or not as many as lanes.
+            SceneError: A scene that cannot be read.
+        """
+        if pictures is not None:
+            titles = [self.show_picture(lane, picture) for lane, picture in zip(lanes, pictures, strict=True)]
+            return [-1] * len(lanes), titles
+        if index is None:
+            drawn = [self.draw(lane, draw, further) for lane, draw in zip(lanes, first(), strict=True)]
+            return [index for index, _ in drawn], [title for _, title in drawn]
+        chosen = [int(index)] * len(lanes) if isinstance(index, int | np.integer) else [int(i) for i in index]
+        if len(chosen) != len(lanes):
+            raise InvalidValueError(f"index must be one number or {len(lanes)}; got {len(chosen)}.")
+        return chosen, [self.show(lane, i) for lane, i in zip(lanes, chosen, strict=True)]
 
     def draw(self, lane: int, first: float, further: Callable[[int, int], float]) -> tuple[int, Title]:
         """Put a random scene before a lane; one that cannot be read is skipped, with a warning, and another one drawn.

@@ -1,4 +1,4 @@
-"""What episodes begin with, checked: the seeds of their lanes and where their eyes are."""
+"""What episodes begin with: the seeds of their lanes and where their eyes are, checked, and the draws of scenes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
+from foveasim.rng import Key, Stream
 
-__all__ = ["lane_seeds", "start_px"]
+__all__ = ["draw_first", "draw_further", "lane_seeds", "start_px"]
 
 
 def lane_seeds(seed: int | Sequence[int] | NDArray[np.int64], which: NDArray[np.int64]) -> list[int]:
@@ -43,3 +44,26 @@ def start_px(fixation_px: Tensor, which: NDArray[np.int64], lanes: int, size: tu
             f"got {point.tolist()}."
         )
     return point
+
+
+def draw_first(keys: NDArray[np.int64] | Tensor) -> list[float]:
+    """Draw one number in [0, 1) for each lane that begins, for its scene.
+
+    Args:
+        keys: (3, K) int64: seed, episode, step; of an array the kernels draw, of a tensor torch: the same numbers.
+    """
+    if isinstance(keys, Tensor):
+        first: list[float] = Key(*keys.unbind(0)).uniform(Stream.SCENE, 1)[:, 0].tolist()
+        return first
+    from foveasim.kernels import draw_uniform  # at first use: numba takes 0.4 s to import
+
+    draws = np.empty((keys.shape[1], 1))
+    draw_uniform(keys, int(Stream.SCENE), draws)
+    drawn: list[float] = draws[:, 0].tolist()
+    return drawn
+
+
+def draw_further(keys: Tensor, lane: int, attempt: int) -> float:
+    """Draw another number for one of the lanes of (3, B) keys; :func:`draw_first` was attempt 0."""
+    key = Key(*keys[:, lane : lane + 1].unbind(0))
+    return float(key.uniform(Stream.SCENE, attempt + 1)[0, attempt])

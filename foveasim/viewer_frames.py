@@ -41,7 +41,7 @@ def render_lane(
     Returns:
         (H, W, 3) uint8.
     """
-    scene, belief = simulator.prepared.image[lane], simulator.belief
+    scene, belief = simulator.scene_image(lane), simulator.belief
     glimpse = simulator.seen[0]
     x, y = simulator.fixation_px[lane].tolist()
     view = View(

@@ -69,6 +69,62 @@ def test_lane_i_is_the_single_env(retina: str, mode: str) -> None:
             done[lane] = ended and mode == "NextStep"
 
 
+@pytest.mark.parametrize("retina", list(RETINAS))
+@pytest.mark.parametrize("half_life_ms", [None, 700.0])
+def test_lanes_that_end_at_odds_begin_anew_in_the_same_step(retina: str, half_life_ms: float | None) -> None:
+    """Only they look again; what they and the others were given before stays as it was."""
+    lanes, more = 4, {"retina": retina, "half_life_ms": half_life_ms, "stop": True, "privileged": True}
+    many = FoveaVectorEnv(lanes, autoreset_mode=AutoresetMode.SAME_STEP, **options(**more))
+    ones = [FoveaEnv(**options(**more)) for _ in range(lanes)]
+    many.reset(seed=5)
+    for lane, env in enumerate(ones):
+        env.reset(seed=5 + lane)
+    rng, kept, partial = np.random.default_rng(2), [], 0
+    for _ in range(9):
+        action = rng.uniform(-1, 1, (lanes, 3)).astype(np.float32)
+        observation, reward, terminated, _, info = many.step(action)
+        partial += 0 < terminated.sum() < lanes
+        np.testing.assert_array_equal(info["_reward_terms"], ~terminated)
+        for lane, env in enumerate(ones):
+            alone, gain, ended, _, tale = env.step(action[lane])
+            if ended:
+                final, said = info["final_obs"][lane], info["final_info"]
+                kept.append((final, copy.deepcopy(final)))
+                for key, value in alone.items():
+                    np.testing.assert_array_equal(final[key], value, err_msg=f"final {key}")
+                assert said["_reward_terms"][lane]
+                assert said["reward_terms"]["coverage_gain"][lane] == tale["reward_terms"]["coverage_gain"]
+                alone, tale = env.reset()
+            kept.append((observation, copy.deepcopy(observation)))
+            for key, value in alone.items():
+                np.testing.assert_array_equal(observation[key][lane], value, err_msg=key)
+            assert info["coverage"][lane] == tale["coverage"]
+            assert reward[lane] == pytest.approx(gain, abs=1e-7)
+            assert terminated[lane] == ended
+    assert partial > 2
+    for now, then in kept:
+        for key, value in then.items():
+            np.testing.assert_array_equal(now[key], value, err_msg=key)
+
+
+def test_reward_terms_are_of_the_lanes_that_made_a_saccade() -> None:
+    env = FoveaVectorEnv(2, **options(stop=True))
+    assert "_reward_terms" not in env.reset(seed=0)[1]
+    assert env.step(np.array([[0, 0, 1], [0, 0, -1]], np.float32))[4]["_reward_terms"].all()
+    assert env.step(np.array([[0, 0, -1], [0, 0, -1]], np.float32))[4]["_reward_terms"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("retina", ["disc", "log_polar"])
+def test_one_lanes_scene_is_shown_without_a_copy(lanes: int, retina: str) -> None:
+    simulator = FoveaVectorEnv(lanes, **options(retina=retina)).simulator
+    simulator.reset(index=list(range(7, 7 + lanes)))
+    for lane in range(lanes):
+        shown = simulator.scene_image(lane)
+        np.testing.assert_array_equal(shown.numpy(), PICTURES[7 + lane])
+        assert shown.data_ptr() == simulator.scene_image(lane).data_ptr()
+
+
 def test_partial_reset_leaves_the_other_lanes_alone() -> None:
     env = gym.make_vec(ID, num_envs=3, **options(), autoreset_mode="Disabled")
     env.reset(seed=0)
