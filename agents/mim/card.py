@@ -49,6 +49,9 @@ def training_card(trainer: Trainer, evaluation: Evaluation | None) -> dict[str, 
         "command": config.command,
         "retinas": config.retinas,
         "gaze": config.gaze,
+        "walk_share": config.walk_share,
+        "human_share": config.human_share,
+        "centre_share": config.centre_share,
         "fixations": [1, config.max_fixations],
         "loss": config.loss,
         "crops": config.crops,
@@ -95,8 +98,14 @@ def _table(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def _fixations(card: Mapping[str, Any]) -> str:
     least, most = card["fixations"]
-    where = "at the centre" if card.get("gaze") == "centre" else "anywhere"
+    where = "at the centre" if card.get("gaze") == "centre" else "anywhere" + _kinds_of_gaze(card)
     return f"{least} to {most} fixations {where}" if most > least else f"one fixation {where}"
+
+
+def _kinds_of_gaze(card: Mapping[str, Any]) -> str:
+    kinds = {"walk_share": "walking", "human_share": "spread as people's", "centre_share": "beginning at the centre"}
+    told = [f"{100 * card[name]:.0f} % {kind}" for name, kind in kinds.items() if card.get(name)]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
@@ -124,7 +133,9 @@ def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> Non
         f"- Training: {card['steps']:,} steps of {card['batch']} views ({card['images_seen']:,} views, "
         f"{card['minutes']} minutes), {_OPTIMIZERS[card.get('optimizer', 'adamw')]}, lr {card['lr']} "
         f"({card.get('schedule', 'cosine')}), {card['precision']}, seed {card['seed']}",
-        f"- Loss: squared error on {_LOSSES[card.get('loss', 'hidden')]}",
+        f"- Loss: squared error on {_LOSSES[card.get('loss', 'hidden')]}"
+        + ("; its standard deviation by likelihood" if card["config"].get("std") else "")
+        + (f", calibrated on {', '.join(card['calibrated_on'])}" if card.get("calibrated_on") else ""),
         "",
     ]
     if card["command"]:
