@@ -1,0 +1,76 @@
+"""Validation of a gaze policy: the looks and the judge of ``foveasim compare``, on scenes that it does not train on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveasim.agents.base import Agent
+from foveasim.agents.compare_judge import Judge, Scenes
+from foveasim.agents.compare_looks import Entry, Looker
+from foveasim.agents.mim.imagine import Imaginer
+from foveasim.retina import Retina
+
+__all__ = ["Score", "Validator"]
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How well an agent looked.
+
+    Attributes:
+        mse: (S, N) float64, mean squared error of the predicted scene after each fixation; the first is the start.
+    """
+
+    mse: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """Mean over scenes and all fixations but the first, in image units squared: less is better."""
+        return float(self.mse[:, 1:].mean())
+
+    @property
+    def curve(self) -> list[float]:
+        """Mean over scenes after each fixation, N numbers."""
+        return [float(value) for value in self.mse.mean(0)]
+
+    def less_than(self, other: Score) -> tuple[float, float]:
+        """Return by how much the error is less than another's on the same scenes, and the half of its 95 % interval.
+
+        The interval is that of the mean of paired differences, 1.96 standard errors over scenes.
+        """
+        less = other.mse[:, 1:].mean(1) - self.mse[:, 1:].mean(1)
+        spread = less.std(ddof=1) if len(less) > 1 else math.nan
+        return float(less.mean()), float(1.96 * spread / math.sqrt(len(less)))
+
+
+class Validator:
+    """Lets agents look at the scenes of validation, from their centres.
+
+    Args:
+        scenes: Of one size.
+        retina: The eye.
+        imaginer: The network that judges.
+        budget: Saccades on each scene.
+        lanes: Scenes at a time.
+        seed: Of the agents.
+    """
+
+    def __init__(
+        self, scenes: Scenes, retina: Retina, imaginer: Imaginer, *, budget: int, lanes: int = 50, seed: int = 0
+    ) -> None:
+        judge = Judge(imaginer, scenes, lanes)
+        self._looker = Looker(scenes, retina, judge, fixations=budget + 1, seeds=(seed,), lanes=lanes)
+
+    def score(self, label: str, make: Callable[[int], Agent]) -> Score:
+        """Let an agent look, built from a seed.
+
+        Raises:
+            AgentError: It fails.
+        """
+        looked = self._looker.look(Entry(label, label, make))
+        return Score(looked.numbers["mse"][0])

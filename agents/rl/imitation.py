@@ -1,0 +1,262 @@
+"""A warm start: a policy learns from what the one-step oracle knows before it learns from reward.
+
+The oracle tries places on the true scene and sees by how much the prediction error would fall. That says more than its
+choice alone: the policy learns from all the places that were tried. Episodes are walked in part by the oracle
+and in part by the policy itself, so that it learns from states in which it will be (Ross, Gordon and Bagnell 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveasim import check
+from foveasim.agents.oracle import blur_to_acuity
+from foveasim.agents.predictive_gain import shifted_footprint, shrink_pixels
+from foveasim.agents.rl.feature_env import FeatureObservation
+from foveasim.agents.rl.features import Features
+from foveasim.agents.rl.outlook import Foresight, Outlook
+from foveasim.errors import InvalidValueError
+
+__all__ = ["ImitationConfig", "Lessons", "collect", "fit", "true_gains"]
+
+
+@dataclass(frozen=True)
+class ImitationConfig:
+    """How the oracle is imitated.
+
+    Attributes:
+        candidates: Places that it tries at every fixation: half of them of the greatest predicted gain in every other
+            cell, half anywhere. Each costs a prediction.
+        epochs: Passes over what was collected.
+        batch: Moments a step of the optimizer.
+        lr: Its learning rate.
+        oracle_share: Share of the saccades that the oracle makes; the policy makes the others.
+    """
+
+    candidates: int = 12
+    epochs: int = 10
+    batch: int = 128
+    lr: float = 1e-3
+    oracle_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Validate.
+
+        Raises:
+            InvalidTypeError: Not numbers.
+            InvalidValueError: Out of range.
+        """
+        check.whole("candidates", self.candidates, 2, 10_000)
+        check.whole("epochs", self.epochs, 1, 100_000)
+        check.whole("batch", self.batch, 1, 1 << 20)
+        check.number("lr", self.lr, 0, 1, open_low=True)
+        check.number("oracle_share", self.oracle_share, 0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What the oracle found, of N moments with K candidates each.
+
+    Attributes:
+        maps: (N, C, rows, columns) float32, what the policy saw.
+        numbers: (N, M) float32.
+        cells: (N, K) int64, the cells that were tried.
+        points: (N, K, 2) float32, where in them.
+        gains: (N, K) float32, by how much the mean squared error of the prediction fell there.
+    """
+
+    maps: Tensor
+    numbers: Tensor
+    cells: Tensor
+    points: Tensor
+    gains: Tensor
+
+
+def true_gains(foresight: Foresight, outlook: Outlook, scene: Tensor, points: Tensor) -> Tensor:
+    """Return by how much the error of the prediction would fall at places, (B, K) float32.
+
+    Glimpses are built from the acuity of the present one, as :class:`foveasim.agents.oracle.Oracle` does without a
+    retina: the same for ``disc``, and for ``pyramid`` within 3 grey levels.
+
+    Args:
+        foresight: The frozen network.
+        outlook: Of B lanes.
+        scene: (B, H, W, 3) uint8, the truth.
+        points: (B, K, 2) float32 in [-1, 1].
+    """
+    truth = shrink_pixels(scene, outlook.seen.size)
+    acuity = shifted_footprint(outlook.footprint, points)
+    glimpse = blur_to_acuity(truth, acuity)
+    newer = acuity >= outlook.seen.acuity[:, None]
+    belief = torch.where(newer[..., None], glimpse, outlook.seen.belief[:, None])
+    known = torch.maximum(acuity, outlook.seen.acuity[:, None])
+    target = truth.float() / 255
+    error = (outlook.image - target).square().mean((1, 2, 3))
+    image, _, _ = foresight.predict(belief.flatten(0, 1), known.flatten(0, 1))
+    tried = (image.reshape(belief.shape) - target[:, None]).square().mean((2, 3, 4))
+    return error[:, None] - tried
+
+
+def collect(
+    envs: FeatureObservation,
+    act: Callable[[dict[str, NDArray[np.float32]]], NDArray[Any]],
+    episodes: int,
+    config: ImitationConfig,
+    seed: int = 0,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Lessons:
+    """Walk through episodes with the oracle at the policy's side.
+
+    Args:
+        envs: In the form "maps", with the scene behind it (``privileged=True``). It is reset.
+        act: The policy's own actions for an observation.
+        episodes: How many, rounded up to whole rounds of all lanes.
+        config: How.
+        seed: Of the env and of the candidates.
+        tell: Called with the share that is done, 0 to 1.
+
+    Raises:
+        InvalidValueError: The env does not know the scene, or shows features in another form.
+    """
+    count = check.whole("episodes", episodes, 1, 1 << 30)
+    draws = torch.Generator().manual_seed(check.seed_value("seed", seed))
+    observation, _ = envs.reset(seed=seed)
+    if envs.envs.scene is None or envs.form != "maps":
+        raise InvalidValueError(
+            "the oracle must know the hidden scene, and the policy see maps: make the env with privileged=True and "
+            "FeatureObservation with form='maps'."
+        )
+    kept: list[tuple[Tensor, ...]] = []
+    ended = 0
+    while ended < count:
+        features = envs.seen
+        with torch.inference_mode():
+            cells = _candidates(features, config.candidates, draws)
+            points = features.points.gather(1, cells[:, :, None].expand(-1, -1, 2))
+            gains = true_gains(envs.envs.foresight, envs.envs.present, envs.envs.scene, points)
+            kept.append(tuple(one.cpu() for one in (features.maps, features.numbers, cells, points, gains)))
+            best = gains.argmax(1).cpu()
+        lane = torch.arange(len(best))
+        cells, points = kept[-1][2], kept[-1][3]
+        oracle = (cells if envs.actions == "cell" else points)[lane, best].numpy()
+        led = (torch.rand(len(best), generator=draws) < config.oracle_share).numpy()
+        own = act(observation)
+        action = np.where(led if own.ndim == 1 else led[:, None], oracle, own)
+        observation, _, terminated, truncated, _ = envs.step(action)
+        ended += int(np.count_nonzero(terminated | truncated))
+        tell(min(ended / count, 1.0))
+    return Lessons(*(torch.cat(column).clone() for column in zip(*kept, strict=True)))
+
+
+def _candidates(features: Features, count: int, draws: torch.Generator) -> Tensor:
+    """Return cells to try, (B, K) int64: of greatest gain among a draw of twice as many, and drawn evenly."""
+    lanes, cells = features.gain.shape
+    order = torch.rand(lanes, cells, generator=draws).argsort(1).to(features.gain.device)
+    count = min(count, cells)
+    promising = (count + 1) // 2
+    # The very best cells lie side by side and say little of one another: only half of all cells are in the draw.
+    pool = order[:, : max(cells // 2, count)]
+    ranked = pool.gather(1, features.gain.gather(1, pool).argsort(1, descending=True))
+    rest = ranked[:, promising:]
+    evenly = torch.rand(rest.shape, generator=draws).argsort(1)[:, : count - promising].to(rest.device)
+    return torch.cat((ranked[:, :promising], rest.gather(1, evenly)), 1)
+
+
+def fit(
+    lessons: Lessons,
+    answer: Callable[[Tensor, Tensor], Tensor],
+    parameters: Iterable[nn.Parameter],
+    config: ImitationConfig,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    tell: Callable[[float], None] = lambda share: None,
+) -> dict[str, float]:
+    """Let a policy learn what the oracle found.
+
+    Scores of cells learn to draw candidates of great true gain: the gain that is expected of a draw by their softmax
+    rises, which is the policy gradient without its noise. Points learn the best candidate: squared distance. A tenth of
+    the moments is held out, and what the policy knew after the epoch that did best there is kept, the beginning
+    included: a few episodes can teach a policy less than it knows.
+
+    Args:
+        lessons: From :func:`collect`. The last tenth is held out.
+        answer: From maps and numbers to scores of cells, (B, rows * columns), or to points, (B, 2).
+        parameters: What learns.
+        config: How.
+        seed: Of the order.
+        device: Where the policy computes.
+        tell: Called with the share that is done, 0 to 1.
+
+    Returns:
+        ``epoch``, the one that was kept, 0 for none. Of scores: of the true gain of the best candidates on what was
+        held out, the share that a random one has (``random``), and the one that the policy prefers ``before`` and
+        ``after``. Of points: the mean squared distance from the best candidate ``before`` and ``after``.
+    """
+    count = len(lessons.gains)
+    held = slice(count - max(1, count // 10), count)
+    training = torch.arange(max(1, held.start))
+    draws = torch.Generator().manual_seed(check.seed_value("seed", seed))
+    learning = [one for one in parameters if one.requires_grad]
+    learner = torch.optim.Adam(learning, config.lr)
+    found = _missed(lessons, held, answer, device)
+    begun = best = found
+    kept, epoch_kept = [one.detach().clone() for one in learning], 0
+    for epoch in range(config.epochs):
+        for batch in torch.split(training[torch.randperm(len(training), generator=draws)], config.batch):
+            loss = _loss(lessons, batch, answer, device)
+            learner.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            learner.step()
+        found = _missed(lessons, held, answer, device)
+        if found < best:
+            best, kept, epoch_kept = found, [one.detach().clone() for one in learning], epoch + 1
+        tell((epoch + 1) / config.epochs)
+    with torch.no_grad():
+        for one, value in zip(learning, kept, strict=True):
+            one.copy_(value)
+    if _of_points(lessons, answer, device):
+        return {"epoch": float(epoch_kept), "before": begun, "after": best}
+    gains = lessons.gains[held]
+    random = float(gains.mean() / gains.amax(1).mean().clamp_min(1e-12))
+    return {"epoch": float(epoch_kept), "random": random, "before": 1 - begun, "after": 1 - best}
+
+
+def _loss(lessons: Lessons, batch: Tensor, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> Tensor:
+    said = answer(lessons.maps[batch].to(device), lessons.numbers[batch].to(device))
+    gains = lessons.gains[batch].to(device)
+    best, index = gains.max(1, keepdim=True)
+    if said.shape[1] == 2:
+        target = lessons.points[batch].to(device).gather(1, index[:, :, None].expand(-1, -1, 2))[:, 0]
+        return (said - target).square().sum(1).mean()
+    share = said.gather(1, lessons.cells[batch].to(device)).softmax(1)
+    return -(share * gains).sum(1).mean() / best.mean().clamp_min(1e-12)
+
+
+def _of_points(lessons: Lessons, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> bool:
+    with torch.no_grad():
+        return answer(lessons.maps[:1].to(device), lessons.numbers[:1].to(device)).shape[1] == 2
+
+
+def _missed(lessons: Lessons, which: slice, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> float:
+    """Return the share of the best candidates' gain that the preferred ones lack, or the loss of a policy of points."""
+    rows = torch.arange(len(lessons.gains))[which]
+    with torch.no_grad():
+        if _of_points(lessons, answer, device):
+            return _loss(lessons, rows, answer, device).item()
+        said = torch.cat(
+            [
+                answer(lessons.maps[part].to(device), lessons.numbers[part].to(device)).cpu()
+                for part in torch.split(rows, 256)
+            ]
+        )
+    gains = lessons.gains[which]
+    chosen = said.gather(1, lessons.cells[which]).argmax(1, keepdim=True)
+    return float(1 - gains.gather(1, chosen).mean() / gains.amax(1).mean().clamp_min(1e-12))

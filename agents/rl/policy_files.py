@@ -1,0 +1,243 @@
+"""Trained gaze policies as files, and the agent that runs one.
+
+A policy is a safetensors file with its form, what it sees and the name of the network it looks ahead with as JSON
+metadata. Nothing is unpickled, and running it needs no stable-baselines3. Its file's name is the name of an agent::
+
+    foveasim watch --agent runs/train/policy.safetensors
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim.agents.base import Agent, Imagines, Observation, observed
+from foveasim.agents.mim.files import read_tensors, shipped_networks, write_tensors
+from foveasim.agents.mim.network import MimNetwork
+from foveasim.agents.predictive_gain import Seen
+from foveasim.agents.predictive_mind import Mind
+from foveasim.agents.rl.actors import Actor, ActorConfig, Memory
+from foveasim.agents.rl.features import FeatureConfig, featurise
+from foveasim.agents.rl.outlook import Outlook
+from foveasim.errors import AgentError, InvalidValueError, WeightsError
+
+__all__ = ["Policy", "PolicyAgent", "fingerprint", "load_policy", "policy_factory", "save_policy"]
+
+FORMAT = "foveasim-policy-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A trained policy.
+
+    Attributes:
+        actor: Its network, in evaluation mode.
+        features: What it sees.
+        network: Name or file of the network that it looks ahead with.
+        fingerprint: Of that network's weights, "" where it is not known.
+        card: How it was trained and how well it does; anything that JSON can hold.
+    """
+
+    actor: Actor
+    features: FeatureConfig
+    network: str
+    fingerprint: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Validate.
+
+        Raises:
+            InvalidValueError: The actor was made for other features.
+        """
+        config = self.actor.config
+        if config.channels != self.features.channels or config.gain_channel != self.features.channel("gain"):
+            raise InvalidValueError(
+                f"the actor must take the maps {', '.join(self.features.maps)}, {self.features.channels} channels; it "
+                f"takes {config.channels}, the gain in {config.gain_channel}."
+            )
+
+
+def fingerprint(network: MimNetwork) -> str:
+    """Return what tells a network's weights from others, 16 letters and digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_policy(path: str | os.PathLike[str], policy: Policy) -> None:
+    """Write a policy, so that ``path`` holds either the old file or the whole new one.
+
+    Raises:
+        InvalidValueError: A parameter that is not finite.
+        WeightsError: The file cannot be written.
+    """
+    tensors = {name: value.detach().cpu().clone() for name, value in policy.actor.state_dict().items()}
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InvalidValueError(f"parameter {name!r} is not finite. Training diverged: lower its learning_rate.")
+    metadata = {
+        "format": FORMAT,
+        "actor": json.dumps(asdict(policy.actor.config)),
+        "features": json.dumps(asdict(policy.features)),
+        "network": policy.network,
+        "fingerprint": policy.fingerprint,
+        "card": json.dumps(dict(policy.card)),
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def load_policy(path: str | os.PathLike[str]) -> Policy:
+    """Read a policy.
+
+    Raises:
+        WeightsError: Missing, truncated, no policy, or with tensors that are missing, superfluous, of another shape or
+            not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        others = sorted(p.name for p in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
+        there = f" There are {', '.join(others)}." if others else ""
+        raise WeightsError(f"no policy file {str(path)!r}.{there} Train one by 'foveasim train'.")
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} holds no gaze policy (format {metadata.get('format')!r}, expected {FORMAT!r}). A network that "
+            "predicts is given to an agent: --agent uncertainty --network FILE. A checkpoint of a training run lies "
+            "beside its policy.safetensors: use that file."
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten; a user's draws must not change
+            actor = Actor(ActorConfig(**json.loads(metadata["actor"])))
+        features = FeatureConfig(**json.loads(metadata["features"]))
+        card = json.loads(metadata["card"])
+        wanted = actor.state_dict()
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: its description is missing or damaged ({error}). Copy or train it again."
+        ) from error
+    wrong = sorted(wanted.keys() ^ tensors.keys())
+    wrong += [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
+    if wrong:
+        raise WeightsError(
+            f"{path}: tensor {wrong[0]!r} is missing, superfluous or of another shape; it was written by another "
+            "version, or damaged. Copy or train it again."
+        )
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{path}: tensor {name!r} is not finite float numbers. Copy or train it again.")
+    actor.load_state_dict(tensors)
+    actor.eval().requires_grad_(False)
+    return Policy(actor, features, _network_of(metadata["network"], path), metadata.get("fingerprint", ""), card)
+
+
+def policy_factory(path: str) -> Callable[..., Agent]:
+    """Return what builds the agent of a policy's file, read once: its arguments are those of :class:`PolicyAgent`.
+
+    Raises:
+        WeightsError: The file cannot be used.
+    """
+    return functools.partial(PolicyAgent, load_policy(path), name=Path(path).stem)
+
+
+class PolicyAgent(Mind):
+    """Looks where a trained policy says, at scenes of any size.
+
+    It asks for ``belief``, lets the network that its file names predict, and sees what the policy saw in training:
+    :class:`foveasim.agents.rl.features.Features`. Where the policy chooses cells, gaze goes to the place of greatest
+    gain in the cell of the highest score.
+
+    Args:
+        policy: A policy or its file.
+        device: Where to compute.
+        deterministic: Take the likeliest cell. Otherwise cells are sampled, repeatably by ``seed``.
+        seed: Seed of lane 0; lane i has ``seed + i``.
+        imaginer: What to look ahead with in place of the network that the file names.
+        name: For people.
+
+    Raises:
+        AgentError: A policy of points cannot be sampled from; or the network predicts no standard deviation.
+        WeightsError: The policy or its network cannot be used.
+    """
+
+    name = "policy"
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str],
+        device: str = "cpu",
+        deterministic: bool = True,
+        seed: int = 0,
+        imaginer: Imagines | MimNetwork | str | None = None,
+        name: str = "policy",
+    ) -> None:
+        policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        super().__init__(policy.network if imaginer is None else imaginer, device, seed)
+        config = policy.actor.config
+        if not deterministic and config.outputs == 2:
+            raise AgentError("a policy of points has no cells to sample from: use deterministic=True.")
+        self.name, self.policy = name, policy
+        found = getattr(self.imaginer, "network", None)
+        known = fingerprint(found) if isinstance(found, MimNetwork) and imaginer is None else ""
+        if known and policy.fingerprint and known != policy.fingerprint:
+            warnings.warn(
+                f"policy {name!r} was trained with other weights of the network {policy.network!r} than those found "
+                "here. It works, perhaps less well; train it again with 'foveasim train'.",
+                stacklevel=2,
+            )
+        self._actor = policy.actor.to(self.device)
+        self._deterministic = deterministic
+        self._fresh = np.zeros(0, np.bool_)
+        self._memory: Memory | None = None
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        """Forget in the marked lanes, (B,) bool, what a recurrent policy remembers."""
+        super().reset(lanes)
+        same = len(self._fresh) == len(lanes)
+        self._fresh = self._fresh | lanes if same else np.array(lanes)
+        self._memory = self._memory if same else None
+
+    def look(self, seen: Seen, observation: Observation) -> Tensor:
+        """Return the next fixations, (B, 2) float32 in [-1, 1]."""
+        prediction = self.predict(seen.belief, seen.acuity)
+        time = torch.from_numpy(observed(observation, "time")).to(self.device, torch.float32)
+        latent = None if prediction.latent is None else prediction.latent.to(self.device, torch.float32)
+        image = prediction.image.to(self.device, torch.float32)
+        outlook = Outlook(seen, image, self.std(prediction).square(), latent, time)
+        config = self._actor.config
+        features = featurise(outlook, self.policy.features, config.grid if config.rigid else None)
+        if self._memory is not None and self._fresh.any():
+            keep = torch.from_numpy(~self._fresh).to(self.device)[None, :, None]
+            hidden, cell = self._memory
+            self._memory = hidden * keep, cell * keep
+        self._fresh = np.zeros_like(self._fresh)
+        answer: Tensor
+        answer, self._memory = self._actor(features.maps, features.numbers, self._memory)
+        if config.outputs == 2:
+            return answer.clamp(-1, 1)  # as stable-baselines3 does with an action space of these bounds
+        answer = answer.masked_fill(~features.worth(config.least_gain), -torch.inf)
+        if not self._deterministic:
+            answer = answer - (-self.ties(answer.shape[1]).clamp_min(1e-20).log()).log()  # Gumbel: a draw by softmax
+        return features.points[torch.arange(len(answer), device=self.device), answer.argmax(1)]
+
+
+def _network_of(named: str, path: Path) -> str:
+    """Return the network of a policy's file: shipped, where it says, or beside the policy."""
+    if named in shipped_networks() or Path(named).is_file():
+        return named
+    beside = path.parent / Path(named).name
+    return str(beside) if beside.is_file() else named

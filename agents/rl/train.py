@@ -1,0 +1,139 @@
+"""Training of gaze policies by reinforcement learning: ``foveasim train``.
+
+``foveasim train --preset ppo --data natural.tar@train --validate natural.tar@val --out runs/gaze``
+
+Eyes look at scenes; a frozen network predicts what they do not see, and how much each saccade lowers its error is the
+reward. The policy sees features of the same prediction (:mod:`foveasim.agents.rl.features`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foveasim.agents.compare import CompareConfig, read_scenes
+from foveasim.agents.compare_judge import Scenes
+from foveasim.agents.mim.evaluate import check_device
+from foveasim.agents.rl.feature_env import FeatureObservation
+from foveasim.agents.rl.outlook import Foresight
+from foveasim.agents.rl.rewards import PredictionReward
+from foveasim.agents.rl.train_config import TrainConfig
+from foveasim.envs.vector import FoveaVectorEnv
+from foveasim.errors import InvalidValueError
+from foveasim.retina import Retina, make_retina
+from foveasim.scenes import ArrayScenes
+from foveasim.signals import Stop
+
+__all__ = ["TrainConfig", "make_lanes", "read_training", "retina_of", "run"]
+
+
+def run(config: TrainConfig) -> int:
+    """Train a gaze policy. Ctrl-C ends the run after a step, with everything written.
+
+    Args:
+        config: How.
+
+    Returns:
+        0, or 130 after Ctrl-C or SIGTERM. In ``out``: ``policy.safetensors``, the best on the scenes of validation (the
+        last without any), ``last.safetensors``, ``checkpoint.safetensors`` (for ``resume``), ``train.json`` and
+        ``curve.png``.
+
+    Raises:
+        FoveasimError: An option that cannot be used, data that cannot be read, a folder that holds a run already.
+        MissingDependencyError: stable-baselines3 or sb3-contrib is not installed.
+    """
+    from foveasim.agents.rl.training import Training  # here: it needs stable-baselines3
+
+    check_device(config.device)
+    out = Path(config.out).expanduser()
+    _check_folder(out, config)
+    threads = torch.get_num_threads()
+    stop = Stop()
+    stop.patient = True
+    try:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        with stop.listening(), _own_random_state():
+            return Training(config, out, stop).run()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def retina_of(config: TrainConfig) -> Retina:
+    """Build the retina that a config describes."""
+    usual = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
+    return make_retina(config.retina, **(usual if config.retina_options is None else config.retina_options))
+
+
+def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
+    """Read the scenes to train on, and those of validation.
+
+    Raises:
+        FoveasimError: They cannot be read.
+    """
+    train = read_scenes(CompareConfig(data=config.data, limit=config.limit, size=config.size, seed=config.seed))
+    if config.mirror:
+        names = (*train.name, *(f"{name}, mirrored" for name in train.name))
+        train = Scenes(np.concatenate((train.image, train.image[:, :, ::-1])), names)
+    if not config.validate:
+        return train, None
+    limit = config.validate_limit
+    return train, read_scenes(CompareConfig(data=config.validate, limit=limit, size=config.size, seed=config.seed))
+
+
+def make_lanes(config: TrainConfig, scenes: Scenes, foresight: Foresight) -> FeatureObservation:
+    """Build the eyes that a policy is trained with: features of the network, its reward, same-step autoreset."""
+    weights = config.weights()
+    envs = FoveaVectorEnv(
+        config.lanes,
+        scenes=ArrayScenes(scenes.image),
+        retina=retina_of(config),
+        size=config.size,
+        budget=config.budget,
+        belief=True,
+        privileged=bool(weights.prediction_gain) or config.imitate > 0,
+        start=config.start,
+        autoreset_mode="SameStep",
+        device=config.device,
+    )
+    sees = config.sees()
+    least = config.actor(sees.grid(config.size), 0).least_gain
+    return FeatureObservation(PredictionReward(envs, foresight, weights), sees, config.acts_in, least_gain=least)
+
+
+def _check_folder(out: Path, config: TrainConfig) -> None:
+    """Refuse a folder that cannot be written to, or that holds a run already.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    there = (out / "checkpoint.safetensors").exists()
+    if there and not (config.resume or config.overwrite):
+        raise InvalidValueError(
+            f"{out} holds a run already. Go on with it by --resume, begin anew by --overwrite, or choose another --out."
+        )
+    if config.resume and not there:
+        raise InvalidValueError(f"there is nothing to resume in {out}: no checkpoint.safetensors. Leave out --resume.")
+    if config.resume and config.overwrite:
+        raise InvalidValueError("give --resume or --overwrite, not both.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(f"out must be a folder; cannot make {out}: {error.strerror}.") from error
+
+
+@contextmanager
+def _own_random_state() -> Iterator[None]:
+    """Put the global random state back, which stable-baselines3 seeds and draws from."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

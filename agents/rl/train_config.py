@@ -1,0 +1,253 @@
+"""What the training of a gaze policy is told: :class:`TrainConfig`, and the presets, YAML files in ``presets/``."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from foveasim import check
+from foveasim.agents.rl.actors import ActorConfig
+from foveasim.agents.rl.features import FeatureConfig
+from foveasim.agents.rl.imitation import ImitationConfig
+from foveasim.agents.rl.outlook import PRECISIONS
+from foveasim.agents.rl.rewards import RewardWeights
+from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
+
+__all__ = ["TrainConfig", "preset_file", "preset_names", "preset_values"]
+
+_ALGORITHMS = ("ppo", "maskable_ppo", "recurrent_ppo", "sac")
+
+
+@dataclass
+class TrainConfig:
+    """How to train a gaze policy.
+
+    Attributes:
+        data: Scenes to train on: folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``, or one name such as
+            photos.
+        validate: Scenes for validation, as ``data``; empty for none.
+        limit: The first so many scenes of ``data``; null for all, and 100 of those that are made and have no end.
+        validate_limit: The first so many of ``validate``.
+        mirror: Show the scenes mirrored, too.
+        size: Height and width to which scenes are cropped and scaled, px.
+        retina: Name of a retina.
+        retina_options: Its options; null gives disc the ``hidden_ratio`` 0.8 of the published figures, and others none.
+        network: The frozen network: a shipped name or a weights file.
+        precision: Of that network in training: float32, or bfloat16, quick on GPUs and on CPUs with AMX, slow on
+            others.
+        budget: Saccades an episode.
+        start: Where episodes begin: centre or random.
+        rewards: Weights of the reward's terms: prediction_gain, surprise, information_gain, coverage, saccade_ms.
+        features: What the policy sees: cells, maps, numbers.
+        algorithm: ppo, maskable_ppo, recurrent_ppo or sac.
+        policy: Its form. cells chooses among cells by a convolutional network that scores them, by ppo or
+            maskable_ppo; point and flat choose a place, or a cell with ``actions: cell``.
+        actions: What it chooses: cell or point; null for what is usual with its form: cell for cells, else point.
+        policy_options: width, prior, hidden, activation, memory of the policy's network, and least_gain, below which
+            maskable_ppo masks a cell.
+        options: Of the algorithm, by the names of stable-baselines3. A learning_rate or clip_range of ``lin_0.001``
+            falls to 0 along the run.
+        imitate: Episodes in which the one-step oracle is imitated before; 0 for none.
+        imitation: How: candidates, epochs, batch, lr, oracle_share.
+        lanes: Eyes at once.
+        steps: Saccades in all, of all eyes.
+        minutes: Or until so much time is over, whichever comes first; null for no limit.
+        evaluate_steps: Saccades between validations.
+        against: Agents with which validation compares.
+        out: Folder for the policy, the checkpoint, the log and the picture.
+        resume: Go on from the checkpoint in ``out``.
+        overwrite: Begin anew in a folder that holds a run already.
+        checkpoint_minutes: Time between checkpoints.
+        tensorboard: Also log there; needs tensorboard.
+        seed: Of everything random.
+        threads: CPU threads, or null for torch's own choice.
+        device: Where network, eyes and policy are.
+    """
+
+    data: list[str] | str = field(default_factory=lambda: ["photos"])
+    validate: list[str] | str = field(default_factory=list)
+    limit: int | None = None
+    validate_limit: int | None = 100
+    mirror: bool = True
+    size: tuple[int, int] = (96, 96)
+    retina: str = "disc"
+    retina_options: dict[str, Any] | None = None
+    network: str = "unet"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    budget: int = 8
+    start: Literal["centre", "random"] = "centre"
+    rewards: dict[str, Any] = field(default_factory=lambda: {"prediction_gain": 100.0})
+    features: dict[str, Any] = field(default_factory=dict)
+    algorithm: Literal["ppo", "maskable_ppo", "recurrent_ppo", "sac"] = "ppo"
+    policy: Literal["cells", "point", "flat"] = "cells"
+    actions: Literal["cell", "point"] | None = None
+    policy_options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    imitate: int = 0
+    imitation: dict[str, Any] = field(default_factory=dict)
+    lanes: int = 32
+    steps: int = 200_000
+    minutes: float | None = None
+    evaluate_steps: int = 25_000
+    against: list[str] = field(default_factory=lambda: ["random", "uncertainty"])
+    out: str = "runs/train"
+    resume: bool = False
+    overwrite: bool = False
+    checkpoint_minutes: float = 2.0
+    tensorboard: bool = False
+    seed: int = 0
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("algorithm", _ALGORITHMS),
+            ("policy", ("cells", "point", "flat")),
+            ("actions", (None, "cell", "point")),
+            ("precision", PRECISIONS),
+            ("start", ("centre", "random")),
+        ):
+            if getattr(self, name) not in known:
+                raise InvalidValueError(
+                    f"{name} must be one of {', '.join(map(str, known))}; got {getattr(self, name)!r}."
+                )
+        for name, least in (
+            ("budget", 1),
+            ("lanes", 1),
+            ("steps", 1),
+            ("evaluate_steps", 1),
+            ("imitate", 0),
+            ("threads", 1),
+            ("limit", 1),
+            ("validate_limit", 1),
+        ):
+            if getattr(self, name) is not None:
+                check.whole(name, getattr(self, name), least, 2**31)
+        for name in ("minutes", "checkpoint_minutes"):
+            if getattr(self, name) is not None:
+                check.number(name, getattr(self, name), 0, open_low=True)
+        check.seed_value("seed", self.seed)
+        if not self.data:
+            raise InvalidValueError(
+                "data must name images: a folder, a tar archive, or a name such as photos; got none."
+            )
+        if self.policy == "cells" and (self.algorithm in ("recurrent_ppo", "sac") or self.actions == "point"):
+            raise InvalidValueError(
+                f"policy 'cells' chooses cells, by ppo or maskable_ppo; got {self.algorithm} and actions "
+                f"{self.actions}. Use --policy point or flat."
+            )
+        if self.algorithm == "sac" and self.acts_in != "point":
+            raise InvalidValueError("sac chooses points: use --actions point, or ppo for cells.")
+        if self.algorithm == "maskable_ppo" and self.acts_in != "cell":
+            raise InvalidValueError("maskable_ppo chooses cells: use --actions cell, or ppo for points.")
+        if self.imitate and self.algorithm == "recurrent_ppo":
+            raise InvalidValueError("imitate must be 0 with recurrent_ppo: single moments say nothing of a memory.")
+        self.weights(), self.sees(), self.learns_from()
+        self.actor((1, 1), 0)
+
+    @property
+    def acts_in(self) -> Literal["cell", "point"]:
+        """What the policy chooses."""
+        return self.actions or ("cell" if self.policy == "cells" else "point")
+
+    def weights(self) -> RewardWeights:
+        """Return the reward's weights."""
+        made: RewardWeights = _made("rewards", RewardWeights, {"prediction_gain": 0.0, **self.rewards})
+        return made
+
+    def sees(self) -> FeatureConfig:
+        """Return what the policy sees."""
+        made: FeatureConfig = _made("features", FeatureConfig, self.features)
+        return made
+
+    def learns_from(self) -> ImitationConfig:
+        """Return how the oracle is imitated."""
+        made: ImitationConfig = _made("imitation", ImitationConfig, self.imitation)
+        return made
+
+    def actor(self, grid: tuple[int, int], numbers: int) -> ActorConfig:
+        """Return the form of the policy's network on a grid, with so many numbers to see."""
+        sees, sac = self.sees(), self.algorithm == "sac"
+        usual: dict[str, Any] = {}
+        if self.policy != "cells":
+            usual = {"hidden": (64, 64), "activation": "relu" if sac else "tanh"}
+        usual["least_gain"] = 0.05 if self.algorithm == "maskable_ppo" else 0.0
+        usual["memory"] = 64 if self.algorithm == "recurrent_ppo" else 0
+        gain = sees.channel("gain")
+        usual["prior"] = 20.0 if gain is not None and self.policy != "flat" else 0.0
+        cells = max(grid[0] * grid[1], 4)
+        outputs = cells if self.acts_in == "cell" else 2
+        found: ActorConfig = _made(
+            "policy_options",
+            ActorConfig,
+            {
+                **usual,
+                **self.policy_options,
+                "kind": self.policy,
+                "grid": grid,
+                "channels": sees.channels,
+                "numbers": numbers,
+                "gain_channel": gain,
+                "outputs": outputs,
+                "squash": sac,
+            },
+        )
+        if bool(found.memory) != (self.algorithm == "recurrent_ppo"):
+            raise InvalidValueError(f"memory is for recurrent_ppo, and it needs one; got {found.memory}.")
+        return found
+
+
+def _made(name: str, kind: type[Any], values: dict[str, Any]) -> Any:
+    """Build one of the dataclasses that an option stands for."""
+    try:
+        return kind(**values)
+    except InvalidTypeError:
+        raise
+    except TypeError as error:
+        known = [one.name for one in fields(kind)]
+        unknown = [key for key in values if key not in known]
+        what = f"there is no {unknown[0]!r}" if unknown else str(error)
+        raise InvalidTypeError(f"{name}: {what}. Choose from {', '.join(known)}.") from error
+
+
+def _folder() -> Any:
+    return files("foveasim.agents.rl") / "presets"
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship, such as ``ppo``."""
+    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+
+
+def preset_file(name: str) -> Path:
+    """Return the YAML file of a preset.
+
+    Raises:
+        UnknownNameError: There is none of that name; the message lists them.
+    """
+    names = preset_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownNameError(f"there is no preset {name!r}.{hint} There are {', '.join(names)}.")
+    return Path(str(_folder() / f"{name}.yaml"))
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """Return what a preset sets, for ``TrainConfig(**preset_values(name), data=[…])``.
+
+    Raises:
+        UnknownNameError: There is no preset of that name.
+        InvalidTypeError: It sets an option that there is not.
+    """
+    import yaml
+
+    path = preset_file(name)
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    unknown = set(values) - {f.name for f in fields(TrainConfig)}
+    if unknown:
+        raise InvalidTypeError(f"{path}: there is no option {sorted(unknown)[0]!r}.")
+    return values

@@ -1,0 +1,278 @@
+"""One run of ``foveasim train``: stable-baselines3's loop with validation, checkpoints, a log and an orderly end."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from torch import Tensor
+
+from foveasim.agents.base import Agent
+from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.mim.atomic import write_atomically
+from foveasim.agents.rl.checkpoints import restore_model, save_model
+from foveasim.agents.rl.evaluation import Score, Validator
+from foveasim.agents.rl.imitation import collect, fit
+from foveasim.agents.rl.outlook import Foresight
+from foveasim.agents.rl.policies import actor_of, make_model
+from foveasim.agents.rl.policy_files import Policy, PolicyAgent, fingerprint, save_policy
+from foveasim.agents.rl.train import make_lanes, read_training, retina_of
+from foveasim.agents.rl.train_config import TrainConfig
+from foveasim.agents.rl.train_show import Show, draw_curve
+from foveasim.agents.rl.vec_env import GlimpseVecEnv
+from foveasim.errors import WeightsError
+from foveasim.signals import Stop
+
+__all__ = ["Training"]
+
+NOTE_EVERY_S = 15.0
+
+
+class Training:
+    """A run.
+
+    Args:
+        config: How.
+        out: Its folder, which is there.
+        stop: Whether to end early.
+    """
+
+    def __init__(self, config: TrainConfig, out: Path, stop: Stop) -> None:
+        self.config, self.out, self.stop = config, out, stop
+        self.foresight = Foresight(config.network, config.device, config.precision)
+        scenes, held_out = read_training(config)
+        self.lanes = make_lanes(config, scenes, self.foresight)
+        self.actor = config.actor(self.lanes.grid, self.lanes.count)
+        self.show = Show(config.steps)
+        self.model = make_model(
+            config.algorithm,
+            GlimpseVecEnv(self.lanes),
+            self.actor,
+            seed=config.seed,
+            device=config.device,
+            options=config.options,
+        )
+        self.model.set_logger(configure(str(out), ["tensorboard"] if config.tensorboard else []))
+        self.validator: Validator | None = None
+        self.references: dict[str, Score] = {}
+        if held_out is not None:
+            self.validator = Validator(
+                held_out, retina_of(config), self.foresight.imaginer, budget=config.budget, seed=config.seed
+            )
+        parameters = sum(value.numel() for value in actor_of(self.model, self.actor).parameters())
+        kept = f", {len(held_out.name):,} for validation" if held_out is not None else ""
+        self.show.say(
+            f"{len(scenes.name):,} scenes{kept}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
+            f"parameters on a grid of {self.lanes.grid[0]} x {self.lanes.grid[1]}; the network {config.network!r}"
+        )
+        self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
+        self.before_s, self.best = 0.0, float("inf")
+        self.began_s = self.noted_s = self.saved_s = time.monotonic()
+        self.noted_steps = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time of the whole run so far, the parts before a resume too."""
+        return self.before_s + time.monotonic() - self.began_s
+
+    def run(self) -> int:
+        """Train; see :func:`foveasim.agents.rl.train.run`."""
+        config, model = self.config, self.model
+        if config.resume:
+            told = restore_model(self.out / "checkpoint.safetensors", model)
+            self.history, self.before_s, self.best = told["history"], told["elapsed_s"], told["best"]
+            now = json.loads(json.dumps(asdict(config)))
+            for name in sorted(now.keys() - {"resume", "overwrite", "out", "steps", "minutes"}):
+                if now[name] != told["config"].get(name):
+                    was = told["config"].get(name)
+                    self.show.say(f"other than in the run so far: {name} {now[name]} instead of {was}")
+            # Other episodes and actions than those from the beginning on.
+            model.set_random_seed((config.seed + model.num_timesteps) % 2**31)
+            self.show.say(f"going on after {model.num_timesteps:,} saccades")
+        self.noted_steps = model.num_timesteps
+        with self.show:
+            self._meet_references()
+            if not config.resume and config.imitate:
+                self.validate("before")
+                self._imitate()
+            if not config.resume:
+                self.validate("start")
+            left = config.steps - model.num_timesteps
+            if left > 0 and not self.stop.asked:
+                model.learn(left, callback=_Watch(self), log_interval=1, reset_num_timesteps=False)
+            elif left <= 0:
+                self.show.say(f"nothing is left to do after {model.num_timesteps:,} saccades; raise --steps")
+            past = self.history["validation"]
+            if past and past[-1]["steps"] < model.num_timesteps and not self.stop.asked:
+                self.validate("end")
+            self.stop.finishing = True
+            self.save()
+        self.lanes.close()
+        if not self.stop.asked:
+            self.show.say(f"wrote {self.out / 'policy.safetensors'}")
+            return 0
+        self.show.say(f"stopped after {model.num_timesteps:,} saccades; go on with --resume")
+        return 130
+
+    def policy(self) -> Policy:
+        """Return the policy as it is now."""
+        card = {
+            "steps": int(self.model.num_timesteps),
+            "minutes": round(self.elapsed_s / 60, 2),
+            "config": asdict(self.config),
+            "validation": self.history["validation"][-1:],
+        }
+        actor = actor_of(self.model, self.actor)
+        network = self.foresight.imaginer.network
+        return Policy(actor, self.config.sees(), self.config.network, fingerprint(network), card)
+
+    def validate(self, when: str = "") -> None:
+        """Let the policy look at the scenes of validation; keep it as the best where it is."""
+        if self.validator is None:
+            return
+        policy = self.policy()
+        imaginer = self.foresight.imaginer
+
+        def make(seed: int) -> Agent:
+            return PolicyAgent(policy, str(self.foresight.device), seed=seed, imaginer=imaginer)
+
+        score = self.validator.score("policy", make)
+        less = {label: score.less_than(other) for label, other in self.references.items()}
+        self.history["validation"].append(
+            {
+                "steps": int(self.model.num_timesteps),
+                "minutes": self.elapsed_s / 60,
+                "when": when,
+                "error": score.error,
+                "curve": score.curve,
+                "less_than": {label: {"mean": mean, "half": half} for label, (mean, half) in less.items()},
+            }
+        )
+        beside = "".join(
+            f"; {1000 * mean:+.3f} ± {1000 * half:.3f} less than {label}" for label, (mean, half) in less.items()
+        )
+        self.show.say(
+            f"{self.model.num_timesteps:,} saccades: error {1000 * score.error:.3f} × 10⁻³{beside}"
+            + (f" ({when})" if when else "")
+        )
+        if score.error < self.best:
+            self.best = score.error
+            save_policy(self.out / "policy.safetensors", self.policy())
+
+    def note(self) -> None:
+        """Write down what stable-baselines3 found since the last note."""
+        now, steps = time.monotonic(), self.model.num_timesteps
+        row: dict[str, Any] = {
+            "steps": int(steps),
+            "minutes": self.elapsed_s / 60,
+            "saccades_s": (steps - self.noted_steps) / max(now - self.noted_s, 1e-9),
+        }
+        episodes = self.model.ep_info_buffer
+        if episodes:
+            row["return"] = float(np.mean([episode["r"] for episode in episodes]))
+        for name, value in self.model.logger.name_to_value.items():
+            if name.startswith("train/") and isinstance(value, int | float | np.number):
+                row[name.removeprefix("train/")] = float(value)
+        self.noted_s, self.noted_steps = now, steps
+        self.history["training"].append(row)
+        self.show.figures(row)
+
+    def save(self) -> None:
+        """Write checkpoint, last policy, history and picture."""
+        self.saved_s = time.monotonic()
+        told = {"history": self.history, "elapsed_s": self.elapsed_s, "best": self.best, "config": asdict(self.config)}
+        save_policy(self.out / "last.safetensors", self.policy())
+        if self.validator is None:
+            save_policy(self.out / "policy.safetensors", self.policy())
+        save_model(self.out / "checkpoint.safetensors", self.model, told)
+        whole = {
+            **self.history,
+            "config": asdict(self.config),
+            "references": {label: {"error": s.error, "curve": s.curve} for label, s in self.references.items()},
+        }
+        try:
+            write_atomically(self.out / "train.json", (json.dumps(whole, indent=1) + "\n").encode())
+            draw_curve(self.out / "curve.png", whole)
+        except OSError as error:
+            raise WeightsError(f"cannot write into {self.out}: {error.strerror or error}. Free some space.") from error
+
+    def _meet_references(self) -> None:
+        """Let the agents that the policy is compared with look at the scenes of validation, once."""
+        if self.validator is None:
+            return
+        common = {
+            "network": self.foresight.imaginer.network,
+            "retina": retina_of(self.config),
+            "device": self.config.device,
+        }
+        entries, _ = open_entries(self.config.against, {}, common) if self.config.against else ([], [])
+        for entry in entries:
+            self.references[entry.label] = score = self.validator.score(entry.label, entry.make)
+            self.show.say(f"{entry.label}: error {1000 * score.error:.3f} × 10⁻³")
+
+    def _imitate(self) -> None:
+        """Learn from the one-step oracle."""
+        config = self.config
+        policy: Any = self.model.policy
+        how, model = config.learns_from(), self.model
+
+        def act(observation: dict[str, NDArray[np.float32]]) -> NDArray[Any]:
+            actions, _ = model.predict(observation, deterministic=False)
+            return actions
+
+        def answer(maps: Tensor, numbers: Tensor) -> Tensor:
+            seen = {"maps": maps, "numbers": numbers}
+            if config.algorithm == "sac":
+                return policy.actor(seen, deterministic=True)  # type: ignore[no-any-return]
+            drawn = policy.get_distribution(seen).distribution
+            return drawn.logits if config.acts_in == "cell" else drawn.mean  # type: ignore[no-any-return]
+
+        self.show.say(f"imitating the oracle for {config.imitate} episodes, {how.candidates} places a fixation")
+
+        def tell(share: float) -> None:
+            if self.stop.asked:  # nothing is learned yet that could be kept
+                raise KeyboardInterrupt
+            self.show.share(share)
+
+        lessons = collect(self.lanes, act, config.imitate, how, config.seed, tell)
+        found = fit(lessons, answer, policy.parameters(), how, seed=config.seed, device=model.device, tell=tell)
+        self.history["imitation"] = {"moments": len(lessons.gains), **found}
+        self.show.say(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+
+
+class _Watch(BaseCallback):
+    """Looks after a run between its rollouts."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        self.training = training
+        self._validated = training.model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        run, config = self.training, self.training.config
+        now = time.monotonic()
+        if self.num_timesteps > run.noted_steps and now - run.noted_s >= NOTE_EVERY_S:
+            run.note()
+        if self.num_timesteps - self._validated >= config.evaluate_steps:
+            self._validated = self.num_timesteps
+            run.validate()
+            run.save()
+        if now - run.saved_s >= 60 * config.checkpoint_minutes:
+            run.save()
+
+    def _on_step(self) -> bool:
+        run = self.training
+        run.show.steps(self.num_timesteps)
+        late = run.config.minutes is not None and run.elapsed_s >= 60 * run.config.minutes
+        return not (run.stop.asked or late)
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self.training.noted_steps:
+            self.training.note()
