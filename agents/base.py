@@ -112,6 +112,9 @@ for _name, _class in {
     "oracle": "oracle:Oracle",
     "beam_oracle": "oracle:BeamOracle",
     "human": "human:Human",
+    "human_replay": "human_replay:HumanReplay",
+    "saliency_centre": "scanpath_saliency:SaliencyCentre",
+    "scanpath": "scanpath_agent:ScanpathAgent",
 }.items():
     AGENTS.add(_name, f"foveasim.agents.{_class}")
 
@@ -120,8 +123,9 @@ def make_agent(spec: object, *, seed: int = 0, **arguments: object) -> Agent:
     """Turn what a user names into an agent.
 
     Args:
-        spec: A registered name, ``package.module:Class``, a class, an agent (returned as it is), or a stable-baselines3
-            model in hand (seen through :class:`foveasim.agents.rl.adapter.PredictAgent`, which calls its ``predict``).
+        spec: A registered name, ``package.module:Class``, the file of a trained policy, a class, an agent (returned as
+            it is), or a stable-baselines3 model in hand (seen through
+            :class:`foveasim.agents.rl.adapter.PredictAgent`, which calls its ``predict``).
             ``package.module:function`` and a function are called, and may return an agent or such a model.
         seed: Seed of lane 0; lane i has ``seed + i``. A class or function without a ``seed`` argument gets none.
         **arguments: Passed on to the class or function, or to ``PredictAgent`` for a model in hand. A function that
@@ -153,12 +157,17 @@ def make_agent(spec: object, *, seed: int = 0, **arguments: object) -> Agent:
 
 
 def agent_factory(name: str) -> Callable[..., Agent]:
-    """Return the class behind a registered name or ``package.module:Class``, without building it.
+    """Return the class behind a registered name, ``package.module:Class`` or a policy's file, without building it.
 
     Raises:
         UnknownNameError: No agent of that name; the message lists the choices.
-        AgentError: A file, and the message says what is accepted; or a module that cannot be imported.
+        AgentError: A file of another kind, and the message says what is accepted; or a module that cannot be imported.
+        WeightsError: A ``.safetensors`` file that is missing, damaged or no policy.
     """
+    if name not in AGENTS and name.endswith(".safetensors"):
+        from foveasim.agents.rl.policy_files import policy_factory  # here, so that a plain agent does not load it
+
+        return policy_factory(name)
     if name not in AGENTS:
         _refuse_files(name)
     return AGENTS.factory(name)
@@ -291,7 +300,7 @@ def _refuse_files(text: str) -> None:
     Raises:
         AgentError: ``text`` is a file.
     """
-    accepted = f"Accepted are a name ({', '.join(AGENTS)}) and 'package.module:Class'."
+    accepted = f"Accepted are a name ({', '.join(AGENTS)}), 'package.module:Class' and a policy.safetensors."
     path, _, attribute = text.partition(":")
     if path.endswith(".py"):
         module = ".".join(Path(path).with_suffix("").parts).lstrip("./")
@@ -303,8 +312,6 @@ def _refuse_files(text: str) -> None:
             f"{text!r} is a pickled file, which can run any code and is never opened. "
             f"Load a stable-baselines3 model that you trust yourself and pass the model. {accepted}"
         )
-    if path.endswith(".safetensors"):
-        raise AgentError(f"this version reads no policy files; got {text!r}. {accepted}")
 
 
 def _checked(built: object, name: str) -> Agent:

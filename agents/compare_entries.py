@@ -70,7 +70,7 @@ def default_agents() -> list[str]:
             factory = agent_factory(name)
         except FoveasimError:  # of another package that is broken here
             continue
-        if name != "human" and factory not in known and "scene" not in agent_needs(factory):
+        if name not in ("human", "human_replay") and factory not in known and "scene" not in agent_needs(factory):
             names.append(name)
             known.append(factory)
     return names

@@ -85,8 +85,23 @@ COMMANDS = {
     "latent": Command(
         "foveasim.agents.mim.latent", "LatentConfig", "run", ("weights",), "covariance, sparsity, dimension"
     ),
+    "train": Command(
+        "foveasim.agents.rl.train",
+        "TrainConfig",
+        "run",
+        (),
+        "train a gaze policy by reinforcement learning",
+        presets="foveasim.agents.rl.train_config",
+    ),
     "compare": Command(
         "foveasim.agents.compare", "CompareConfig", "run", ("agents",), "which agent looks best: curves, HTML report"
+    ),
+    "humans": Command(
+        "foveasim.agents.humans",
+        "HumansConfig",
+        "run",
+        ("agents",),
+        "how human is a gaze: agents against scanpaths of people",
     ),
     "bench": Command("foveasim.bench", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"),
     "check": Command("foveasim.agents.contract", "CheckConfig", "check", ("agent",), "try the contract on an agent"),

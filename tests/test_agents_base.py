@@ -22,7 +22,7 @@ from foveasim.agents.base import (
     observed,
 )
 from foveasim.agents.noise import LaneNoise
-from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
 from foveasim.rng import Stream, uniform
 
 ONE = np.ones(1, bool)
@@ -179,7 +179,7 @@ def test_an_agent_in_hand_is_returned():
     [
         ("randm", UnknownNameError, "Did you mean 'random'"),
         ("no_such_package:Agent", UnknownNameError, "no module named 'no_such_package'"),
-        ("policy.safetensors", AgentError, "reads no policy files.*Accepted are a name"),
+        ("policy.safetensors", WeightsError, "no policy file.*foveasim train"),
         ("model.zip", AgentError, "pickled file"),
         ("mine/gaze.py:Looker", AgentError, "Write mine.gaze:Looker"),
         (Incomplete, AgentError, r"without reset\(\)"),

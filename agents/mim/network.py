@@ -150,11 +150,13 @@ class MimNetwork(nn.Module, ABC):
     Attributes:
         config: Its config.
         reads_acuity: Whether what it predicts depends on acuity, or only on the image.
+        fills_unseen: Whether it does the work of :func:`fill_unseen` itself.
     """
 
     config_type: ClassVar[type[Any]]
     name: ClassVar[str]
     reads_acuity: bool = True
+    fills_unseen: ClassVar[bool] = False
 
     @property
     def predicts_std(self) -> bool:

@@ -78,6 +78,7 @@ class UNetNetwork(MimNetwork):
 
     config_type = UNetConfig
     name = "unet"
+    fills_unseen = True
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         config = UNetConfig() if config is None else config

@@ -133,6 +133,7 @@ class ViTNetwork(MimNetwork):
 
     config_type = ViTConfig
     name = "vit"
+    fills_unseen = True
 
     def __init__(self, config: ViTConfig | None = None) -> None:
         config = ViTConfig() if config is None else config

@@ -1,0 +1,282 @@
+"""How human is a gaze: agents against the scanpaths of people who viewed the same images.
+
+``foveasim humans scanpath walk saliency --data osie --out runs/humans``
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from foveasim import check
+from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.compare_looks import MOST_SEED, Entry
+from foveasim.agents.humans_data import People, read_people
+from foveasim.agents.humans_files import Against, write_humans
+from foveasim.agents.humans_floors import FLOORS, view_floors
+from foveasim.agents.humans_looks import Viewer
+from foveasim.agents.humans_scores import Scored, Scorer
+from foveasim.agents.humans_table import show_humans
+from foveasim.agents.mim.evaluate import check_device
+from foveasim.errors import InvalidValueError
+from foveasim.retina import Retina, make_retina
+from foveasim.signals import Stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["HumansConfig", "humans", "run"]
+
+_DEFAULT = ("saliency", "saliency_centre", "scanpath")
+
+
+@dataclass
+class HumansConfig:
+    """Who is compared with which people, and how.
+
+    Attributes:
+        agents: Registered names, package.module:Class or policy files; LABEL=AGENT calls one by another name. The
+            floors take part too. Without any: saliency, saliency_centre and scanpath.
+        agent_arguments: By label, such as {walk: {short_side_deg: 25}}. An agent with an argument ``network``,
+            ``retina``, ``device`` or ``short_side_deg`` gets those of the comparison, unless it is given here.
+        data: Folder with ``images/``, ``fixations.csv`` and ``splits.json``; see docs/humans.md.
+        split: The images to score on.
+        training: The split from which lengths, durations, floors and the centre bias are taken.
+        size: Height and width of the images in which the fixations are given, px. The files may be smaller.
+        px_per_deg: Pixels of that size to a degree.
+        limit: The first so many images; null for all.
+        count: Scanpaths of each agent on each image.
+        retina: Name of a retina.
+        retina_options: Its options.
+        network: What agents predict by that take an argument ``network``.
+        floors: Whether the floors are made, too.
+        resamples: Bootstrap samples of the images.
+        seed: Of agents, lengths, durations and the bootstrap.
+        show: How many images the report and the densities show, spread over all.
+        lanes: Scanpaths that an agent makes at once.
+        jobs: Agents that are at work at once.
+        device: Where networks compute.
+        out: Folder for scores, scanpaths, figures and the report.
+        overwrite: Write into a folder that holds a comparison already.
+    """
+
+    agents: list[str] = field(default_factory=list)
+    agent_arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data: str = ""
+    split: str = "test"
+    training: str = "train"
+    size: tuple[int, int] = (600, 800)
+    px_per_deg: float = 24.0
+    limit: int | None = None
+    count: int = 15
+    retina: str = "pyramid"
+    retina_options: dict[str, Any] = field(default_factory=dict)
+    network: str = "unet"
+    floors: bool = True
+    resamples: int = 2000
+    seed: int = 0
+    show: int = 6
+    lanes: int = 60
+    jobs: int = 2
+    device: str = "cpu"
+    out: str = "runs/humans"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check.whole("count", self.count, 1, 1000)
+        check.whole("resamples", self.resamples, 100, 1_000_000)
+        check.whole("seed", self.seed, 0, MOST_SEED)
+        check.whole("show", self.show, 0, 1000)
+        check.whole("lanes", self.lanes, 1, 10_000)
+        check.whole("jobs", self.jobs, 1, 256)
+        if not self.data:
+            raise InvalidValueError(
+                "data must name a folder with images/, fixations.csv and splits.json, such as the OSIE pack; got none."
+            )
+
+    def make_retina(self) -> Retina:
+        """Build the retina that this describes."""
+        return make_retina(self.retina, **self.retina_options)
+
+
+def run(config: HumansConfig) -> int:
+    """Compare agents with people; ``foveasim humans``. Ctrl-C keeps the agents that are done.
+
+    Args:
+        config: Who, and with whom.
+
+    Returns:
+        0, or 130 after Ctrl-C or SIGTERM.
+
+    Raises:
+        FoveasimError: A name, a file or a number that cannot be used, an agent that fails, or a folder that holds a
+            comparison already.
+        KeyboardInterrupt: Ctrl-C before the first agent was done.
+    """
+    from rich.console import Console
+
+    console, began, stop = Console(), time.monotonic(), Stop()
+    out = Path(config.out).expanduser()
+    _check_folder(out, config.overwrite)
+    with stop.listening():
+        found = humans(config, console)
+        stop.finishing = True
+        _write(out, found, config.show)
+    show_humans(console, found.scored, len(found.people.name), config.count)
+    console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
+    if not found.whole:
+        console.print("interrupted; the agents that were done until then are kept")
+    return 0 if found.whole else 130
+
+
+def humans(config: HumansConfig, console: Console | None = None) -> Against:
+    """Compare agents with people, and write nothing.
+
+    Args:
+        config: Who, and with whom; ``out`` is not used.
+        console: Where to show progress.
+
+    Returns:
+        What was found. After Ctrl-C, of the agents that were done.
+
+    Raises:
+        FoveasimError: See :func:`run`.
+        KeyboardInterrupt: Ctrl-C before the first agent was done.
+    """
+    check_device(config.device)
+    people = read_people(
+        config.data,
+        split=config.split,
+        training=config.training,
+        size=config.size,
+        px_per_deg=config.px_per_deg,
+        limit=config.limit,
+    )
+    retina = config.make_retina()
+    common = {
+        "network": config.network,
+        "retina": retina,
+        "device": config.device,
+        "short_side_deg": min(people.size) / people.px_per_deg,
+    }
+    entries, _ = open_entries(config.agents or _DEFAULT, config.agent_arguments, common)
+    taken = [entry.label for entry in entries if entry.label in ("people", *(FLOORS if config.floors else ()))]
+    if taken:
+        name = taken[0]
+        raise InvalidValueError(
+            f"agents must not be called as people or a floor is; got {name!r}. Write my_{name}={name}, or --floors no."
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the maps of one lane are too small for two, and agents share the cores by ``jobs``
+    try:
+        scorer = Scorer(people, config.resamples, config.seed)
+        rows, whole = _view(config, people, retina, scorer, entries, console)
+    finally:
+        torch.set_num_threads(threads)
+    return Against(asdict(config), people, (scorer.people_scores(), *rows), whole)
+
+
+def _view(
+    config: HumansConfig,
+    people: People,
+    retina: Retina,
+    scorer: Scorer,
+    entries: Sequence[Entry],
+    console: Console | None,
+) -> tuple[list[Scored], bool]:
+    """Let all agents view the images; return the scores of those that came to an end, and whether all did."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    ended = False
+
+    def viewer(tell: Callable[[int], None]) -> tuple[Viewer, Callable[[int], None]]:
+        def told(count: int) -> None:
+            if ended:
+                raise KeyboardInterrupt
+            tell(count)
+
+        return Viewer(people, retina, config.count, lanes=config.lanes, seed=config.seed), told
+
+    def agent(entry: Entry, tell: Callable[[int], None]) -> list[Scored]:
+        mine, told = viewer(tell)
+        return [scorer.score(mine.view(entry, told))]
+
+    def floors(tell: Callable[[int], None]) -> list[Scored]:
+        mine, told = viewer(tell)
+        return [scorer.score(floor, "floor") for floor in view_floors(mine, told)]
+
+    columns = (TextColumn("viewing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    total = len(people.name) * config.count * (len(entries) + (len(FLOORS) if config.floors else 0))
+    hidden = console is None or not console.is_terminal
+    with (
+        Progress(*columns, console=console, transient=True, disable=hidden) as progress,
+        ThreadPoolExecutor(config.jobs) as pool,
+    ):
+        task = progress.add_task("", total=total)
+
+        def tell(count: int) -> None:
+            progress.advance(task, count)
+
+        waiting = [pool.submit(agent, entry, tell) for entry in entries]
+        if config.floors:
+            waiting.append(pool.submit(floors, tell))
+        whole = True
+        try:
+            for one in waiting:
+                one.result()
+        except BaseException as error:
+            ended = True
+            pool.shutdown(wait=True, cancel_futures=True)
+            whole = False
+            if not isinstance(error, KeyboardInterrupt) or not any(_done(one) for one in waiting):
+                raise
+        return [row for one in waiting if _done(one) for row in one.result()], whole
+
+
+def _done(future: Future[list[Scored]]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written to, or that holds a comparison already.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if (out / "humans.json").exists() and not overwrite:
+        raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(f"out must be a folder; cannot make {out}: {error.strerror}.") from error
+
+
+def _write(out: Path, found: Against, show: int) -> None:
+    """Write everything; ``humans.json`` comes last, so that a folder with it is whole.
+
+    Raises:
+        InvalidValueError: The folder cannot be written to.
+    """
+    from foveasim.agents.humans_figures import draw_densities, draw_distributions, draw_scores
+    from foveasim.agents.humans_page import write_page
+
+    count = len(found.people.name)
+    shown = sorted({int(i) for i in np.linspace(0, count - 1, min(show, count)).round()})
+    kept = replace(found, config={**found.config, "data": Path(str(found.config["data"])).name})
+    try:
+        if len(found.scored) > 1:
+            draw_scores(out / "scores.png", found.scored)
+            draw_distributions(out / "saccades.png", found.scored, found.people)
+        if shown:
+            draw_densities(out / "densities.png", found.scored, found.people, shown)
+        write_page(out / "report.html", kept, shown)
+        write_humans(out, kept)
+    except OSError as error:
+        raise InvalidValueError(f"cannot write into {out}: {error.strerror}. Choose another --out.") from error

@@ -1,0 +1,275 @@
+"""Lets agents view the images that people viewed, freely and as often, and follow where people looked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from foveasim import metrics
+from foveasim.agents.base import Agent, Observation, agent_action_mode, agent_grid, agent_needs, agent_size
+from foveasim.agents.compare_looks import LANE_SEEDS, Entry
+from foveasim.agents.humans_data import People
+from foveasim.envs.actions import ActionCode
+from foveasim.envs.observation import ObservationCode
+from foveasim.errors import AgentError, FoveasimError
+from foveasim.registry import describe
+from foveasim.retina import Retina
+from foveasim.scanpath import Scanpath
+from foveasim.scenes import ArrayScenes
+from foveasim.simulator import Simulator
+
+__all__ = ["CONDITIONAL", "Dwells", "Prioritises", "Viewer", "Viewing"]
+
+CONDITIONAL = ("cnss", "cauc", "cig")
+"""What a priority map scores that follows people."""
+
+_PRIOR = 0.01  # of the centre bias in a priority map, so that no pixel is impossible
+_SETTLED = "lengths", "durations"  # streams of the random numbers that stand in for what an agent does not have
+
+
+@runtime_checkable
+class Prioritises(Protocol):
+    """An agent that says how likely it is to look where."""
+
+    def priority(self, observation: Observation) -> NDArray[np.float32]:
+        """Return how likely each place is to be fixated next, of every lane, and go on to the next step.
+
+        Called in place of ``act``, with the same observations, while the eye follows somebody else: what the agent
+        remembers of its own fixations it must take from ``observation["fixation"]``.
+
+        Returns:
+            (B, h, w) float, 0 or more, over the whole scene on a grid of any size.
+        """
+
+
+@runtime_checkable
+class Dwells(Protocol):
+    """An agent that says how long each fixation lasts."""
+
+    def dwell_ms(self) -> NDArray[np.float32]:
+        """Return how long the fixation lasts that the last ``act`` chose, (B,) ms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Viewing:
+    """What one agent did.
+
+    Attributes:
+        label: What it is called.
+        spec: What it was named by.
+        privileged: Whether it saw the hidden scene.
+        own_durations: Whether durations are its own; otherwise they are drawn from the training people.
+        paths: For each image K scanpaths, px of ``People.size``, without the imposed start.
+        conditional: (S, 3) float64 by ``CONDITIONAL``, or None without a priority map.
+    """
+
+    label: str
+    spec: str
+    privileged: bool
+    own_durations: bool
+    paths: tuple[tuple[Scanpath, ...], ...]
+    conditional: NDArray[np.float64] | None
+
+
+class Viewer:
+    """Lets agents view images, K scanpaths each. Every eye begins at the centre, which is not part of the scanpath.
+
+    The length of a scanpath is drawn from those of the training people, the same for all agents; so are durations where
+    an agent has none of its own.
+
+    Args:
+        people: Who viewed what.
+        retina: With which eye.
+        count: K.
+        lanes: Scanpaths at a time; it changes nothing but time and memory.
+        seed: Of lengths, durations and agents.
+    """
+
+    def __init__(self, people: People, retina: Retina, count: int = 15, *, lanes: int = 100, seed: int = 0) -> None:
+        self.people, self.count, self.seed = people, count, seed
+        self._lanes, self._retina = lanes, retina
+        self._source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
+        self._simulators: dict[int, Simulator] = {}
+        scenes = len(people.image)
+        self.lengths = self._draws("lengths").choice(people.lengths, (scenes, count))
+
+    def _draws(self, stream: str) -> np.random.Generator:
+        return np.random.default_rng((self.seed, _SETTLED.index(stream)))
+
+    def view(self, entry: Entry, tell: Callable[[int], None] = lambda viewed: None) -> Viewing:
+        """Let an agent view every image, and follow people where it has a priority map.
+
+        Args:
+            entry: Who.
+            tell: Called with the number of scanpaths that were made since the last call.
+
+        Raises:
+            AgentError: The agent raised something, sees only scenes of another size, or broke its protocol.
+            FoveasimError: It cannot be built.
+        """
+        scenes, longest = len(self.people.image), int(self.lengths.max())
+        points = np.full((scenes * self.count, longest, 2), np.nan, np.float32)
+        drawn = self._draws("durations").choice(self.people.durations_ms, points.shape[:2])
+        durations = drawn.astype(np.float32)
+        length = self.lengths.ravel()
+        order = np.argsort(length, kind="stable")  # so that few eyes wait for longer scanpaths beside them
+        own = privileged = maps = False
+        for start in range(0, len(order), self._lanes):
+            which = order[start : start + self._lanes]
+            agent = self._agent(entry, start)
+            own, maps = isinstance(agent, Dwells), isinstance(agent, Prioritises)
+            privileged = "scene" in agent_needs(agent)
+            lanes = _Lanes(which // self.count, length[which], start)
+            for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
+                action = _call(entry.label, agent.act, observation)
+                self._move(entry.label, agent, simulator, action)
+                points[which, step] = simulator.measured.fixation_px
+                if isinstance(agent, Dwells):
+                    durations[which, step] = _durations(entry.label, _call(entry.label, agent.dwell_ms), len(which))
+            tell(len(which))
+        ratio = np.array(self.people.size[::-1]) / np.array(self.people.shown_size[::-1])
+        paths = [
+            _scanpath(points[i, :n] * ratio, durations[i, :n], self.people.name[i // self.count], f"{i % self.count}")
+            for i, n in enumerate(length.tolist())
+        ]
+        grouped = tuple(tuple(paths[i * self.count : (i + 1) * self.count]) for i in range(scenes))
+        conditional = self.follow(entry) if maps else None
+        return Viewing(entry.label, entry.spec, privileged, own, grouped, conditional)
+
+    def follow(self, entry: Entry) -> NDArray[np.float64]:
+        """Score the priority map of an agent whose eye is led along the scanpaths of people, (S, 3) float64.
+
+        Fixation i is scored on the map that follows from the start at the centre and the person's fixations 0 to i - 1;
+        the first is given. Maps are mixed with 1 % of the centre bias.
+
+        Raises:
+            AgentError: The agent raised something, or what it returned is no map.
+        """
+        people = self.people
+        owner = np.array([i for i, paths in enumerate(people.paths) for path in paths if len(path) > 1], np.int64)
+        paths = [path for paths in people.paths for path in paths if len(path) > 1]
+        order = np.argsort([len(path) for path in paths], kind="stable")
+        scores: list[list[NDArray[np.float64]]] = [[] for _ in people.image]
+        for start in range(0, len(order), self._lanes):
+            which = order[start : start + self._lanes]
+            length = np.array([len(paths[i]) for i in which])
+            target = np.zeros((len(which), int(length.max()), 2), np.float32)
+            for lane, i in enumerate(which.tolist()):
+                shown = people.shown(paths[i].fixation_px.numpy())
+                target[lane, : len(shown)] = np.clip(shown, 0, np.array(people.shown_size[::-1]))
+                target[lane, len(shown) :] = target[lane, len(shown) - 1]
+            agent = self._agent(entry, start)
+            lanes = _Lanes(owner[which], length, start)
+            for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
+                maps = _call(entry.label, agent.priority, observation)  # type: ignore[attr-defined]
+                going = np.flatnonzero(length > step)
+                if step:
+                    density = self._density(entry.label, maps, going, len(which))
+                    point = target[going, step]
+                    triple = (
+                        metrics.nss(density, point),
+                        metrics.auc(density, point),
+                        metrics.information_gain(density, people.centre_bias, point),
+                    )
+                    for lane, row in zip(going.tolist(), np.stack(triple, 1), strict=True):
+                        scores[int(owner[which[lane]])].append(row)
+                simulator.step(torch.from_numpy(target[:, step]))
+        return np.array([np.mean(rows, 0) if rows else np.full(3, np.nan) for rows in scores])
+
+    def _density(self, label: str, maps: object, lanes: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+        """Return maps as densities on the grid of the images, (L, H, W) float64."""
+        array = np.asarray(maps, np.float32)
+        if array.ndim != 3 or len(array) != count or not np.isfinite(array).all() or (array < 0).any():
+            raise AgentError(
+                f"agent {label!r}: priority() must return ({count}, h, w) finite numbers, 0 or more; got {array.shape}."
+            )
+        chosen = torch.from_numpy(array[lanes])[:, None]
+        wide = F.interpolate(chosen, self.people.shown_size, mode="bilinear", align_corners=False)[:, 0].numpy()
+        total = wide.sum((1, 2), dtype=np.float64)
+        if not (total > 0).all():
+            raise AgentError(f"agent {label!r}: priority() must be above 0 somewhere in every lane.")
+        density: NDArray[np.float64] = (1 - _PRIOR) * wide / total[:, None, None] + _PRIOR * self.people.centre_bias
+        return density
+
+    def _agent(self, entry: Entry, start: int) -> Agent:
+        agent = entry.make(LANE_SEEDS * self.seed + start)
+        wanted, size = agent_size(agent), self.people.shown_size
+        if wanted is not None and wanted != size:
+            raise AgentError(
+                f"agent {entry.label!r} sees only scenes of {wanted[0]} x {wanted[1]} px; these are {size[0]} x "
+                f"{size[1]}, and people saw them whole."
+            )
+        return agent
+
+    def _steps(self, label: str, agent: Agent, lanes: _Lanes) -> Iterator[tuple[Simulator, Observation]]:
+        """Yield what there is to see before each step; whoever takes it moves the eyes."""
+        needs, size = agent_needs(agent), self.people.shown_size
+        simulator = self._simulator(len(lanes.scene))
+        seeds = LANE_SEEDS * self.seed + lanes.start + np.arange(len(lanes.scene))
+        simulator.reset(seed=seeds.tolist(), index=lanes.scene.tolist())
+        if "patch" in needs and simulator.glimpse.patch is None:
+            raise AgentError(
+                f"agent {label!r} needs the receptors of a retina; {self._retina.name!r} has none. "
+                "Use --retina window, multiscale or log_polar."
+            )
+        shows = ObservationCode("belief" in needs, "patch" in needs, "scene" in needs)
+        half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
+        _call(label, agent.reset, np.ones(len(lanes.scene), np.bool_))
+        for made in range(int(lanes.length.max())):
+            left = np.maximum(0, 1 - made / lanes.length).astype(np.float32)[:, None]
+            yield simulator, shows.build(simulator, half, left)
+
+    def _move(self, label: str, agent: Agent, simulator: Simulator, action: object) -> None:
+        size = self.people.shown_size
+        moves = ActionCode(agent_action_mode(agent), agent_grid(agent))
+        half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
+        try:
+            checked = moves.validate(action, simulator.lanes)
+        except FoveasimError as error:
+            raise AgentError(f"agent {label!r}: {error}") from error
+        target = moves.intent(checked, simulator.measured.fixation_px, half, size).target_px
+        simulator.step(torch.as_tensor(target))
+
+    def _simulator(self, lanes: int) -> Simulator:
+        if lanes not in self._simulators:
+            self._simulators[lanes] = Simulator(self._source, self._retina, lanes, size=self.people.shown_size)
+        return self._simulators[lanes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Lanes:
+    """Eyes at work: (B,) the scene and the number of fixations of each, and the place of the first among all."""
+
+    scene: NDArray[np.int64]
+    length: NDArray[np.int64]
+    start: int
+
+
+def _call(label: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return method(*arguments)
+    except FoveasimError:
+        raise
+    except Exception as error:
+        raise AgentError(
+            f"agent {label!r} raised {describe(error)}. Mend what raises there; try it by foveasim check."
+        ) from error
+
+
+def _durations(label: str, value: object, lanes: int) -> NDArray[np.float32]:
+    array = np.asarray(value, np.float32)
+    if array.shape != (lanes,) or not np.isfinite(array).all() or (array < 0).any():
+        raise AgentError(f"agent {label!r}: dwell_ms() must return ({lanes},) ms, 0 or more; got {value!r}.")
+    return array
+
+
+def _scanpath(points: NDArray[np.float64], duration_ms: NDArray[np.float32], image: str, subject: str) -> Scanpath:
+    duration = torch.from_numpy(duration_ms.copy())
+    fixation = torch.from_numpy(points.astype(np.float32))
+    return Scanpath(fixation, torch.cumsum(duration, 0) - duration, duration, image, subject)
