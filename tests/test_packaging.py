@@ -24,7 +24,11 @@ BUILD_FILES = (
     "CITATION.cff",
     "constraints.txt",
 )
-DATA_FOLDERS = {"foveasim/photos": "foveasim/photos", "agents/weights", "agents/mim/weights": "foveasim/agents/mim/weights"}
+DATA_FOLDERS = {
+    "foveasim/photos": "foveasim/photos",
+    "agents/mim/weights": "foveasim/agents/mim/weights",
+    "agents/weights": "foveasim/agents/weights",
+}
 IMPORT_ALL = """
 import importlib, json, sys
 names = sys.argv[1:]
