@@ -57,8 +57,9 @@ def test_an_index_out_of_range_is_refused(index: object) -> None:
 
 
 def test_all_names_are_known() -> None:
-    files = {"photos", "folder", "labelled", "file", "arrays", "video", "webcam", "stl10", "imagenette", "search", "signs"}
-    assert {*files, *PROCEDURAL} == set(SCENES)
+    files = {"photos", "folder", "labelled", "file", "arrays", "video", "webcam", "stl10", "imagenette"}
+    tasks = {"search", "signs"}
+    assert {*files, *tasks, *PROCEDURAL} == set(SCENES)
     for name in SCENES:
         assert callable(SCENES.factory(name))
 
