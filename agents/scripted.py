@@ -101,11 +101,14 @@ class Gaussian:
 
 
 class _Tour:
-    """Visits a list of places in order, then begins again."""
+    """Visits a list of places in order, then begins again. An eye that rests on the first begins with the second."""
+
+    _THERE = 0.01  # normalised units: half a pixel of a scene of 96
 
     def __init__(self, places: NDArray[np.float32]) -> None:
         self.places = places
         self._noise = LaneNoise(0)
+        self._ahead = np.zeros(0, np.bool_)
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Return to the first place in the marked lanes, (B,) bool."""
@@ -113,8 +116,12 @@ class _Tour:
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return each lane's next place, (B, 2) float32 in [-1, 1]."""
-        self._noise.check(len(observed(observation, "fixation")))
-        place: NDArray[np.float32] = self.places[self._noise.step % len(self.places)]
+        fixation = observed(observation, "fixation")
+        self._noise.check(len(fixation))
+        there = np.abs(fixation - self.places[0]).max(1) < self._THERE
+        going = self._ahead if len(self._ahead) == len(there) else np.zeros_like(there)
+        self._ahead = np.where(self._noise.step == 0, there, going)
+        place: NDArray[np.float32] = self.places[(self._noise.step + self._ahead) % len(self.places)]
         self._noise.tick()
         return place
 
@@ -147,6 +154,8 @@ class Raster(_Tour):
 
 class Spiral(_Tour):
     """Winds outward from the centre on Archimedes' spiral, then begins again at the centre.
+
+    An eye that rests at the centre when an episode begins starts with the next place.
 
     Successive fixations lie about as far apart along the spiral as its arms do from each other; what falls outside the
     scene is left out, so that the last arms visit the corners.

@@ -94,8 +94,8 @@ def test_raster_reads_every_cell_once():
 
 
 def test_spiral_winds_outward():
-    agent = Spiral(pitch=0.2)
-    path = follow(agent, 1, len(agent.places))[:, 0].astype(float)
+    agent = start(Spiral(pitch=0.2), 1)
+    path = np.stack([agent.act(seen([[0.5, 0.5]]))[0] for _ in agent.places]).astype(float)
     radius = np.hypot(*path.T)
     assert radius[0] == 0
     assert (np.diff(radius) > 0).all()
@@ -109,6 +109,16 @@ def test_spiral_winds_outward():
     # Every place of the inner disc lies within one pitch of a fixation.
     grid = np.stack(np.meshgrid(*[np.linspace(-0.6, 0.6, 25)] * 2), -1).reshape(-1, 2)
     assert np.hypot(*(grid[:, None] - path).transpose(2, 0, 1)).min(1).max() < 0.2
+
+
+def test_tours_do_not_begin_where_the_eye_is():
+    agent = start(Spiral(pitch=0.2), 2)
+    aside = seen([[0, 0], [0.5, 0]])
+    first, then = agent.act(aside), agent.act(aside)
+    np.testing.assert_array_equal(first, agent.places[[1, 0]])
+    np.testing.assert_array_equal(then, agent.places[[2, 1]])
+    agent.reset(np.array([False, True]))
+    np.testing.assert_array_equal(agent.act(seen([[0, 0], [0, 0]])), agent.places[[3, 1]])
 
 
 def test_walk_draws_gamma_amplitudes_from_the_centre():
