@@ -119,7 +119,7 @@ for _name, _class in {
     AGENTS.add(_name, f"foveasim.agents.{_class}")
 
 
-def make_agent(spec: object, *, seed: int = 0, **arguments: object) -> Agent:
+def make_agent(spec: object, /, *, seed: int = 0, **arguments: object) -> Agent:
     """Turn what a user names into an agent.
 
     Args:
@@ -163,11 +163,17 @@ def agent_factory(name: str) -> Callable[..., Agent]:
         UnknownNameError: No agent of that name; the message lists the choices.
         AgentError: A file of another kind, and the message says what is accepted; or a module that cannot be imported.
         WeightsError: A ``.safetensors`` file that is missing, damaged or no policy.
+        UntrustedError: A ``.zip`` of stable-baselines3 without ``--trust``, or ``module:Class`` out of a file; see
+            :mod:`foveasim.trust`.
     """
     if name not in AGENTS and name.endswith(".safetensors"):
         from foveasim.agents.rl.policy_files import policy_factory  # here, so that a plain agent does not load it
 
         return policy_factory(name)
+    if name not in AGENTS and name.endswith(".zip"):
+        from foveasim.agents.rl.model_files import model_factory
+
+        return model_factory(name)
     if name not in AGENTS:
         _refuse_files(name)
     return AGENTS.factory(name)
@@ -300,18 +306,18 @@ def _refuse_files(text: str) -> None:
     Raises:
         AgentError: ``text`` is a file.
     """
-    accepted = f"Accepted are a name ({', '.join(AGENTS)}), 'package.module:Class' and a policy.safetensors."
+    accepted = (
+        f"Accepted are a name ({', '.join(AGENTS)}), 'package.module:Class', a policy.safetensors, and a model.zip of "
+        "stable-baselines3 with --trust."
+    )
     path, _, attribute = text.partition(":")
     if path.endswith(".py"):
         module = ".".join(Path(path).with_suffix("").parts).lstrip("./")
         raise AgentError(
             f"an agent in a file is named by its module; got {text!r}. Write {module}:{attribute or 'Class'}."
         )
-    if path.endswith((".zip", ".pt", ".pth", ".pkl", ".ckpt")):
-        raise AgentError(
-            f"{text!r} is a pickled file, which can run any code and is never opened. "
-            f"Load a stable-baselines3 model that you trust yourself and pass the model. {accepted}"
-        )
+    if path.endswith((".pt", ".pth", ".pkl", ".pickle", ".ckpt")):
+        raise AgentError(f"{text!r} is a pickled file, which can run any code and is never opened. {accepted}")
 
 
 def _checked(built: object, name: str) -> Agent:

@@ -18,6 +18,7 @@ from foveasim import check
 from foveasim.agents.compare_entries import open_entries, references
 from foveasim.agents.compare_files import Comparison, write_tables
 from foveasim.agents.compare_judge import Judge, Scenes
+from foveasim.agents.compare_kept import Kept, kept_in
 from foveasim.agents.compare_looks import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
 from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
@@ -25,6 +26,7 @@ from foveasim.agents.compare_table import show_table
 from foveasim.agents.mim.data import centred, read_pool
 from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.mim.imagine import Imaginer
+from foveasim.atomic import make_folder, remove_parts
 from foveasim.errors import InvalidValueError
 from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
@@ -68,6 +70,7 @@ class CompareConfig:
         device: Where the network computes.
         out: Folder for the figures and the report.
         overwrite: Write into a folder that holds a comparison already.
+        resume: Go on with a comparison that was killed or stopped: agents that were done are not let look again.
     """
 
     agents: list[str] = field(default_factory=list)
@@ -93,6 +96,7 @@ class CompareConfig:
     device: str = "cpu"
     out: str = "runs/compare"
     overwrite: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check.whole("fixations", self.fixations, 1, 10_000)
@@ -143,15 +147,17 @@ def run(config: CompareConfig) -> int:
 
     console, began, stop = Console(), time.monotonic(), Stop()
     out = Path(config.out).expanduser()
-    _check_folder(out, config.overwrite)
+    _check_folder(out, config)
     with stop.listening():
-        found = compare(config, console)
+        found, kept = _compare(config, console, out)
         stop.finishing = True
         _write(out, found)
+        if kept is not None and found.whole:
+            kept.forget()
     show_table(console, found.result, config.measure, len(found.scenes.name), config.seeds)
     console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
     if not found.whole:
-        console.print("interrupted; the agents that were done until then are kept")
+        console.print("interrupted; the agents that were done until then are kept. Go on with --resume.")
     return 0 if found.whole else 130
 
 
@@ -169,9 +175,19 @@ def compare(config: CompareConfig, console: Console | None = None) -> Comparison
         FoveasimError: See :func:`run`.
         KeyboardInterrupt: Ctrl-C before the first agent was done.
     """
+    return _compare(config, console, None)[0]
+
+
+def _compare(config: CompareConfig, console: Console | None, out: Path | None) -> tuple[Comparison, Kept | None]:
+    """Compare agents; keep those that are done below ``out``, if it is given."""
     check_device(config.device)
     scenes, retina = read_scenes(config), config.make_retina()
     imaginer = Imaginer(config.network, config.device)
+    kept: Kept | None = None
+    if out is not None:
+        kept = Kept(out, _deciding(config), scenes, imaginer.network)
+        if not config.resume:
+            kept.forget()
     common = {"network": imaginer.network, "retina": retina, "device": config.device}
     threads = torch.get_num_threads()
     if config.threads is not None:
@@ -192,7 +208,7 @@ def compare(config: CompareConfig, console: Console | None = None) -> Comparison
             lanes=config.lanes,
             shown=_shown(config, len(scenes.name)),
         )
-        looked, whole = _look(looker, entries, console)
+        looked, whole = _look(looker, entries, console, kept)
     finally:
         torch.set_num_threads(threads)
     labels = [one.label for one in looked]
@@ -205,7 +221,14 @@ def compare(config: CompareConfig, console: Console | None = None) -> Comparison
         seed=config.seed,
     )
     options = {**asdict(config), "retina_options": config.all_retina_options()}
-    return Comparison(options, imaginer.name, scenes, seeds, tuple(looked), result, whole)
+    return Comparison(options, imaginer.name, scenes, seeds, tuple(looked), result, whole), kept
+
+
+def _deciding(config: CompareConfig) -> dict[str, Any]:
+    """Return the options on which it depends what an agent is seen to do."""
+    names = {"agent_arguments", "retina", "fixations", "seeds", "seed", "show", "show_scenes", "lanes"}
+    chosen = {name: value for name, value in asdict(config).items() if name in names}
+    return {**chosen, "retina_options": config.all_retina_options()}
 
 
 def read_scenes(config: CompareConfig) -> Scenes:
@@ -230,18 +253,29 @@ def read_scenes(config: CompareConfig) -> Scenes:
     return Scenes(np.ascontiguousarray(centred(pool, size)[:count]), pool.names[:count])
 
 
-def _check_folder(out: Path, overwrite: bool) -> None:
+def _check_folder(out: Path, config: CompareConfig) -> None:
     """Refuse a folder that cannot be written to, or that holds a comparison already.
 
     Raises:
         InvalidValueError: See above.
     """
-    if (out / "compare.json").exists() and not overwrite:
-        raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
+    if config.resume and config.overwrite:
+        raise InvalidValueError("give --resume or --overwrite, not both.")
+    if not (config.resume or config.overwrite):
+        if kept_in(out).exists():
+            raise InvalidValueError(
+                f"{out} holds a comparison that was not finished. Go on with it by --resume, begin anew by "
+                "--overwrite, or choose another --out."
+            )
+        if (out / "compare.json").exists():
+            raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
+        remove_parts(out)  # of a run that was killed while it wrote
     except OSError as error:
-        raise InvalidValueError(f"out must be a folder; cannot make {out}: {error.strerror}.") from error
+        raise InvalidValueError(
+            f"out must be a folder that can be written to; got {out}: {error.strerror or error}. Choose another --out."
+        ) from error
 
 
 def _shown(config: CompareConfig, count: int) -> list[int]:
@@ -251,7 +285,9 @@ def _shown(config: CompareConfig, count: int) -> list[int]:
     return [check.whole("show_scenes", scene, 0, count - 1) for scene in dict.fromkeys(config.show_scenes)]
 
 
-def _look(looker: Looker, entries: Sequence[Entry], console: Console | None) -> tuple[list[Looked], bool]:
+def _look(
+    looker: Looker, entries: Sequence[Entry], console: Console | None, kept: Kept | None
+) -> tuple[list[Looked], bool]:
     """Let all agents look; return what those did that came to an end, and whether all did."""
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -265,7 +301,14 @@ def _look(looker: Looker, entries: Sequence[Entry], console: Console | None) -> 
             task = progress.add_task("looking", total=total)
             for entry in entries:
                 progress.update(task, description=escape(entry.label))
-                looked.append(looker.look(entry, lambda scenes: progress.advance(task, scenes)))
+                found = None if kept is None else kept.take(entry)
+                if found is not None and console is not None:
+                    console.print(f"{entry.label} was done before", markup=False, highlight=False)
+                if found is None:
+                    found = looker.look(entry, lambda scenes: progress.advance(task, scenes))
+                    if kept is not None:
+                        kept.keep(found)
+                looked.append(found)
     except KeyboardInterrupt:
         if not looked:
             raise

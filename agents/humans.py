@@ -22,6 +22,7 @@ from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_files import Against, write_humans
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_looks import Viewer
+from foveasim.agents.humans_minds import remembering
 from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
 from foveasim.agents.mim.evaluate import check_device
@@ -57,6 +58,7 @@ class HumansConfig:
         retina_options: Its options.
         network: What agents predict by that take an argument ``network``.
         floors: Whether the floors are made, too.
+        conditional: Whether agents with a priority map are led along people's scanpaths, too: half of their time.
         resamples: Bootstrap samples of the images.
         seed: Of agents, lengths, durations and the bootstrap.
         show: How many images the report and the densities show, spread over all.
@@ -80,6 +82,7 @@ class HumansConfig:
     retina_options: dict[str, Any] = field(default_factory=dict)
     network: str = "unet"
     floors: bool = True
+    conditional: bool = True
     resamples: int = 2000
     seed: int = 0
     show: int = 6
@@ -202,11 +205,13 @@ def _view(
                 raise KeyboardInterrupt
             tell(count)
 
-        return Viewer(people, retina, config.count, lanes=config.lanes, seed=config.seed), told
+        return Viewer(
+            people, retina, config.count, lanes=config.lanes, seed=config.seed, follows=config.conditional
+        ), told
 
     def agent(entry: Entry, tell: Callable[[int], None]) -> list[Scored]:
         mine, told = viewer(tell)
-        return [scorer.score(mine.view(entry, told))]
+        return [scorer.score(mine.view(remembering(entry), told))]
 
     def floors(tell: Callable[[int], None]) -> list[Scored]:
         mine, told = viewer(tell)

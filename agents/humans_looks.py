@@ -89,10 +89,20 @@ class Viewer:
         count: K.
         lanes: Scanpaths at a time; it changes nothing but time and memory.
         seed: Of lengths, durations and agents.
+        follows: Whether agents with a priority map are led along the scanpaths of people, too.
     """
 
-    def __init__(self, people: People, retina: Retina, count: int = 15, *, lanes: int = 100, seed: int = 0) -> None:
-        self.people, self.count, self.seed = people, count, seed
+    def __init__(
+        self,
+        people: People,
+        retina: Retina,
+        count: int = 15,
+        *,
+        lanes: int = 100,
+        seed: int = 0,
+        follows: bool = True,
+    ) -> None:
+        self.people, self.count, self.seed, self._follows = people, count, seed, follows
         self._lanes, self._retina = lanes, retina
         self._source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
         self._simulators: dict[int, Simulator] = {}
@@ -118,17 +128,17 @@ class Viewer:
         drawn = self._draws("durations").choice(self.people.durations_ms, points.shape[:2])
         durations = drawn.astype(np.float32)
         length = self.lengths.ravel()
-        order = np.argsort(length, kind="stable")  # so that few eyes wait for longer scanpaths beside them
         own = privileged = maps = False
-        for start in range(0, len(order), self._lanes):
-            which = order[start : start + self._lanes]
+        for start in range(0, len(length), self._lanes):
+            # By image: eyes on one image often see the same, and agents remember what they made of it.
+            which = np.arange(start, min(start + self._lanes, len(length)))
             agent = self._agent(entry, start)
             own, maps = isinstance(agent, Dwells), isinstance(agent, Prioritises)
             privileged = "scene" in agent_needs(agent)
             lanes = _Lanes(which // self.count, length[which], start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
                 action = _call(entry.label, agent.act, observation)
-                self._move(entry.label, agent, simulator, action)
+                self._move(entry.label, agent, simulator, action, length[which] <= step)
                 points[which, step] = simulator.measured.fixation_px
                 if isinstance(agent, Dwells):
                     durations[which, step] = _durations(entry.label, _call(entry.label, agent.dwell_ms), len(which))
@@ -139,7 +149,7 @@ class Viewer:
             for i, n in enumerate(length.tolist())
         ]
         grouped = tuple(tuple(paths[i * self.count : (i + 1) * self.count]) for i in range(scenes))
-        conditional = self.follow(entry) if maps else None
+        conditional = self.follow(entry) if maps and self._follows else None
         return Viewing(entry.label, entry.spec, privileged, own, grouped, conditional)
 
     def follow(self, entry: Entry) -> NDArray[np.float64]:
@@ -225,7 +235,8 @@ class Viewer:
             left = np.maximum(0, 1 - made / lanes.length).astype(np.float32)[:, None]
             yield simulator, shows.build(simulator, half, left)
 
-    def _move(self, label: str, agent: Agent, simulator: Simulator, action: object) -> None:
+    def _move(self, label: str, agent: Agent, simulator: Simulator, action: object, done: NDArray[np.bool_]) -> None:
+        """Move the eyes; those whose scanpath is at its end stay, so that what they see is known already."""
         size = self.people.shown_size
         moves = ActionCode(agent_action_mode(agent), agent_grid(agent))
         half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
@@ -233,8 +244,9 @@ class Viewer:
             checked = moves.validate(action, simulator.lanes)
         except FoveasimError as error:
             raise AgentError(f"agent {label!r}: {error}") from error
-        target = moves.intent(checked, simulator.measured.fixation_px, half, size).target_px
-        simulator.step(torch.as_tensor(target))
+        here = simulator.measured.fixation_px
+        target = np.where(done[:, None], here, moves.intent(checked, here, half, size).target_px)
+        simulator.step(torch.from_numpy(target.astype(np.float32)))
 
     def _simulator(self, lanes: int) -> Simulator:
         if lanes not in self._simulators:

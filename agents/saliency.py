@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -20,10 +21,11 @@ from torch import Tensor
 
 from foveasim.agents.base import Observation, observed
 from foveasim.agents.noise import LaneNoise
+from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.check import image_batch, number
 from foveasim.errors import AgentError
 
-__all__ = ["IttiKoch", "SpectralResidual", "fill_hidden", "itti_koch_map", "spectral_residual_map"]
+__all__ = ["MAP_MEMORY", "IttiKoch", "SpectralResidual", "fill_hidden", "itti_koch_map", "spectral_residual_map"]
 
 WORKING_SIDE = 96
 """Short side in px at which salience is computed; larger scenes are averaged down to it first."""
@@ -194,9 +196,7 @@ class _Saliency(ABC):
         with torch.inference_mode():
             image = image_batch(key, torch.as_tensor(observation[key]))
             seen = torch.as_tensor(observation["belief_acuity"]).reshape(image.shape[:3]) if key == "belief" else None
-            parts = [slice(start, start + CHUNK) for start in range(0, len(image), CHUNK)]
-            maps = [self._map(image[part], None if seen is None else seen[part]) for part in parts]
-        return torch.cat(maps)
+            return self._map(image, seen)
 
     @abstractmethod
     def _map(self, image: Tensor, seen: Tensor | None) -> Tensor: ...
@@ -225,7 +225,7 @@ class IttiKoch(_Saliency):
     name = "itti_koch"
 
     def _map(self, image: Tensor, seen: Tensor | None) -> Tensor:
-        return itti_koch_map(image, seen)
+        return MAP_MEMORY["itti_koch"].look_up(image, seen)
 
 
 class SpectralResidual(_Saliency):
@@ -240,7 +240,23 @@ class SpectralResidual(_Saliency):
     name = "spectral_residual"
 
     def _map(self, image: Tensor, seen: Tensor | None) -> Tensor:
-        return spectral_residual_map(image, seen)
+        return MAP_MEMORY["spectral_residual"].look_up(image, seen)
+
+
+def _in_chunks(compute: Callable[[Tensor, Tensor | None], Tensor]) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def computed(image: Tensor, seen: Tensor | None) -> Tensor:
+        parts = [slice(start, start + CHUNK) for start in range(0, len(image), CHUNK)]
+        return torch.cat([compute(image[part], None if seen is None else seen[part]) for part in parts])
+
+    return computed
+
+
+MAP_MEMORY = {
+    "itti_koch": MapMemory(_in_chunks(itti_koch_map)),
+    "spectral_residual": MapMemory(_in_chunks(spectral_residual_map)),
+}
+"""The last maps by name: an eye that stays or sees the whole scene, and every eye at its first view of a scene, has the
+same again."""
 
 
 def _prepare(image: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from foveasim.agents.base import Observation, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import cell_grid
-from foveasim.agents.saliency import itti_koch_map, spectral_residual_map
+from foveasim.agents.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map
 from foveasim.check import image_batch, number
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
@@ -21,7 +21,6 @@ __all__ = ["SALIENCE", "SaliencyCentre"]
 SALIENCE = {"itti_koch": itti_koch_map, "spectral_residual": spectral_residual_map}
 """Maps by name."""
 
-_AT_ONCE = 16
 _TIE = 1e-3  # share of the highest priority by which near ties are settled
 
 
@@ -67,7 +66,7 @@ class SaliencyCentre:
             raise InvalidValueError(f"centre_sd must be a pair (x, y); got {centre_sd!r}.")
         self.needs: tuple[str, ...] = ("scene",) if privileged else ("belief",)
         self.name = f"{salience} x centre{' (privileged)' if privileged else ''}"
-        self._map = SALIENCE[salience]
+        self._maps = MAP_MEMORY[salience]
         self._centre_sd = torch.tensor([number("centre_sd", sd, 0, 100, open_low=True) for sd in centre_sd])
         self._ior_sd = number("ior_sd", ior_sd, 0, 10, open_low=True)
         self._keep = 0.5 ** (1 / number("ior_half_life", ior_half_life, 0, open_low=True))
@@ -105,8 +104,7 @@ class SaliencyCentre:
             seen = None
             if key == "belief":
                 seen = torch.from_numpy(observed(observation, "belief_acuity")).reshape(image.shape[:3])
-            parts = [slice(start, start + _AT_ONCE) for start in range(0, len(image), _AT_ONCE)]
-            salience = torch.cat([self._map(image[part], None if seen is None else seen[part]) for part in parts])
+            salience = self._maps.look_up(image, seen)
             size = (image.shape[1], image.shape[2])
             rows, columns = grid = cell_grid(size)
             salience = F.interpolate(salience[:, None], grid, mode="bilinear", align_corners=False)[:, 0]

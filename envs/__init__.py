@@ -2,5 +2,6 @@
 
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
+from foveasim.envs.wrappers import FoveateObservation, FoveateVectorObservation
 
-__all__ = ["FoveaEnv", "FoveaVectorEnv"]
+__all__ = ["FoveaEnv", "FoveaVectorEnv", "FoveateObservation", "FoveateVectorObservation"]

@@ -61,8 +61,9 @@ class ActionCode:
         Raises:
             InvalidValueError: An unknown mode or an empty grid.
         """
-        if self.mode not in ACTION_MODES:
-            raise InvalidValueError(f"action_mode must be one of {', '.join(ACTION_MODES)}; got {self.mode!r}.")
+        check.choice("action_mode", self.mode, ACTION_MODES)
+        check.flag("zoom", self.zoom)
+        check.flag("stop", self.stop)
         check.size_hw("grid", self.grid, 1, 256)
 
     @property
@@ -104,13 +105,14 @@ class ActionCode:
             return self._validate_on_device(action, lanes)
         whole = self.mode == "grid"
         try:
-            # A copy, because kernels are compiled for arrays that are contiguous and may be written to.
-            given = action.numpy() if isinstance(action, Tensor) else action
-            array = np.asarray(given) if whole else np.array(given, np.float32, order="C")
+            array = np.asarray(action.detach().numpy() if isinstance(action, Tensor) else action)
         except (TypeError, ValueError) as error:
             raise InvalidTypeError(f"action must be numbers; got {action!r}.") from error
         if whole and not np.issubdtype(array.dtype, np.integer):
             raise InvalidTypeError(f"action must be whole numbers in grid mode; got {array.dtype}.")
+        if not whole:
+            # A copy, because kernels are compiled for arrays that are contiguous and may be written to.
+            array = array.copy() if array.dtype == np.float32 else _as_float32(array)
         if array.shape != (lanes, *self._shape):
             raise InvalidValueError(f"action must have the shape {(lanes, *self._shape)}; got {array.shape}.")
         if whole:
@@ -161,6 +163,16 @@ class ActionCode:
             return Intent(target, zoom, stop if self.stop else None)
         zooms = None if zoom is None else zoom.numpy()
         return Intent(target.numpy(), zooms, stop.numpy() if self.stop else None)
+
+
+def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a contiguous copy; NumPy itself would take words, truth values and complex numbers for numbers."""
+    if array.dtype.kind not in "fiu":
+        nothing = array.dtype == object and array.shape == () and array.item() is None
+        came = "None. Does act() return what it chose?" if nothing else f"an array of {array.dtype}."
+        raise InvalidTypeError(f"action must be real numbers; got {came}")
+    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused with the others
+        return array.astype(np.float32, order="C")
 
 
 def _within_one(array: NDArray[np.float32]) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
@@ -66,9 +70,20 @@ class CellReadout:
     temperature: float = 1.0
 
     def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
-        """Return the logarithm of each class's probability, (B, C) float32; see :class:`Readout`."""
-        colour, weight = _cell_colours(image, acuity, (self.mean.shape[2], self.mean.shape[3]))
-        return self.scores(colour, weight).log_softmax(1)
+        """Return the logarithm of each class's probability, (B, C) float32; see :class:`Readout`.
+
+        On the CPU a lane's answer has the same bits whatever lanes are beside it.
+        """
+        cells = self.mean.shape[2], self.mean.shape[3]
+        if image.device.type != "cpu":
+            colour, weight = _cell_colours(image, acuity, cells)
+            return self.scores(colour, weight).log_softmax(1)
+        colours, weights = _cell_means(image.numpy(), acuity.numpy(), cells)
+        said = np.empty((len(image), len(self.mean)), np.float32)
+        _kernels().weigh_classes(
+            colours, weights, self.mean.cpu().numpy(), self.std.cpu().numpy(), float(self.temperature), said
+        )
+        return torch.from_numpy(said)
 
     def scores(self, colour: Tensor, weight: Tensor) -> Tensor:
         """Return the log-likelihood of every class up to a constant, (B, C).
@@ -123,19 +138,19 @@ def fit_cells(
                 f"{picture.name}: has no class. Give scenes that all have one, such as folders of classes."
             )
         labels.append(picture.label)
-        image = torch.from_numpy(np.require(picture.image, requirements="W")[None])
-        colours.append(_cell_colours(image, torch.full(image.shape[:3], 255, dtype=torch.uint8), (rows, cols))[0])
-    colour, label = torch.cat(colours), torch.tensor(labels)
-    one_hot = F.one_hot(label, len(source.labels)).float()
-    counts = one_hot.sum(0)
-    if int((counts > 0).sum()) < 2:
+        image = np.require(picture.image, requirements="W")[None]
+        colours.append(_cell_means(image, np.full(image.shape[:3], 255, np.uint8), (rows, cols))[0])
+    colour, label = np.concatenate(colours), np.array(labels)
+    if len(set(labels)) < 2:
         raise InvalidValueError("scenes must be of at least two classes; those looked at are of one.")
-    mean = (one_hot.T @ colour.flatten(1) / counts.clamp(min=1)[:, None]).reshape(-1, 3, rows, cols)
-    mean[counts == 0] = colour.mean(0)
-    std = (colour - mean[label]).square().mean(0).sqrt().clamp(min=_LEAST_STD)
+    # In NumPy, whose sums do not depend on the number of threads, as those of torch's matrix products do.
+    of_class = [colour[label == one] if one in labels else colour for one in range(len(source.labels))]
+    means = np.stack([some.mean(0) for some in of_class])
+    stds = np.sqrt(np.square(colour - means[label]).mean(0)).clip(min=_LEAST_STD)
+    mean, std = torch.from_numpy(means.astype(np.float32)), torch.from_numpy(stds.astype(np.float32))
     plain = CellReadout(source.labels, mean, std)
-    scores = plain.scores(colour, torch.ones(len(colour), 1, rows, cols))
-    loss = [float(F.cross_entropy(scores * float(one), label)) for one in _TEMPERATURES]
+    scores = plain.scores(torch.from_numpy(colour), torch.ones(len(colour), 1, rows, cols, dtype=torch.float64))
+    loss = [float(F.cross_entropy(scores * float(one), torch.from_numpy(label))) for one in _TEMPERATURES]
     return CellReadout(source.labels, mean, std, float(_TEMPERATURES[int(np.argmin(loss))]))
 
 
@@ -145,3 +160,18 @@ def _cell_colours(image: Tensor, acuity: Tensor, cells: tuple[int, int]) -> tupl
     seen = image.permute(0, 3, 1, 2).float() / 255 * sharp
     weight = F.adaptive_avg_pool2d(sharp, cells)
     return F.adaptive_avg_pool2d(seen, cells) / weight.clamp(min=1e-6), weight
+
+
+def _cell_means(
+    image: NDArray[np.uint8], acuity: NDArray[np.uint8], cells: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Do what ``_cell_colours`` does, by kernels: (B, 3, rows, cols) and (B, rows, cols) float64."""
+    colour, weight = np.empty((len(image), 3, *cells)), np.empty((len(image), *cells))
+    _kernels().sum_cells(image, acuity, colour, weight)
+    return colour, weight
+
+
+@functools.cache
+def _kernels() -> ModuleType:
+    """At first use: numba takes 0.4 s to import."""
+    return importlib.import_module("foveasim.envs.cell_kernels")

@@ -91,6 +91,13 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         stop: Whether there is a stop action.
         **options: Of ``FoveaVectorEnv``, but for its reward and ``belief``, which is always observed.
 
+    Attributes:
+        readout: What names the class.
+        classes: Names of the C classes, in the order of ``posterior``.
+        thought: What else the readout made of belief, tensors with a leading lane axis; () of readouts that have no
+            ``think``, which returns the log-probabilities and such a tuple. It is for whoever trains a policy on the
+            same network and would otherwise have to ask it again.
+
     Raises:
         InvalidTypeError: ``readout`` is no readout.
         InvalidValueError: An option out of range, scenes without classes, or a readout of other classes.
@@ -123,8 +130,9 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         refused = sorted(set(_NOT_TAKEN) & set(options))
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: not for this task, which judges and shows belief.")
-        self.cost_per_glimpse = check.number("cost_per_glimpse", cost_per_glimpse, 0)
+        self.cost_per_glimpse = check.number("cost_per_glimpse", cost_per_glimpse, 0, 1e6)
         num_envs = check.whole("num_envs", num_envs, 1, 1 << 20)
+        check.lanes_room(num_envs, size)
         self.lapse = check.number("lapse", lapse, 0, 1, open_low=True, open_high=True)
         source = _labelled(scenes, split, size)
         self.readout = _readout(readout, source, scenes, readout_scenes, size, fit)
@@ -133,9 +141,10 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         self._posterior = np.zeros((num_envs, len(self.classes)), np.float32)
         self._log_likelihood = np.zeros(num_envs, np.float32)
         self._label = np.zeros(num_envs, np.int64)
-        self._steps = np.zeros(num_envs, np.int64)
+        self._judged_step = np.zeros(num_envs, np.int64)
         self._unread = np.ones(num_envs, bool)
-        if retina == "disc" and retina_options is None:
+        self.thought: tuple[torch.Tensor, ...] = ()
+        if isinstance(retina, str) and retina == "disc" and retina_options is None:
             retina_options = {"hidden_ratio": 0.9}
         super().__init__(
             num_envs,
@@ -168,15 +177,15 @@ class ClassifyVectorEnv(FoveaVectorEnv):
             names = [self.simulator.names[lane] for lane in np.flatnonzero(unknown)]
             raise InvalidValueError(f"scenes must all have a class; {names[0]!r} has none. Give labelled scenes.")
         self._label[lanes] = label[lanes]
-        self._steps[lanes] = 0
+        self._judged_step[lanes] = 0
         self._unread |= lanes
 
     def judge(self) -> tuple[dict[str, Any], None]:
         """Return the terms ``log_likelihood_gain`` and ``glimpse_cost``."""
         fresh, before = self._unread.copy(), self._log_likelihood.copy()
         step = self.as_array(self.simulator.measured.step)
-        moved = step > self._steps
-        self._steps = step.copy()
+        moved = step > self._judged_step
+        self._judged_step = step.copy()
         self._unread |= moved
         self._read()
         gain = np.where(fresh, np.float32(0), self._log_likelihood - before)
@@ -216,24 +225,57 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         if lanes.size < self.num_envs:
             at = torch.from_numpy(lanes).to(image.device)
             image, acuity = image[at], acuity[at]
+        think = getattr(self.readout, "think", None)
         with torch.inference_mode():
-            said = self.readout(image, acuity)
-        if not isinstance(said, torch.Tensor) or tuple(said.shape) != (lanes.size, len(self.classes)):
+            said, thought = (self.readout(image, acuity), ()) if think is None else think(image, acuity)
+        share = self._shares(said, len(image))
+        self._keep(lanes, thought)
+        self._posterior[lanes] = share
+        self._log_likelihood[lanes] = np.log(share[np.arange(lanes.size), self._label[lanes]])
+        self._unread[lanes] = False
+
+    def posterior_of(self, image: torch.Tensor, acuity: torch.Tensor) -> NDArray[np.float32]:
+        """Return what ``posterior`` would be with other beliefs, (N, C) float32.
+
+        Args:
+            image: (N, H, W, 3) uint8.
+            acuity: (N, H, W) uint8.
+
+        Raises:
+            InvalidTypeError: The readout's answer is no tensor of the right shape.
+            InvalidValueError: It holds no logarithms of probabilities.
+        """
+        with torch.inference_mode():
+            return self._shares(self.readout(image, acuity), len(image)).astype(np.float32)
+
+    def _shares(self, said: object, count: int) -> NDArray[np.float64]:
+        """Return the probabilities of the scenes' classes, (count, C), from what the readout said."""
+        if not isinstance(said, torch.Tensor) or tuple(said.shape) != (count, len(self.classes)):
             came = tuple(said.shape) if isinstance(said, torch.Tensor) else type(said).__name__
             raise InvalidTypeError(
-                f"readout must return a tensor of log-probabilities {(lanes.size, len(self.classes))}; got {came}."
+                f"readout must return a tensor of log-probabilities {(count, len(self.classes))}; got {came}."
             )
-        share = said[:, self._columns].double().exp().cpu().numpy()
+        share = np.exp(said[:, self._columns].double().cpu().numpy())
         total = share.sum(1)
         if not bool((np.abs(total - 1) < 1e-3).all()):
             raise InvalidValueError(
                 f"readout must return logarithms of probabilities that add up to 1; their sum is {float(total[0]):g}. "
                 "End it with log_softmax(1)."
             )
-        share = (1 - self.lapse) * share / total[:, None] + self.lapse / len(self.classes)
-        self._posterior[lanes] = share
-        self._log_likelihood[lanes] = np.log(share[np.arange(lanes.size), self._label[lanes]])
-        self._unread[lanes] = False
+        found: NDArray[np.float64] = (1 - self.lapse) * share / total[:, None] + self.lapse / len(self.classes)
+        return found
+
+    def _keep(self, lanes: NDArray[np.intp], thought: tuple[torch.Tensor, ...]) -> None:
+        """Keep what the readout made of some lanes, in fresh tensors where all were asked about."""
+        if lanes.size == self.num_envs or not thought:
+            self.thought = thought
+            return
+        if not self.thought:
+            self.thought = tuple(one.new_zeros((self.num_envs, *one.shape[1:])) for one in thought)
+        at = torch.from_numpy(lanes).to(thought[0].device)
+        with torch.inference_mode():
+            both = zip(self.thought, thought, strict=True)
+            self.thought = tuple(whole.index_copy(0, at, part) for whole, part in both)
 
     @property
     def least_log_likelihood(self) -> float:
@@ -281,9 +323,10 @@ def _labelled(scenes: object, split: str | None, size: tuple[int, int]) -> Scene
 def _readout(
     readout: object, source: SceneSource, scenes: object, readout_scenes: object, size: tuple[int, int], fit: str
 ) -> Readout:
-    if readout != "cells" and readout_scenes is not None:
+    cells = isinstance(readout, str) and readout == "cells"
+    if not cells and readout_scenes is not None:
         raise InvalidValueError("readout_scenes is for readout='cells'; any other readout has been fitted.")
-    if readout == "cells":
+    if cells:
         if readout_scenes is None and scenes is not None:
             raise InvalidValueError(
                 "readout='cells' needs readout_scenes, labelled scenes to be fitted to, where scenes are given. "

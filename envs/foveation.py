@@ -80,7 +80,7 @@ class Foveation:
         if not isinstance(saccades, Saccades | None):
             raise InvalidTypeError(f"saccades must be foveasim.saccade.Saccades(…); got {saccades!r}.")
         if half_life_ms is not None:
-            check.number("half_life_ms", half_life_ms, 0, open_low=True)
+            check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         if px_per_deg is not None:
             check.number("px_per_deg", px_per_deg, 0, open_low=True)
         self.eyes = FrameEyes(

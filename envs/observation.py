@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveasim import check
 from foveasim.errors import InvalidValueError
 from foveasim.simulator import Simulator
 
@@ -82,6 +83,15 @@ class ObservationCode:
     patch: bool = False
     scene: bool = False
 
+    def __post_init__(self) -> None:
+        """Validate.
+
+        Raises:
+            InvalidTypeError: Neither True nor False.
+        """
+        for name, value in (("belief", self.belief), ("patch", self.patch), ("privileged", self.scene)):
+            check.flag(name, value)
+
     def space(self, simulator: Simulator) -> gym.spaces.Dict:
         """Return the space of one lane. The simulator must have looked once."""
         height, width = simulator.size
@@ -116,10 +126,12 @@ class ObservationCode:
         """
         seen = simulator.measured
         image, acuity = simulator.seen
+        fixation = seen.fixation_px - half_px
+        fixation /= half_px
         observation = {
             "glimpse": image,
             "acuity": acuity[..., None],
-            "fixation": (seen.fixation_px - half_px) / half_px,
+            "fixation": fixation,
             "time": time_left,
         }
         if self.belief:

@@ -36,7 +36,8 @@ def start_px(fixation: object, lanes: int, size: tuple[int, int]) -> Tensor:
         InvalidValueError: Of the wrong shape, NaN, or outside of the scene.
     """
     try:
-        point = np.asarray(fixation, np.float32)
+        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused below
+            point = np.asarray(fixation, np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(f"options['fixation'] must be (x, y), normalised; got {fixation!r}.") from error
     point = np.broadcast_to(point, (lanes, 2)) if point.shape == (2,) else point

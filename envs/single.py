@@ -9,11 +9,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from foveasim import check
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.registry import load_object
 
 __all__ = ["FoveaEnv"]
+
+_LEAST_DRAWN_PX = 160  # foveasim.layout.LEAST_SIZE, which stands above the envs
 
 
 class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
@@ -53,10 +56,9 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
     def __init__(
         self, render_mode: str | None = None, render_size: tuple[int, int] = (480, 854), **options: Any
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InvalidValueError(
-                f"render_mode must be None or one of {', '.join(self.metadata['render_modes'])}; got {render_mode!r}."
-            )
+        if render_mode is not None:
+            check.choice("render_mode", render_mode, self.metadata["render_modes"])
+            render_size = check.size_hw("render_size", render_size, _LEAST_DRAWN_PX)
         refused = sorted({"num_envs", "autoreset_mode", "output", "device"} & set(options))
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: only for the vector env; use gym.make_vec.")
@@ -88,7 +90,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         Returns:
             Observation and info.
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else check.seed_value("seed", seed))
         if seed is None and not self.lanes.seeded:
             seed = int(self.np_random.integers(2**31))
         self.lanes.begin(seed, options)
@@ -97,17 +99,20 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         info = self._info()
         info["scene"], info["label"] = simulator.names[0], simulator.label.item()
         info["seed"], info["episode_number"] = simulator.seed.item(), simulator.episode.item()
-        return _first(self.lanes.observe()), info
+        return {key: value[0] for key, value in self.lanes.observe().items()}, info
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Move the eye. Arguments, returns and errors as in ``FoveaVectorEnv.step``, without the lane axis."""
-        if not self.lanes.seeded:
+        lanes = self.lanes
+        if not lanes.seeded:
             raise gym.error.ResetNeeded("call reset() before step().")
-        terms, reward, terminated, _ = self.lanes.move(np.asarray(action)[None])
-        self._show()
+        terms, reward, terminated, _ = lanes.move(np.asarray(action)[None])
+        if self.render_mode is not None:
+            self._show()
         info = self._info()
         info["reward_terms"] = {name: term.item() for name, term in terms.items()}
-        return _first(self.lanes.observe()), reward.item(), terminated.item(), False, info
+        observation = {key: value[0] for key, value in lanes.observe().items()}
+        return observation, reward.item(), terminated.item(), False, info
 
     def _info(self) -> dict[str, Any]:
         seen = self.lanes.simulator.measured
@@ -146,7 +151,3 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
             self._frames.append(self.lanes.draw(0, self.render_size))
         elif self._window is not None:
             self._window.show(self.lanes.draw(0, self.render_size))
-
-
-def _first(observation: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    return {key: value[0] for key, value in observation.items()}

@@ -133,12 +133,15 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
     ) -> None:
         self.num_envs = check.whole("num_envs", num_envs, 1, 1 << 20)
         self.budget = check.whole("budget", budget, 1, 1_000_000)
-        if start not in ("centre", "random"):
-            raise InvalidValueError(f"start must be 'centre' or 'random'; got {start!r}.")
-        if output not in ("numpy", "torch"):
-            raise InvalidValueError(f"output must be 'numpy' or 'torch'; got {output!r}.")
-        if render_mode not in (None, "rgb_array"):
-            raise InvalidValueError(f"render_mode must be None or 'rgb_array'; got {render_mode!r}.")
+        check.choice("start", start, ("centre", "random"))
+        check.choice("output", output, ("numpy", "torch"))
+        if render_mode is not None:
+            check.choice("render_mode", render_mode, ("rgb_array",))
+        if not isinstance(autoreset_mode, AutoresetMode):
+            check.choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
+        check.flag("zoom", zoom)
+        for name, options in (("retina_options", retina_options), ("reward_options", reward_options)):
+            check.options(name, options)
         self.start, self.output, self.render_mode = start, output, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
@@ -167,8 +170,9 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             threads=check.whole("threads", threads, 1, 1024),
             device=device,
         )
-        self._arrays = self.simulator.device.type == "cpu"
         self.simulator.reset(seed=0)
+        self._arrays = isinstance(self.simulator.measured.step, np.ndarray)
+        self._steps = np.zeros(self.num_envs, np.int64)  # known without asking a device, which would wait for it
         seen = self.observations.space(self.simulator)
         self.single_observation_space = gym.spaces.Dict({**seen.spaces, **self.task_spaces()})
         self.observation_space = batch_observations(self.single_observation_space, self.num_envs)
@@ -219,16 +223,18 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
 
     def begin(self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None) -> NDArray[np.bool_]:
         """Do the work of :meth:`reset` and leave out its observation and info; return which lanes began anew."""
-        options = options or {}
-        unknown = options.keys() - _OPTIONS
-        if unknown:
-            raise InvalidValueError(f"options must be among {', '.join(_OPTIONS)}; got {', '.join(sorted(unknown))}.")
+        options = check.options("options", options)
+        if options.keys() - _OPTIONS:
+            raise InvalidValueError(f"options must be among {', '.join(_OPTIONS)}; got {', '.join(options)}.")
         mask = self._every if options.get("reset_mask") is None else chosen_lanes(options["reset_mask"], self.num_envs)
         seeds = self._seeds(seed, mask)
         self._begin(mask, seeds, options.get("scene"), options.get("fixation"))
         self._running = True
-        self._done &= ~mask
-        self._any_done = bool(np.count_nonzero(self._done))
+        if mask is self._every:
+            self._done, self._any_done = self._never.copy(), False
+        else:
+            self._done &= ~mask
+            self._any_done = bool(np.count_nonzero(self._done))
         self.simulator.look()
         if self.render_mode is not None:
             self._trace_start(mask)
@@ -258,7 +264,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             info |= self._reset_info(again)
         if self._any_done and self.autoreset_mode == AutoresetMode.SAME_STEP:
             info = self._reset_now(terminated, info)
-            self._any_done = False
+            self._done, self._any_done = np.zeros(self.num_envs, bool), False
         observation = self.observe()
         reward = reward.astype(np.float64) if self._arrays else reward
         return self._result(observation, reward, terminated, info)
@@ -291,6 +297,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
                 moving = ~stopped if moving is None else moving & ~stopped
             zoom = None if zoom is None else torch.as_tensor(zoom, dtype=torch.float32)
             simulator.advance(aim, moving)
+            self._steps += 1 if moving is None else moving
         if again is not None:
             self._begin(again, None, None, None)
             if zoom is not None:
@@ -299,10 +306,11 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         terms, reached = self.judge()
         parts = iter(terms.values())
         reward = sum(parts, next(parts))
-        terminated = self._ended()
-        for ends in (stopped, reached):
-            if ends is not None:
-                terminated |= ends
+        terminated: NDArray[np.bool_] = (simulator.measured.step if self._arrays else self._steps) >= self._budgets
+        if stopped is not None:
+            terminated |= stopped
+        if reached is not None:
+            terminated |= reached
         if again is not None:
             terminated &= ~again
             reward = reward * (~again if self._arrays else torch.from_numpy(~again).to(reward.device))
@@ -314,8 +322,9 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the scene source, such as a webcam, unless it was handed in open."""
-        close = getattr(self.simulator.scenes, "close", None)
-        if self._owns_scenes and close is not None:
+        # Gymnasium before 1.3 closes what could not be made, too.
+        close = getattr(getattr(getattr(self, "simulator", None), "scenes", None), "close", None)
+        if close is not None and self._owns_scenes:
             close()
 
     @property
@@ -353,9 +362,10 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         lanes = np.flatnonzero(mask)
         if isinstance(seed, int | np.integer):
-            first = check.seed_value("seed", seed)
+            first = check.seed_value("seed", seed, self.num_envs)
             return [first + int(lane) for lane in lanes]
-        if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str):
+        seed = seed.tolist() if isinstance(seed, np.ndarray) else seed
+        if not isinstance(seed, Sequence) or isinstance(seed, str | bytes):
             raise InvalidTypeError(f"seed must be a whole number or a list of {self.num_envs}; got {seed!r}.")
         if len(seed) != self.num_envs:
             raise InvalidValueError(f"seed must be a number or a list of {self.num_envs}; got {len(seed)}.")
@@ -367,7 +377,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
 
     def _begin(self, mask: NDArray[np.bool_], seeds: list[int] | None, scene: object, fixation: object) -> None:
         simulator = self.simulator
-        lanes = np.count_nonzero(mask)
+        lanes = self.num_envs if mask is self._every else np.count_nonzero(mask)
         which = None if lanes == self.num_envs else mask
         index, pictures = None, None
         if isinstance(scene, int | np.integer) and not isinstance(scene, bool):
@@ -378,6 +388,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         if fixation is not None:
             start = start_px(fixation, self.num_envs, simulator.size)
         simulator.begin(seeds, which, index=index, pictures=pictures, fixation_px=start)
+        self._steps[mask] = 0
         if self.render_mode is not None:
             for lane in np.flatnonzero(mask):
                 self._paths[lane], self._coverages[lane], self._last_reward[lane] = [], [], None
@@ -404,28 +415,24 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             began = again is not None and bool(again[lane])
             self._last_reward[lane] = None if began else float(reward[lane])
 
-    def _ended(self) -> NDArray[np.bool_]:
-        step = self.simulator.measured.step
-        ended: NDArray[np.bool_] = (step if self._arrays else step.cpu().numpy()) >= self._budgets
-        return ended
-
     def observe(self) -> dict[str, Any]:
         """Return the observation of this moment."""
-        step, steps_left = self.simulator.measured.step, self._left
-        left = (
-            steps_left.take(step, 0) if isinstance(steps_left, np.ndarray) else steps_left[step]
-        )  # [] takes twice as long
-        return {**self.observations.build(self.simulator, self._half, left), **self.task_observation()}
+        simulator = self.simulator
+        step, steps_left = simulator.measured.step, self._left
+        # take() is twice as quick as [].
+        left = steps_left.take(step, 0) if isinstance(steps_left, np.ndarray) else steps_left[step]
+        observation = self.observations.build(simulator, self._half, left)
+        observation.update(self.task_observation())
+        return observation
 
     def _result(
         self, observation: dict[str, Any], reward: Any, terminated: NDArray[np.bool_], info: dict[str, Any]
     ) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        terminated, truncated = terminated.copy(), self._never.copy()
         if self.output == "torch" or not self._arrays:
-            device = self.simulator.device
-            ends = torch.from_numpy(terminated).to(device), torch.from_numpy(truncated).to(device)
-            return as_torch(observation), torch.as_tensor(reward), *ends, info
-        return observation, reward, terminated, truncated, info
+            never = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.simulator.device)
+            ended = torch.from_numpy(terminated).to(never.device, copy=True) if terminated.any() else never[0]
+            return as_torch(observation), torch.as_tensor(reward), ended, never[1], info
+        return observation, reward, terminated.copy(), self._never.copy(), info
 
     def _step_info(self) -> dict[str, Any]:
         seen = self.simulator.measured

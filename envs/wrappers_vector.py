@@ -20,7 +20,7 @@ from foveasim.retina import Retina
 __all__ = ["FoveateVectorObservation"]
 
 
-class FoveateVectorObservation(VectorWrapper[Any, Any, Any, Any, Any]):
+class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1.3
     """Gives an eye to every lane of a vector env with pixels.
 
     Everything is as in :class:`foveasim.envs.wrappers.FoveateObservation`, with a lane axis: lane i sees what a single

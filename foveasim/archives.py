@@ -25,11 +25,35 @@ from foveasim.picture import (
     resolution,
 )
 
-__all__ = ["TarScenes", "unpack"]
+__all__ = ["CarefulEntry", "TarScenes", "unpack"]
 
 BLOCK_BYTES = 1 << 20
+MOST_ENTRIES = 2_000_000
+MOST_HEADER_BYTES = 1 << 20
+_LONG_HEADERS = frozenset(
+    (
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    )
+)
 DAMAGED = (tarfile.TarError, EOFError, zlib.error, LZMAError)
 """What reading a damaged archive raises, besides OSErrors without a number."""
+
+
+class CarefulEntry(tarfile.TarInfo):
+    """An entry whose header is no bomb: ``tarfile.open(path, tarinfo=CarefulEntry)``.
+
+    tarfile reads an extended header (long names, attributes) into memory whole, however long it says it is, and keeps
+    every entry: compressed, gigabytes of either take a few megabytes of file.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _LONG_HEADERS and self.size > MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"an entry's header of {self.size:,} bytes")
+        if len(archive.members) > MOST_ENTRIES:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"more than {MOST_ENTRIES:,} entries")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # meant to be overridden
+        return found
 
 
 class TarScenes:
@@ -139,9 +163,14 @@ def unpack(path: Path, folder: Path, *, most_bytes: int, report: Callable[[int],
     folder.mkdir(parents=True, exist_ok=True)
     left = most_bytes
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=CarefulEntry) as archive:
             for member in archive:
                 target = folder.joinpath(*_safe_parts(path, member, folder))
+                if not target.parent.resolve().is_relative_to(folder.resolve()):
+                    raise SceneError(
+                        f"{path}: {member.name!r} would follow a link that lies in {folder}; it was not unpacked. "
+                        "Give an empty folder."
+                    )
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
                     continue

@@ -46,7 +46,7 @@ def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
     """
     if half_life_ms is None:
         return torch.ones_like(elapsed_ms)
-    check.number("half_life_ms", half_life_ms, 0, open_low=True)
+    check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
     return torch.exp2(-elapsed_ms / half_life_ms)
 
 

@@ -85,7 +85,7 @@ class _NothingLanes(NothingVector):
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # Gymnasium's own form
 
 
-class _Compact(VectorWrapper[Any, Any, Any, Any, Any]):
+class _Compact(VectorWrapper):  # not generic before gymnasium 1.3
     """Shows a glimpse as the mean colours and acuities of a few cells, with the fixation and the time left."""
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:

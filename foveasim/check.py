@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +13,22 @@ from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["image_batch", "number", "points", "seed_value", "size_hw", "whole"]
+__all__ = [
+    "choice",
+    "flag",
+    "image_batch",
+    "lanes_room",
+    "number",
+    "options",
+    "points",
+    "room",
+    "seed_value",
+    "size_hw",
+    "torch_device",
+    "whole",
+]
+
+GIB = 1 << 30
 
 
 def number(
@@ -68,6 +85,110 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     if not low <= int(value) <= high:
         raise InvalidValueError(f"{name} must be a whole number from {low} to {high}; got {value!r}.")
     return int(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return ``value`` as True or False; a number would be used as one somewhere further in.
+
+    Raises:
+        InvalidTypeError: Neither.
+
+    Example:
+        >>> flag("zoom", False)
+        False
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidTypeError(f"{name} must be True or False; got {value!r} ({type(value).__name__}).")
+    return bool(value)
+
+
+def choice(name: str, value: object, among: Iterable[str]) -> str:
+    """Return ``value``, one of some words.
+
+    Raises:
+        InvalidValueError: Another word, or no text.
+
+    Example:
+        >>> choice("start", "centre", ("centre", "random"))
+        'centre'
+    """
+    words = tuple(among)
+    if not isinstance(value, str) or value not in words:  # an array would be compared element by element
+        raise InvalidValueError(f"{name} must be one of {', '.join(words)}; got {value!r}.")
+    return value
+
+
+def options(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return ``value``, options by name, as a dict; None is none of them.
+
+    Raises:
+        InvalidTypeError: No dict, or a key that is no text.
+
+    Example:
+        >>> options("retina_options", None)
+        {}
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidTypeError(f"{name} must be a dict of options by name, or None; got {value!r}.")
+    return dict(value)
+
+
+def torch_device(name: str, value: object) -> torch.device:
+    """Return ``value`` as a device that is there.
+
+    Raises:
+        InvalidTypeError: Neither a name nor a device.
+        InvalidValueError: An unknown one, or one that is not here.
+
+    Example:
+        >>> torch_device("device", "cpu")
+        device(type='cpu')
+    """
+    if not isinstance(value, str | torch.device):
+        raise InvalidTypeError(f"{name} must be a device such as 'cpu' or 'cuda'; got {value!r}.")
+    try:
+        found = torch.device(value)
+        torch.zeros(1, device=found).cpu()
+    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, as the backend likes
+        raise InvalidValueError(
+            f"{name} must be a device that is there, such as 'cpu'; got {str(value)!r} "
+            f"({str(error).strip().partition(chr(10))[0]})."
+        ) from error
+    return found
+
+
+def room(name: str, needed_bytes: float, remedy: str) -> None:
+    """Refuse what this machine has no memory for, before it is asked for and the system ends the process.
+
+    Args:
+        name: The arguments that ask for it, for the message.
+        needed_bytes: What they ask for at least.
+        remedy: What to do, a sentence.
+
+    Raises:
+        InvalidValueError: More than the machine's memory.
+    """
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return  # Windows does not lend what it does not have, but says so at once
+    there_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed_bytes > there_bytes > 0:
+        raise InvalidValueError(
+            f"{name} must fit in this machine's memory of {there_bytes / GIB:.1f} GiB; got what takes at least "
+            f"{needed_bytes / GIB:,.1f} GiB. {remedy}"
+        )
+
+
+def lanes_room(lanes: int, size: object) -> None:
+    """Refuse more lanes (num_envs), of a size (H, W) in px, than there is memory for.
+
+    Raises:
+        InvalidTypeError: ``size`` is not a pair of whole numbers.
+        InvalidValueError: A side out of range, or glimpse, its acuity and that of belief take more than there is.
+    """
+    height, width = size_hw("size", size)
+    room("num_envs (lanes) and size", 5 * lanes * height * width, "Ask for fewer lanes.")
 
 
 def size_hw(name: str, value: object, least: int = 8, most: int = 16384) -> tuple[int, int]:
@@ -144,8 +265,8 @@ def image_batch(name: str, value: object) -> Tensor:
     return tensor.contiguous()
 
 
-def seed_value(name: str, value: object) -> int:
-    """Return ``value`` as a seed, a whole number from 0 to 2**63 - 1.
+def seed_value(name: str, value: object, lanes: int = 1) -> int:
+    """Return ``value`` as a seed, a whole number from 0 to 2**63 - ``lanes``: lane i has ``seed + i``.
 
     Raises:
         InvalidTypeError: Not a whole number.
@@ -153,6 +274,6 @@ def seed_value(name: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InvalidTypeError(f"{name} must be a whole number; got {value!r} ({type(value).__name__}).")
-    if not 0 <= int(value) < 2**63:
-        raise InvalidValueError(f"{name} must be from 0 to 2**63 - 1; got {value!r}.")
+    if not 0 <= int(value) <= 2**63 - lanes:
+        raise InvalidValueError(f"{name} must be from 0 to 2**63 - {lanes}; got {value!r}.")
     return int(value)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 
 from foveasim import __version__
 from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.trust import guarded
 
 __all__ = ["COMMANDS", "Command", "entry", "main"]
 
@@ -93,6 +94,9 @@ COMMANDS = {
         "train a gaze policy by reinforcement learning",
         presets="foveasim.agents.rl.train_config",
     ),
+    "tune": Command(
+        "foveasim.agents.rl.tune", "TuneConfig", "run", (), "search for the options of train, by validation"
+    ),
     "compare": Command(
         "foveasim.agents.compare", "CompareConfig", "run", ("agents",), "which agent looks best: curves, HTML report"
     ),
@@ -108,6 +112,8 @@ COMMANDS = {
     "info": Command("foveasim.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
 }
 
+
+_MOST_YAML_PARTS, _MOST_YAML_DEPTH = 100_000, 100
 
 _SMALL_WORK = ("watch", "record", "check")
 """Commands whose tensors are too small for more than one thread of torch: two take 30 times as long when the cores are
@@ -136,17 +142,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         print(f"foveasim: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
         return 2
-    # A user's own agents lie beside where they work, as they do for `python -m`.
+    # A user's own agents lie beside where they work, as they do for `python -m`; but last, so that no file of a folder
+    # from elsewhere, called like a library, is imported in its place.
     if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    command = COMMANDS[name]
+        sys.path.append(os.getcwd())  # noqa: PTH109
+    command, typed = COMMANDS[name], words[1:]
+    options = [word for word in typed if word != "--trust"]
     try:
         if name in _SMALL_WORK:
             import torch
 
             torch.set_num_threads(1)
-        with _plain_warnings():
-            config = _parse(name, command, words[1:])
+        with _plain_warnings(), guarded(options, trusts=options != typed):
+            config = _parse(name, command, options)
             result = getattr(importlib.import_module(command.module), command.function)(config)
         return result if isinstance(result, int) else 0
     except FoveasimError as error:
@@ -162,15 +170,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """Run a command and leave: the ``foveasim`` script and ``python -m foveasim``."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as by Ctrl-C, for every command
     status = main()
     # The work is done and its files are whole: a late Ctrl-C must not turn the status into that of a crash.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(status)
 
 
 def _parse(name: str, command: Command, words: list[str]) -> Any:
-    from jsonargparse import ArgumentParser
+    import yaml
+    from jsonargparse import ArgumentParser, set_loader
 
+    set_loader("foveasim", _load_yaml, (yaml.YAMLError,))
     config: Any = getattr(importlib.import_module(command.module), command.config)
     nameless = f"; without their names, in this order: {', '.join(command.positionals)}" if command.positionals else ""
     parser = ArgumentParser(
@@ -178,8 +191,11 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
         usage=f"foveasim {name} {'[--preset NAME] ' if command.presets else ''}[OPTIONS]",  # all would fill a screen
         description=command.summary + nameless,
         exit_on_error=True,
+        parser_mode="foveasim",
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of these options; what it names as code needs --trust"
+    )
     parser.add_class_arguments(config, as_group=False)
     if command.presets:
         presets = importlib.import_module(command.presets)
@@ -191,6 +207,35 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
     values = vars(parser.instantiate(parser.parse_args(_spell_out(words, kinds, command.positionals))))
     return config(**{field.name: values[field.name] for field in fields(config)})
+
+
+def _load_yaml(text: str) -> Any:
+    """Read a value or a config for the parser, which would import and call what a ``class_path`` in it names.
+
+    Raises:
+        YAMLError: It names a class, or it is nested or repeated by aliases beyond use.
+    """
+    import yaml
+    from jsonargparse import get_loader
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader) if len(text) > _MOST_YAML_DEPTH else ():
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_YAML_DEPTH:  # PyYAML's C loader calls itself and would end the process
+            raise yaml.YAMLError(f"it is nested more than {_MOST_YAML_DEPTH} deep")
+    waiting, seen = [get_loader("yaml")(text)], 0
+    value = waiting[0]
+    while waiting:
+        part, seen = waiting.pop(), seen + 1
+        if seen > _MOST_YAML_PARTS:  # a few aliases of aliases make billions, and one of itself never ends
+            raise yaml.YAMLError(f"it has more than {_MOST_YAML_PARTS:,} parts")
+        if isinstance(part, dict):
+            if any("class_path" in str(key).split(".") for key in part):
+                raise yaml.YAMLError("it names a class to be called by class_path, which is not allowed in options")
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return value
 
 
 def _with_preset(words: Sequence[str], preset_file: Callable[[str], Path]) -> list[str]:
@@ -237,6 +282,7 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
     while rest:
         word = rest.pop(0)
         name, equals, value = word[2:].partition("=") if word.startswith("--") else ("", "", word)
+        name = name if name in kinds else name.replace("-", "_")
         kind = kinds.get(name, "")
         if not name:
             if word.startswith("-") or not (nameless or last):
@@ -315,7 +361,8 @@ def _usage() -> str:
             *lines,
             "",
             "foveasim COMMAND --help lists a command's options; each may also stand in a YAML file given by --config,",
-            "and --print_config shows them all.",
+            "and --print_config shows them all. Code runs only if its name (package.module:Class) is typed here; with",
+            "--trust also where a file names it, and where a model.zip of stable-baselines3 holds it.",
         ]
     )
 

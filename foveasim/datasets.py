@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.archives import DAMAGED, TarScenes
+from foveasim import check
+from foveasim.archives import DAMAGED, CarefulEntry, TarScenes
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.image_files import IMAGE_SUFFIXES, FileScenes, list_folder
 from foveasim.picture import CACHE_BYTES, Picture, check_index, resolution
@@ -256,8 +257,7 @@ def open_imagenette(
     Reference:
         Howard (2019), Imagenette, https://github.com/fastai/imagenette.
     """
-    if split not in IMAGENETTE_SPLITS:
-        raise InvalidValueError(f"split must be one of {', '.join(IMAGENETTE_SPLITS)}; got {split!r}.")
+    check.choice("split", split, IMAGENETTE_SPLITS)
     place = Path(path).expanduser()
     if not place.exists():
         raise SceneError(f"{place}: no such folder or archive. {_command('imagenette', place)}")
@@ -337,7 +337,7 @@ def _folder_entries(folder: Path) -> Iterator[_Entry]:
 
 def _tar_entries(path: Path) -> list[_Entry]:
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:", tarinfo=CarefulEntry) as archive:
             return list(_members(archive, lambda member: (member.offset_data, member.size)))
     except tarfile.ReadError:
         pass  # compressed, or not an archive at all, which the second attempt tells
@@ -354,7 +354,7 @@ def _tar_entries(path: Path) -> list[_Entry]:
         return b"" if file is None else file.read()
 
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=CarefulEntry) as archive:
             return list(_members(archive, content))
     except (*DAMAGED, OSError) as error:
         raise SceneError(

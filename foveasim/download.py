@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from foveasim.download_fetch import WAITS_S, DownloadError, disk, fetch, kept, kept_bytes
 from foveasim.download_progress import DownloadProgress
 from foveasim.errors import InvalidValueError, SceneError, UnknownNameError
+from foveasim.signals import Stop, held
 
 __all__ = ["DATASETS", "DataConfig", "Dataset", "DownloadError", "get", "run"]
 
@@ -113,13 +114,15 @@ def run(config: DataConfig) -> int:
         UnknownNameError: No such data set.
         DownloadError: See :func:`get`.
         SceneError: See :func:`get`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after a line that says what is kept.
     """
     if config.dataset not in DATASETS:
         near = get_close_matches(config.dataset, DATASETS, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownNameError(f"there is no data set {config.dataset!r}.{hint} Choose from {', '.join(DATASETS)}.")
     dataset = DATASETS[config.dataset]
-    path = get(dataset, Path(config.folder).expanduser(), url=config.url, keep_archive=config.keep_archive)
+    with Stop().listening():
+        path = get(dataset, Path(config.folder).expanduser(), url=config.url, keep_archive=config.keep_archive)
     print(f"{dataset.title} is at {path} ({dataset.terms}).")
     print("Use it: from foveasim.scenes import open_scenes")
     print(f"        {dataset.opened_by.format(path=str(path))}")
@@ -162,16 +165,20 @@ def get(
         raise InvalidValueError(f"url must begin with http:// or https://; got {address!r}.")
     target = folder / dataset.folder
     archive = folder / urlsplit(dataset.url).path.rpartition("/")[2]
+    unfinished = target.with_name(f".{target.name}.unfinished")
     if target.exists():
         missing = _missing(dataset, target)
         if missing:
             raise SceneError(f"{target} is there but not whole: {missing}. Remove it and run the same command again.")
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed just before it was done
         return target
     part = archive.with_name(archive.name + ".part")
     with disk(part):
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder), DownloadProgress() as progress:
             try:
+                if (unfinished / archive.name).exists():  # of a run that was killed just before the data set was whole
+                    (unfinished / archive.name).replace(archive)
                 if archive.exists():
                     _check_sum(archive, dataset, progress)
                     _check_space(folder, dataset.unpacked_bytes)
@@ -183,19 +190,24 @@ def get(
                     fetch(address, part, dataset.bytes, progress, waits_s)
                     _check_sum(part, dataset, progress)
                     part.rename(archive)
-                _unpack(dataset, archive, target, progress)
+                _unpack(dataset, archive, target, unfinished, progress, keep_archive=keep_archive)
             except KeyboardInterrupt:
                 progress.say(f"{kept(part)} The same command goes on from there.")
                 raise
-            if not keep_archive:
-                archive.unlink()
     return target
 
 
-def _unpack(dataset: Dataset, archive: Path, target: Path, progress: DownloadProgress) -> None:
+def _unpack(
+    dataset: Dataset,
+    archive: Path,
+    target: Path,
+    unfinished: Path,
+    progress: DownloadProgress,
+    *,
+    keep_archive: bool,
+) -> None:
     from foveasim.archives import unpack  # brings torch, which `--help` need not load
 
-    unfinished = target.with_name(f".{target.name}.unfinished")
     if unfinished.exists():  # of a run that was killed
         shutil.rmtree(unfinished)
     try:
@@ -204,7 +216,19 @@ def _unpack(dataset: Dataset, archive: Path, target: Path, progress: DownloadPro
         missing = _missing(dataset, unfinished / dataset.folder)
         if missing:
             raise SceneError(f"{archive}: does not hold the whole data set: {missing}. Remove it and get it again.")
-        (unfinished / dataset.folder).rename(target)
+        if sys.platform != "win32":
+            os.sync()  # thousands of files: or a power cut could leave the folder's name without their content
+        # The archive goes to what is unfinished, or a kill between the two could leave one that nobody would remove. A
+        # run that finds it there takes it back.
+        with held():
+            if not keep_archive:
+                archive.rename(unfinished / archive.name)
+            try:
+                (unfinished / dataset.folder).rename(target)
+            except OSError:
+                if not keep_archive:
+                    (unfinished / archive.name).rename(archive)
+                raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

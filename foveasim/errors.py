@@ -11,6 +11,7 @@ __all__ = [
     "NoDisplayError",
     "SceneError",
     "UnknownNameError",
+    "UntrustedError",
     "WeightsError",
 ]
 
@@ -29,6 +30,10 @@ class InvalidTypeError(FoveasimError, TypeError):
 
 class UnknownNameError(FoveasimError, ValueError):
     """A name is not in its registry."""
+
+
+class UntrustedError(FoveasimError, ValueError):
+    """A file would run code, and nobody said that it may; see ``foveasim.trust``."""
 
 
 class SceneError(FoveasimError, ValueError):

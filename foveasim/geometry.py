@@ -77,7 +77,8 @@ def centre_px(size: tuple[int, int], lanes: int = 1) -> Tensor:
 
 def clamp_px(point_px: Tensor, size: tuple[int, int]) -> Tensor:
     """Hold points inside the scene: gaze stops at its edge."""
-    return torch.minimum(point_px.clamp_min(0), _extent(size, point_px))
+    # Numbers, not a tensor made of them: to bring that to a device waits for the device.
+    return torch.stack((point_px[..., 0].clamp(0, size[1]), point_px[..., 1].clamp(0, size[0])), -1)
 
 
 def pixel_index(point_px: Tensor, size: tuple[int, int]) -> Tensor:
@@ -94,8 +95,8 @@ def pixel_index(point_px: Tensor, size: tuple[int, int]) -> Tensor:
         >>> pixel_index(torch.tensor([0.99, 96.0]), (96, 96)).tolist()
         [0, 95]
     """
-    last = torch.tensor([size[1] - 1, size[0] - 1], device=point_px.device)
-    return torch.minimum(point_px.floor().to(torch.int64).clamp_min(0), last)
+    index = point_px.floor().to(torch.int64)
+    return torch.stack((index[..., 0].clamp(0, size[1] - 1), index[..., 1].clamp(0, size[0] - 1)), -1)
 
 
 def distance_deg(a_px: Tensor, b_px: Tensor, px_per_deg: Tensor | float) -> Tensor:

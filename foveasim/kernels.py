@@ -32,6 +32,7 @@ __all__ = [
     "mix",
     "move_lanes",
     "remember_glimpses",
+    "stream_bytes",
 ]
 
 U8 = NDArray[np.uint8]
@@ -41,6 +42,7 @@ F64 = NDArray[np.float64]
 
 PX, NORM, NORM_AWAY = 0, 1, 2
 _MOST = 1 << 20  # bytes that a sum of 32 bits surely holds
+_STREAMED = 1 << 22  # bytes: with glimpses and beliefs more than the cache of a core
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,6 +75,39 @@ copy_bytes = cast("Callable[[U8, U8], None]", intrinsic(_copy_bytes))
 Short runs take half as long as a loop with its remainder (measured: 49 rows of a disc, 0.25 us). NumPy's way, a slice
 assignment, guards against overlap with a temporary array, at several times the cost. Kernels of other files may use it,
 other than kernels of this one: it stays as it is.
+"""
+
+
+def _stream_bytes(context: Any, out: Any, source: Any) -> Any:
+    memcpy: Any = cgutils.raw_memcpy
+
+    def generate(target: Any, builder: Any, signature: Any, given: Any) -> Any:
+        pairs = zip(signature.args, given, strict=True)
+        to, of = (target.make_array(kind)(target, builder, value) for kind, value in pairs)
+        word = to.nitems.type
+        length = word(word.width // 8)
+        odd = builder.urem(builder.or_(builder.ptrtoint(to.data, word), to.nitems), length)
+        with builder.if_else(builder.icmp_unsigned("==", odd, word(0))) as (words, otherwise):
+            with words:
+                past_cache = builder.module.add_metadata([cgutils.int32_t(1)])
+                begin, end = (builder.bitcast(data, word.as_pointer()) for data in (of.data, to.data))
+                with cgutils.for_range(builder, builder.udiv(to.nitems, length)) as loop:
+                    taken = builder.load(builder.gep(begin, [loop.index]), align=1)
+                    stored = builder.store(taken, builder.gep(end, [loop.index]), align=word.width // 8)
+                    stored.set_metadata("nontemporal", past_cache)
+                builder.fence("seq_cst")  # other threads may read it next
+            with otherwise:
+                memcpy(builder, to.data, of.data, to.nitems, 1)
+        return target.get_dummy_value()
+
+    return types.void(out, source), generate
+
+
+stream_bytes = cast("Callable[[U8, U8], None]", intrinsic(_stream_bytes))
+"""In kernels, copies the second (n,) array into the first, of n or fewer bytes, past the processor's cache.
+
+For what nobody reads soon, and more of it than the cache holds: memory is not read first only to be overwritten.
+Where the first does not begin and end at multiples of 8 bytes, it is as :func:`copy_bytes`.
 """
 
 
@@ -193,7 +228,10 @@ def remember_glimpses(
         _integrate(image[b], acuity[b], new_image[b].reshape(image.shape[1], image.shape[2]), new_acuity[b], mask)
         coverage[1, b] = coverage[0, b]
         coverage[0, b] = _coverage(acuity[b])
-        if copy.size > 0:
+        if copy.size >= _STREAMED:
+            stream_bytes(copy[b].reshape(copy[b].size), image[b].reshape(image[b].size))
+            stream_bytes(acuity_copy[b].reshape(acuity_copy[b].size), acuity[b].reshape(acuity[b].size))
+        elif copy.size > 0:
             copy_bytes(copy[b].reshape(copy[b].size), image[b].reshape(image[b].size))
             copy_bytes(acuity_copy[b].reshape(acuity_copy[b].size), acuity[b].reshape(acuity[b].size))
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.retina import NOTHING_KNOWN, Plan, fresh_arrays, load_kernels
+from foveasim.retina import NOTHING_KNOWN, Plan, load_kernels
+from foveasim.types import Measured
 
-__all__ = ["Rooms", "Span", "Threads", "sense_and_remember", "sense_and_widen", "spans_of"]
+__all__ = ["Rooms", "Span", "Threads", "measure", "sense_and_remember", "sense_and_widen", "spans_of"]
 
 U8 = NDArray[np.uint8]
 Pair = tuple[U8, U8]
@@ -28,6 +29,11 @@ _LANES_A_THREAD = 16  # below, handing over costs more than is won: 30 us
 _REUSED = 1 << 20  # bytes: smaller images cost the system nothing
 _ROOMS = 8  # twice what one look takes, glimpse and belief: a caller holds the last while the next is made
 _NO_COPY = (np.empty((0, 0, 0, 0), np.uint8), np.empty((0, 0, 0), np.uint8))
+
+
+def measure(image: Any, acuity: Any, points: Any, reals: Any, key: Any) -> Measured:
+    """Return views of belief and of the rows of a simulator's numbers, arrays or tensors, by their names."""
+    return Measured(image, acuity, points[0], points[2], reals[0], reals[1], reals[2], key[2], reals[4], reals[5])
 
 
 def spans_of(lanes: NDArray[np.bool_]) -> list[Span]:
@@ -114,7 +120,7 @@ class Rooms:
         """Return an image, (B, H, W, 3) uint8, and an acuity, (B, H, W) uint8, which nobody else holds."""
         height, width = size
         if 3 * lanes * height * width < _REUSED:
-            return fresh_arrays(lanes, size)
+            return np.empty((lanes, height, width, 3), np.uint8), np.empty((lanes, height, width), np.uint8)
         return self._array((lanes, height, width, 3)), self._array((lanes, height, width))
 
     def _array(self, shape: tuple[int, ...]) -> U8:

@@ -10,12 +10,13 @@ import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, BinaryIO, Protocol, Self
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from foveasim import check
+from foveasim.atomic import locked, part_of
 from foveasim.drawing import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.signals import held
@@ -73,6 +74,8 @@ class _Movie(ABC):
             raise InvalidValueError(f"cannot write {self.path}: it is a folder. Name a file.")
         if not os.access(self.path.parent, os.W_OK):
             raise InvalidValueError(f"cannot write {self.path}: no permission in {self.path.parent}.")
+        self._lock: BinaryIO | None = None
+        self._claim: BinaryIO | None = None
 
     def add(self, picture: Image) -> None:
         """Append a picture, (H, W, 3) uint8 of the size that the movie was opened with.
@@ -139,6 +142,29 @@ class _Movie(ABC):
     def _part(self) -> Path:
         return self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
 
+    def _begin_part(self) -> None:
+        """Make the unfinished file, and remove what killed recordings left of the same one."""
+        name, end = f".{self.path.stem}.", f".part{self.path.suffix}"
+        try:
+            for old in self.path.parent.iterdir():
+                if old.name.startswith(name) and old.name.removeprefix(name).removesuffix(end).isdigit():
+                    with contextlib.suppress(OSError), old.open("r+b") as file:
+                        if locked(file):
+                            old.unlink()
+            self._lock = self._part().open("wb")
+        except OSError as error:
+            raise InvalidValueError(f"cannot write {self.path}: {error.strerror or error}.") from error
+        locked(self._lock)
+
+    def _end_part(self, *, keep: bool) -> None:
+        """Give the unfinished file its name, or remove it."""
+        if self._lock is not None:
+            self._lock.close()  # before: Windows moves no open file
+        if keep:
+            self._part().replace(self.path)
+        else:
+            self._part().unlink(missing_ok=True)
+
     @abstractmethod
     def _write(self, picture: Image) -> None: ...
 
@@ -174,6 +200,7 @@ class Mp4Movie(_Movie):
                 "or name a .gif file instead."
             ) from error
         height, width = self.size
+        self._begin_part()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the movie
         command = [
             program,
@@ -203,7 +230,7 @@ class Mp4Movie(_Movie):
         if self._ffmpeg.wait():
             raise OSError(self._reason())
         self._log.close()
-        self._part().replace(self.path)
+        self._end_part(keep=True)
 
     def _failed(self, error: OSError) -> FoveasimError:
         self._ffmpeg.wait()  # a broken pipe says nothing; ffmpeg's own message does
@@ -224,7 +251,7 @@ class Mp4Movie(_Movie):
         with contextlib.suppress(BrokenPipeError):  # what the pipe still held has nowhere to go
             pipe.close()
         self._log.close()
-        self._part().unlink(missing_ok=True)
+        self._end_part(keep=False)
 
 
 def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
@@ -253,6 +280,7 @@ class GifMovie(_Movie):
         width = min(_GIF_WIDTH, self.size[1])
         self._small = max(1, round(self.size[0] * width / self.size[1])), width
         self._every = max(1, round(self.fps / _GIF_FPS))
+        self._begin_part()
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the movie
         self._kept = 0
 
@@ -275,7 +303,7 @@ class GifMovie(_Movie):
             scale = wide / width * min(0.9, (GIF_MOST_BYTES / size) ** 0.5)
         del pictures
         self._spool.close()
-        self._part().replace(self.path)
+        self._end_part(keep=True)
 
     def _encode(self, pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], size: tuple[int, int]) -> None:
         sample = np.concatenate(
@@ -304,7 +332,7 @@ class GifMovie(_Movie):
 
     def _drop(self) -> None:
         self._spool.close()
-        self._part().unlink(missing_ok=True)
+        self._end_part(keep=False)
 
 
 class FrameFolder(_Movie):
@@ -324,7 +352,10 @@ class FrameFolder(_Movie):
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InvalidValueError(f"cannot write frames to {self.path}: it exists and is not an empty folder.")
         self._made = not self.path.exists()
-        self.path.mkdir(exist_ok=True)
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InvalidValueError(f"cannot write frames to {self.path}: {error.strerror or error}.") from error
 
     def _write(self, picture: Image) -> None:
         save_png(self.path / f"frame-{self.frames + 1:06d}.png", picture)
@@ -343,7 +374,7 @@ def save_png(path: Path, picture: Image) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_of(path)  # without waiting for the disk, as other files do: frames come thirty times a second
     try:
         PillowImage.fromarray(picture).save(part, "PNG", compress_level=4)
         part.replace(path)

@@ -63,7 +63,7 @@ class Picture:
 
     Raises:
         InvalidTypeError: ``image`` is no uint8 array.
-        InvalidValueError: ``image`` is not (H, W, 3), or ``px_per_deg`` is not a positive number.
+        InvalidValueError: ``image`` is not (H, W, 3), or ``px_per_deg`` is not a positive number from 1e-9 to 1e12.
     """
 
     image: NDArray[np.uint8]
@@ -83,7 +83,7 @@ class Picture:
             )
         if not image.flags.c_contiguous:
             object.__setattr__(self, "image", np.ascontiguousarray(image))
-        check.number("px_per_deg", self.px_per_deg, 0, open_low=True)
+        check.number("px_per_deg", self.px_per_deg, 1e-9, 1e12)  # beyond those of a source, for fitting scales them
 
     @property
     def size(self) -> tuple[int, int]:
@@ -158,11 +158,11 @@ def resolution(px_per_deg: float | None, size: tuple[int, int]) -> float:
 
     Raises:
         InvalidTypeError: Not a number.
-        InvalidValueError: Not positive and finite.
+        InvalidValueError: Not from 0.001 to 1e6; beyond, times and places would not stay finite in float32.
     """
     if px_per_deg is None:
         return default_px_per_deg(size)
-    return check.number("px_per_deg", px_per_deg, 0, open_low=True)
+    return check.number("px_per_deg", px_per_deg, 1e-3, 1e6)
 
 
 def _open(path: Path) -> Image.Image:
@@ -265,8 +265,7 @@ def check_fit(size: tuple[int, int] | None, fit: str) -> tuple[int, int] | None:
         InvalidTypeError: ``size`` is not a pair of whole numbers.
         InvalidValueError: A side is under 8 px or over 16384 px, or ``fit`` is not one of :data:`FITS`.
     """
-    if fit not in FITS:
-        raise InvalidValueError(f"fit must be one of {', '.join(FITS)}; got {fit!r}.")
+    check.choice("fit", fit, FITS)
     return None if size is None else check.size_hw("size", size, MIN_SIDE_PX)
 
 

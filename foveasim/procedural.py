@@ -65,9 +65,7 @@ class ProceduralScenes(ABC):
     ) -> None:
         self.size = check.size_hw("size", size)
         self.seed = check.seed_value("seed", seed)
-        if check.seed_value("count", count) < 1:
-            raise InvalidValueError(f"count must be at least 1; got {count!r}.")
-        self._count = int(count)
+        self._count = check.whole("count", count, 1, 1 << 53)  # as far as a number drawn in [0, 1) reaches all
         self._px_per_deg = resolution(px_per_deg, self.size)
         self._cache = PictureCache(cache_bytes)
 

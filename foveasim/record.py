@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from foveasim import check
-from foveasim.agents.base import make_agent
+from foveasim.agents.base import agent_name, make_agent
+from foveasim.agents.human import Human
+from foveasim.episode import SESSION, Episode, as_json, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.layout import LEAST_SIZE
 from foveasim.movie import Movie, open_movie
 from foveasim.render import render
+from foveasim.replay import noted, play
 from foveasim.retina import Retina, make_retina
 from foveasim.saccade import Saccades
 from foveasim.scanpath import Scanpath, write_csv
@@ -122,12 +125,16 @@ class RecordConfig(LookConfig):
         seconds: Length of the recording.
         fps: Pictures per second.
         scanpath: CSV file for the scanpaths; null writes none.
+        episode: Whether to write beside it, as NAME.episode.json, what it takes to play it again.
+        replay: An episode's file, to be played again instead: is every observation identical, to the bit?
     """
 
     out: str = "foveasim.mp4"
     seconds: float = 8.0
     fps: float = 30.0
     scanpath: str | None = None
+    episode: bool = True
+    replay: str | None = None
 
 
 def record(config: RecordConfig) -> int:
@@ -137,16 +144,35 @@ def record(config: RecordConfig) -> int:
         config: What to record. Ctrl-C or SIGTERM ends the recording early, and what there is of it is kept.
 
     Returns:
-        0, or 130 after Ctrl-C or SIGTERM.
+        0; 130 after Ctrl-C or SIGTERM; of a replay 1 where it differs.
 
     Raises:
         FoveasimError: A name, a file or a number that cannot be used, an agent that fails, or a full disk.
     """
-    return record_frames(config, [config.out], config.seconds, config.fps, config.scanpath)
+    if config.replay is not None:
+        return _replay(config.replay)
+    out = Path(str(config.out))
+    beside = str(out.with_suffix(".episode.json")) if config.episode and out.name else None
+    return record_frames(config, [config.out], config.seconds, config.fps, config.scanpath, beside)
+
+
+def _replay(path: str) -> int:
+    """Play an episode's file again and say what came of it; returns 0 where it is identical, 1 where it differs."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    outcome = play(read_episode(path))
+    Console().print(f"[bold]{path}[/bold]  {escape(str(outcome))}", highlight=False, soft_wrap=True)
+    return 0 if outcome.same else 1
 
 
 def record_frames(
-    config: LookConfig, outs: Iterable[str], seconds: float, fps: float, scanpath: str | None = None
+    config: LookConfig,
+    outs: Iterable[str],
+    seconds: float,
+    fps: float,
+    scanpath: str | None = None,
+    episode: str | None = None,
 ) -> int:
     """Record a session to several files at once; see :func:`record`.
 
@@ -156,6 +182,7 @@ def record_frames(
         seconds: Length.
         fps: Pictures per second.
         scanpath: CSV file, or None.
+        episode: JSON file for what it takes to play it again, or None.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -168,13 +195,15 @@ def record_frames(
     check.number("fps", fps, 1, 120)
     frames = max(1, round(seconds * fps))
     size = (int(config.size[0]), int(config.size[1]))
-    if scanpath is not None:
-        _check_writable(Path(scanpath))
+    for written in (scanpath, episode):
+        if written is not None:
+            _check_writable(Path(written))
     with ExitStack() as stack:
         stop = Stop()
         stack.enter_context(stop.listening())
         warm_up([config.make_retina()])
-        session = config.open_session(threaded=False)
+        noting = None if episode is None else _Noting(config, fps)
+        session = (config if noting is None else noting.config).open_session(threaded=False)
         stack.callback(session.close)
         stop.patient = True  # until now there is nothing to keep
         movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size)) for out in outs]
@@ -199,9 +228,39 @@ def record_frames(
         if scanpath is not None:
             write_csv(scanpath, _distinct(session.scanpaths()))
             console.print(f"[bold]{scanpath}[/bold]", highlight=False)
+        if noting is not None and episode is not None and noting.agent.steps:
+            noting.episode(movies[0].frames).write(episode)
+            console.print(f"[bold]{episode}[/bold]", highlight=False)
         if interrupted:
             console.print("interrupted; what was recorded until then is kept")
     return 130 if interrupted else 0
+
+
+class _Noting:
+    """Notes what a session's agent sees and does.
+
+    Raises:
+        FoveasimError: The agent cannot be used, or the config holds something else than plain values.
+    """
+
+    def __init__(self, config: LookConfig, fps: float) -> None:
+        agent = make_agent(config.agent, seed=config.seed, **config.agent_arguments)
+        asked = isinstance(config.agent, str) and not config.agent_arguments
+        self.agent = noted(agent, config.agent if asked else agent_name(agent))
+        plain = {one.name: getattr(config, one.name) for one in fields(LookConfig)}
+        self._made = {"config": {**plain, "agent": self.agent.name}, "fps": float(fps)}
+        self._made |= {"action_mode": self.agent.action_mode, "grid": self.agent.grid, "size": self.agent.size}
+        try:
+            as_json(self._made)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{error} Or record without an episode: episode=False.") from error
+        self.config = LookConfig(**plain)
+        if not isinstance(agent, Human):  # a session asks whether it is one
+            self.config.agent, self.config.agent_arguments = self.agent, {}  # type: ignore[assignment]
+
+    def episode(self, frames: int) -> Episode:
+        """Return what was noted in some frames."""
+        return Episode(SESSION, {**self._made, "frames": frames}, tuple(self.agent.steps))
 
 
 def reachable_fovea(retina: Retina, factor: float) -> float:

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
 from foveasim.errors import FoveasimError, InvalidTypeError, UnknownNameError
+from foveasim.trust import check_code
 
 __all__ = ["Registry", "build", "describe", "load_object"]
 
@@ -164,6 +165,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: Unknown; the message lists the choices and the nearest one.
             InvalidTypeError: The path names something that cannot be called.
+            UntrustedError: The path stands in a file that a command read, see :mod:`foveasim.trust`.
             FoveasimError: The module that the path names cannot be imported; its kind is ``failure``.
         """
         found: object = self._factories.get(name) or self._plugins().get(name) or (name if ":" in name else None)
@@ -174,13 +176,15 @@ class Registry(Generic[T]):
                 f"unknown {self.kind} {name!r}.{hint} Choose from {', '.join(self.names())}, "
                 "or name a class of your own as 'package.module:Class'."
             )
+        if found == name:
+            check_code(name)
         if isinstance(found, str):
             found = load_object(found, self.failure)
         if not callable(found):
             raise InvalidTypeError(f"{name!r} must name a class or a function that makes a {self.kind}; got {found!r}.")
         return cast("Callable[..., T]", found)
 
-    def make(self, name: str, **arguments: object) -> T:
+    def make(self, name: str, /, **arguments: object) -> T:
         """Build what ``name`` names.
 
         Raises:

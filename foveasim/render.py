@@ -33,7 +33,7 @@ from foveasim.drawing import (
 from foveasim.errors import InvalidValueError
 from foveasim.layout import Layout, arrange
 
-__all__ = ["Heat", "View", "layout_of", "render"]
+__all__ = ["LATEST", "Heat", "View", "layout_of", "render"]
 
 BACK: Colour = (15, 17, 22)
 PANEL: Colour = (23, 26, 33)
@@ -62,6 +62,10 @@ class Heat(NamedTuple):
     high: str
 
 
+LATEST = 100
+"""How many fixations are worth drawing: more hide the scene, and a frame would take the longer the longer it is."""
+
+
 @dataclass(frozen=True)
 class View:
     """Everything that one picture shows. The scene, glimpse, belief and prediction may differ in size, not in shape.
@@ -72,12 +76,13 @@ class View:
         belief: (h, w, 3) uint8, what it has seen so far.
         prediction: (h, w, 3) uint8, what the mind predicts, or None without a network.
         heat: The heat map, or None.
-        fixation_px: (N, 2) float32, px of the scene, the fixations so far, oldest first.
+        fixation_px: (N, 2) float32, px of the scene, the fixations so far or the last :data:`LATEST`, oldest first.
         gaze_px: (x, y), px of the scene, where the eye points at this moment.
         moving: Whether a saccade is in flight.
         fovea_px: Radius of the fovea, px of the scene; 0 draws none.
-        errors: Prediction error after each fixation so far, grey levels; NaN where it is not known.
-        past_errors: The same of earlier scenes, drawn faintly.
+        earlier: How many fixations came before these.
+        errors: Prediction error after each of these fixations, grey levels; NaN where it is not known.
+        past_errors: The same of earlier scenes, drawn faintly as long as ``earlier`` is 0.
         plot: Title and unit of what is plotted.
         budget: Fixations on this scene, the length of the plot; 0 without an end.
         agent: Its name.
@@ -102,6 +107,7 @@ class View:
     gaze_px: tuple[float, float] = (0.0, 0.0)
     moving: bool = False
     fovea_px: float = 0.0
+    earlier: int = 0
     errors: tuple[float, ...] = ()
     past_errors: tuple[tuple[float, ...], ...] = ()
     plot: tuple[str, str] = ("prediction error", "RMSE of the mind's picture, grey levels")
@@ -227,7 +233,7 @@ def _draw_scanpath(canvas: Image, layout: Layout, view: View) -> None:
         latest = index == len(points) - 1 and not view.moving
         disc(over, x, y, radius + 1.2 * layout.scale, INK)
         disc(over, x, y, radius, GAZE if latest else PATH)
-        number = str(index + 1)
+        number = str(view.earlier + index + 1)
         small = px if len(number) < 3 else round(px * 0.8)
         text(over, float(x), float(y), number, small, INK, align="centre", middle=True)
     under[:] = _mixed(under, over, 0.86)
@@ -262,7 +268,8 @@ def _ticks(high: float) -> tuple[float, list[float]]:
 
 def _draw_plot(canvas: Image, layout: Layout, view: View) -> None:
     rect, px = layout.plot, layout.px(11)
-    curves = (*view.past_errors, view.errors)
+    past_errors = () if view.earlier else view.past_errors
+    curves = (*past_errors, view.errors)
     known = [value for curve in curves for value in curve if math.isfinite(value)]
     top, ticks = _ticks(max(known, default=50.0))
     label = max(text_width(f"{tick:g}", px) for tick in ticks)
@@ -270,28 +277,29 @@ def _draw_plot(canvas: Image, layout: Layout, view: View) -> None:
     upper, lower = rect.y + layout.px(14), rect.y + rect.height - layout.px(26)
     if right - left < 4 * px or lower - upper < 2 * px:
         return
-    last = max(2, view.budget, *(len(curve) for curve in curves))
+    first = view.earlier + 1
+    last = max(first + 1, view.budget, *(view.earlier + len(curve) for curve in curves))
 
     def place(index: float, value: float) -> tuple[float, float]:
-        return left + (index - 1) / (last - 1) * (right - left), lower - value / top * (lower - upper)
+        return left + (index - first) / (last - first) * (right - left), lower - value / top * (lower - upper)
 
     if lower - upper < 1.5 * px * len(ticks):
         ticks = [ticks[0], ticks[-1]]
     for tick in ticks:
-        y = place(1, tick)[1]
+        y = place(first, tick)[1]
         lines(canvas, [(left, y), (right, y)], GRID, layout.scale)
         text(canvas, left - layout.px(8), y, f"{tick:g}", px, DIM, align="right", middle=True)
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, last) if (last - 1) / s * 3 * px <= right - left)
-    for index in sorted({1, *range(step, last + 1, step)}):
-        if index == 1 or index - 1 > step / 2:
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, last) if (last - first) / s * 3 * px <= right - left)
+    for index in sorted({first, *range(step * (first // step + 1), last + 1, step)}):
+        if index == first or index - first > step / 2:
             x = place(index, 0)[0]
             text(canvas, x, lower + layout.px(17), str(index), px, DIM, align="centre")
-    for age, curve in enumerate(reversed(view.past_errors)):
+    for age, curve in enumerate(reversed(past_errors)):
         shade = 0.5 * 0.75**age
         faint = tuple(round(p + (d - p) * shade) for p, d in zip(PANEL, DIM, strict=True))
         points = [place(i + 1, value) for i, value in enumerate(curve) if math.isfinite(value)]
         lines(canvas, points, (faint[0], faint[1], faint[2]), 1.4 * layout.scale)
-    now = [(i + 1, value) for i, value in enumerate(view.errors) if math.isfinite(value)]
+    now = [(first + i, value) for i, value in enumerate(view.errors) if math.isfinite(value)]
     points = [place(*each) for each in now]
     lines(canvas, points, GAZE, 2 * layout.scale)
     for x, y in points:
@@ -320,7 +328,7 @@ def _draw_status(canvas: Image, layout: Layout, view: View) -> None:
             disc(canvas, right - layout.px(9), y, 4.5 * layout.scale, ALERT)
             right -= layout.px(16)
         right -= layout.px(18)
-    count = len(view.fixation_px)
+    count = view.earlier + len(view.fixation_px)
     parts = [("agent", view.agent)] if view.agent else []
     parts += [
         ("retina", view.retina),

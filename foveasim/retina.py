@@ -322,7 +322,7 @@ RETINAS.add("multiscale", "foveasim.retina_receptors:Multiscale")
 RETINAS.add("log_polar", "foveasim.retina_receptors:LogPolar")
 
 
-def make_retina(retina: str | Retina, **options: object) -> Retina:
+def make_retina(retina: str | Retina, /, **options: object) -> Retina:
     """Build a retina.
 
     Args:

@@ -121,8 +121,7 @@ class Masking(Retina):
         Raises:
             InvalidValueError: An option out of range.
         """
-        if self.fill not in ("visible_mean", "image_mean", "blur"):
-            raise InvalidValueError(f"fill must be 'visible_mean', 'image_mean' or 'blur'; got {self.fill!r}.")
+        check.choice("fill", self.fill, ("visible_mean", "image_mean", "blur"))
 
     @property
     def leaks(self) -> bool:
@@ -245,13 +244,13 @@ class Disc(Masking):
         zoom: NDArray[np.float32] | None,
     ) -> Plan:
         """Show the disc on the CPU."""
-        return self._cover(prepared, fixation_px[:, None])._replace(lasts=True)
+        return self._cover(prepared, fixation_px[:, None], lasts=True)
 
-    def _cover(self, prepared: Prepared, spots: NDArray[np.float32]) -> Plan:
+    def _cover(self, prepared: Prepared, spots: NDArray[np.float32], lasts: bool = False) -> Plan:
         scene, table, mean, behind = prepared.arrays[:4]
         half = self._footprints.arrays(prepared.size)[0]
         arguments = (scene, prepared.scenes, spots, table, half, mean, behind, self.hidden_acuity)
-        return Plan(load_kernels().cover_spots, arguments, True)
+        return Plan(load_kernels().cover_spots, arguments, True, lasts)
 
     def _sense_torch(self, prepared: Prepared, spots: Tensor) -> Glimpse:
         """Do what ``cover_spots`` does, in torch."""
@@ -312,8 +311,7 @@ class TwoSpot(Disc):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        if self.attend not in ("random", "object"):
-            raise InvalidValueError(f"attend must be 'random' or 'object'; got {self.attend!r}.")
+        check.choice("attend", self.attend, ("random", "object"))
 
     @property
     def needs_key(self) -> bool:  # type: ignore[override]  # of other retinas it is a constant of the class

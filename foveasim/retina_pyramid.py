@@ -105,8 +105,7 @@ class Pyramid(Retina):
         """
         check.number("half_deg", self.half_deg, 0, open_low=True)
         check.whole("levels", self.levels, 2, 10)
-        if self.preset not in ("geisler_perry", "paper"):
-            raise InvalidValueError(f"preset must be 'geisler_perry' or 'paper'; got {self.preset!r}.")
+        check.choice("preset", self.preset, ("geisler_perry", "paper"))
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with e2 multiplied by a factor; the paper's preset has constants and stays."""

@@ -168,7 +168,7 @@ class Window(Receptors):
             InvalidValueError: An option out of range.
         """
         if self.size_deg is not None:
-            check.number("size_deg", self.size_deg, 0, open_low=True)
+            check.number("size_deg", self.size_deg, 0, 10_000, open_low=True)
         check.whole("patch_px", self.patch_px, 1, 1024)
         check.whole("scales", self.scales, 1, 8)
 

@@ -48,11 +48,11 @@ class Saccades:
             InvalidValueError: An option out of range.
         """
         if self.max_amplitude_deg is not None:
-            check.number("max_amplitude_deg", self.max_amplitude_deg, 0, open_low=True)
+            check.number("max_amplitude_deg", self.max_amplitude_deg, 0, 1e9, open_low=True)
         check.number("scatter", self.scatter, 0, 1)
-        check.number("slope_ms_per_deg", self.slope_ms_per_deg, 0)
-        check.number("intercept_ms", self.intercept_ms, 0)
-        check.number("dwell_ms", self.dwell_ms, 0)
+        check.number("slope_ms_per_deg", self.slope_ms_per_deg, 0, 1e9)
+        check.number("intercept_ms", self.intercept_ms, 0, 1e9)
+        check.number("dwell_ms", self.dwell_ms, 0, 1e9)
 
     @property
     def limits(self) -> tuple[float, float, float, float]:
@@ -96,6 +96,10 @@ class Saccades:
             raise InvalidValueError(
                 f"scatter draws random numbers; key must be Key.of(seed, {len(start)}); got {came}."
             )
+        return self.fly(start, target, size, px_per_deg, key)
+
+    def fly(self, start: Tensor, target: Tensor, size: tuple[int, int], px_per_deg: Tensor, key: Key | None) -> Saccade:
+        """Do what :meth:`execute` does, of arguments that are known to be good: checking waits for a device."""
         move = target - start
         reach = torch.linalg.vector_norm(move, dim=1)
         most, scatter, slope, intercept = self.limits

@@ -9,8 +9,8 @@ Convention:
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from foveasim import check
+from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import rescale_px
 
@@ -131,17 +132,14 @@ def write_csv(path: str | Path, scanpaths: Iterable[Scanpath]) -> Path:
         last = (scanpath.image, scanpath.subject)
         values = torch.cat((scanpath.fixation_px, scanpath.duration_ms[:, None], scanpath.onset_ms[:, None]), 1)
         rows.extend((*last, str(i), *(_text(value) for value in row)) for i, row in enumerate(values.tolist()))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*COLUMNS, "onset_ms"))
+    writer.writerows(rows)
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow((*COLUMNS, "onset_ms"))
-            writer.writerows(rows)
-        temporary.replace(path)
+        write_atomically(path, text.getvalue().encode())
     except OSError as error:
         raise InvalidValueError(f"cannot write {path}: {error.strerror}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -193,7 +191,10 @@ def read_table(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[
     rows = [(line, row) for line, row in enumerate(table[1:], start=2) if row]
     for line, row in rows:
         if len(row) != len(header):
-            raise InvalidValueError(f"{path} row {line}: {len(row)} fields where the header has {len(header)}.")
+            raise InvalidValueError(
+                f"{path} row {line}: {len(row)} fields where the header has {len(header)}. "
+                "Give each row as many, and put text that holds the delimiter in quotes."
+            )
     return header, rows
 
 
@@ -217,7 +218,9 @@ def _group(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
                 f"{image!r}; got {row[column['index']]!r}. Rows of a scanpath must stand together and count from 0."
             )
         if len(values) == 4 and found[-1][2] and values[3] < found[-1][2][-1][3]:
-            raise InvalidValueError(f"{path} row {line}, column onset_ms: begins before the fixation in the row above.")
+            raise InvalidValueError(
+                f"{path} row {line}, column onset_ms: must not begin before the fixation in the row above."
+            )
         found[-1][2].append(values)
     return [_scanpath(image, subject, torch.tensor(values)) for image, subject, values in found]
 

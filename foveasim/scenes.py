@@ -256,7 +256,7 @@ SCENES.add("search", "foveasim.search_scenes:SearchScenes")
 SCENES.add("signs", "foveasim.sign_scenes:SignScenes")
 
 
-def open_scenes(spec: object, *, px_per_deg: float | None = None, seed: int = 0, **options: object) -> SceneSource:
+def open_scenes(spec: object, /, *, px_per_deg: float | None = None, seed: int = 0, **options: object) -> SceneSource:
     """Open what ``spec`` describes.
 
     Args:

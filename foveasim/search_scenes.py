@@ -150,16 +150,16 @@ class SearchScenes(NoiseScenes):
         cache_bytes: int = 1 << 28,
     ) -> None:
         super().__init__(size=size, count=count, seed=seed, px_per_deg=px_per_deg, cache_bytes=cache_bytes)
-        self.kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        if not self.kinds or not set(self.kinds) <= set(SEARCH_KINDS):
+        if not isinstance(kinds, Sequence) or not kinds:
             raise InvalidValueError(f"kinds must be one or more of {', '.join(SEARCH_KINDS)}; got {kinds!r}.")
-        if split not in SEARCH_SPLITS:
-            raise InvalidValueError(f"split must be one of {', '.join(SEARCH_SPLITS)}; got {split!r}.")
-        self.split = split
+        several = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        self.kinds = tuple(check.choice("kinds", kind, SEARCH_KINDS) for kind in several)
+        self.split = check.choice("split", split, SEARCH_SPLITS)
         short = min(self.size)
         self.item_px = check.whole("item_px", short // 8 if item_px is None else item_px, 8, short)
         self._cells = _free_cells(self.size, self.item_px)
-        if isinstance(set_sizes, int) or not len(set_sizes):
+        set_sizes = set_sizes.tolist() if isinstance(set_sizes, np.ndarray) else set_sizes
+        if not isinstance(set_sizes, Sequence) or isinstance(set_sizes, str) or not set_sizes:
             raise InvalidTypeError(
                 f"set_sizes must be a list of whole numbers; got {set_sizes!r}. Write ({set_sizes},)."
             )

@@ -15,7 +15,7 @@ from foveasim import check, geometry
 from foveasim.agents.base import Agent, Imagines, agent_name, make_agent
 from foveasim.agents.human import Human
 from foveasim.errors import AgentError, FoveasimError, SceneError
-from foveasim.render import Heat, View
+from foveasim.render import LATEST, Heat, View
 from foveasim.retina import Retina, make_retina
 from foveasim.saccade import Saccades
 from foveasim.scanpath import Scanpath
@@ -77,7 +77,7 @@ class Session:
         self.budget = int(check.number("budget", budget, 0))
         self.dwell_ms = check.number("dwell_ms", dwell_ms, 0, open_low=True)
         if half_life_ms is not None:
-            check.number("half_life_ms", half_life_ms, 0, open_low=True)
+            check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         self._px_per_deg, self._threaded = px_per_deg, threaded
         self._opener = Opener(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
         self._source = open_source(scenes, px_per_deg, self.seed)
@@ -169,18 +169,19 @@ class Session:
         elif thought is not None:
             values = thought.std if self.heat == "uncertainty" else thought.error
             heat = None if values is None else Heat(self.heat, values, "0", f"{HEAT_GREY_LEVELS}")
-        guess = sight.belief if thought is None or thought.prediction is None else thought.prediction
+        guess = sight.shown[1] if thought is None or thought.prediction is None else thought.prediction
         return View(
             scene=sight.scene,
-            glimpse=sight.glimpse,
-            belief=sight.belief,
+            glimpse=sight.shown[0],
+            belief=sight.shown[1],
             prediction=None if self._thinker.imaginer is None else guess,
             heat=heat,
-            fixation_px=np.array(self._trail.points_px, np.float32),
+            fixation_px=np.array(self._trail.points_px[-LATEST:], np.float32),
             gaze_px=self.gaze_px,
             moving=self.in_flight,
             fovea_px=sight.fovea_px,
-            errors=self.errors,
+            earlier=max(0, self.fixations - LATEST),
+            errors=tuple(self._trail.errors[-LATEST:]),
             past_errors=tuple(self._past_errors),
             budget=self.budget,
             agent=self._agent_name,
@@ -346,6 +347,7 @@ class Session:
         """
         left = check.number("dt_ms", dt_ms, 0) * self.speed
         self._notices.pass_time(dt_ms)
+        self._sight.show()
         self.think()
         while left > 0 and (not self.paused or self._single):
             due = self._due_ms()
@@ -377,15 +379,13 @@ class Session:
         """Time until the next thing happens."""
         if self._flight is not None:
             return self._flight.duration_ms - self._flight.elapsed_ms
-        if self.held:
-            return math.inf
-        return 0.0 if self._single else self._rest_ms
+        return math.inf if self.held else 0.0 if self._single else self._rest_ms
 
     def _happen(self) -> bool:
         """Land or leave; returns False where the eye cannot leave yet."""
         if self._flight is not None:
             self._flight = None
-            self._land(new=True)
+            self._land(new=True, show_later=self._threaded)
             if self._single:
                 self._single, self.paused = False, True
             return True
@@ -447,8 +447,8 @@ class Session:
         self._note_training()
         self._settle(new=True)
 
-    def _land(self, *, new: bool) -> None:
-        self._sight.look(self._clock_ms)
+    def _land(self, *, new: bool, show_later: bool = False) -> None:
+        self._sight.look(self._clock_ms, show_later=show_later)
         self._settle(new=new)
 
     def _settle(self, *, new: bool) -> None:

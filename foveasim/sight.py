@@ -133,6 +133,7 @@ class Sight:
         scene: (H, W, 3) uint8, the scene at the eye's resolution. These arrays are read-only and replaced, not changed.
         glimpse: (H, W, 3) uint8, what the eye sees.
         belief: (H, W, 3) uint8, what it has seen so far.
+        shown: Glimpse and belief that people see, these or those before.
         acuity: (H, W) uint8, how sharply.
         mind_acuity: (h, w) uint8, how sharply the mind has seen so far, on its own grid.
         fovea_px: How far from the fixation the mind sees at half acuity or better, px of the scene as the eye sees it;
@@ -172,6 +173,7 @@ class Sight:
         self._mind.fixation_px.copy_(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
         self.retina = retina
         self.name = self._eye.names[0]
+        self.shown: tuple[Image, Image]
         self._show_scene()
         self._look(0.0)
 
@@ -203,14 +205,22 @@ class Sight:
         self._eye.advance(torch.tensor([target_px], dtype=torch.float32))
         return float(self._eye.duration_ms[0])
 
-    def look(self, at_ms: float) -> None:
+    def look(self, at_ms: float, *, show_later: bool = False) -> None:
         """Take a glimpse from where the eye now is.
 
         Args:
             at_ms: Time since the scene began; forgetting goes by it.
+            show_later: Whether :attr:`shown` waits for :meth:`show`: to see and to draw what is seen takes long for one
+                frame.
         """
+        before = self.shown
         self._follow()
         self._look(at_ms)
+        self.shown = before if show_later else self.shown
+
+    def show(self) -> None:
+        """Show the glimpse that was taken last."""
+        self.shown = self.glimpse, self.belief
 
     def watch(self, at_ms: float, *, resting: bool) -> bool:
         """Bring a moving scene to the present.
@@ -257,6 +267,7 @@ class Sight:
         self.belief = _frozen(self._eye.belief.image.clone())
         self.acuity = _frozen(self._eye.belief.acuity.clone())
         self.mind_acuity = _frozen(self._mind.belief.acuity.clone())
+        self.show()
 
     def _show_scene(self) -> None:
         self.scene = _frozen(self._eye.prepared.image.clone())

@@ -70,9 +70,7 @@ class SignScenes(ProceduralScenes):
         super().__init__(size=size, count=count, seed=seed, px_per_deg=px_per_deg, cache_bytes=cache_bytes)
         classes = check.whole("classes", classes, 2, 256)
         self.cells = check.size_hw("cells", cells, 1, 64)
-        if split not in SEARCH_SPLITS:
-            raise InvalidValueError(f"split must be one of {', '.join(SEARCH_SPLITS)}; got {split!r}.")
-        self.split = split
+        self.split = check.choice("split", split, SEARCH_SPLITS)
         self.labels = tuple(f"sign {number}" for number in range(classes))
         bits = math.ceil(math.log2(classes))
         rows, cols = self.cells

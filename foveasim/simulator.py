@@ -21,7 +21,7 @@ from torch import Tensor
 from foveasim import belief as beliefs
 from foveasim import check, geometry
 from foveasim.errors import InvalidValueError
-from foveasim.looking import Rooms, Span, Threads, sense_and_remember, sense_and_widen, spans_of
+from foveasim.looking import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
 from foveasim.picture import CACHE_BYTES, Picture
 from foveasim.retina import Plan, Prepared, Retina, as_glimpse, make_retina
 from foveasim.rng import Key, Stream
@@ -29,19 +29,22 @@ from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.stage import Stage
 from foveasim.starts import draw_first, draw_further, lane_seeds, start_px
-from foveasim.types import Belief, Glimpse, Measured, Saccade, Scene, State
+from foveasim.types import Belief, Glimpse, Saccade, Scene, State
 
 __all__ = ["Simulator"]
 
 _SCATTER = int(Stream.SCATTER)
 _VIEWS = {"seed", "episode", "step_count", "key", "fixation_px", "start_px", "target_px", "amplitude_deg"}
-_VIEWS |= {"duration_ms", "clock_ms", "_looked_ms", "coverage", "coverage_before", "_kernels", "_measured"}
+_VIEWS |= {"duration_ms", "clock_ms", "_looked_ms", "coverage", "coverage_before", "_kernels", "measured"}
 _VIEWS |= {"_shown", "_plan", "_remembered"}
 _NOTHING = (np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8))
 
 
 class Simulator:
     """Eyes before scenes.
+
+    Attributes:
+        measured: The lanes' numbers as they are kept: arrays with kernels, else tensors. Live until the next look.
 
     Args:
         scenes: A scene source, or what ``open_scenes`` takes: a name, a path, an array.
@@ -88,17 +91,19 @@ class Simulator:
     ) -> None:
         self.scenes: SceneSource = open_scenes(scenes)
         self.retina = make_retina(retina)
-        self.lanes = int(check.number("lanes", lanes, 1))
+        self.lanes = check.whole("lanes", lanes, 1, 1 << 20)
         self.saccades = Saccades() if saccades is None else saccades
         if half_life_ms is not None:
-            check.number("half_life_ms", half_life_ms, 0, open_low=True)
+            check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         self.half_life_ms = half_life_ms
         self.remember = remember
-        self.device = torch.device(device)
+        self.device = check.torch_device("device", device)
         self._on_cpu = self.device.type == "cpu" and kernels
         if size is None and self.lanes > 1:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
         fixed = None if size is None else check.size_hw("size", size)
+        if fixed is not None:
+            check.lanes_room(self.lanes, fixed)
         self._stage = Stage(
             self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
         )
@@ -166,7 +171,12 @@ class Simulator:
             self._np_size, self._np_centre = np.array(self.size, np.int64), self._centre.numpy()
             image, acuity = self.belief.image.numpy(), self.belief.acuity.numpy()
             self._np_belief = (image.reshape(self.lanes, self.size[0], -1), acuity)
-            self._measured = _measure(image, acuity, self._np_points, self._np_reals, self._np_key)
+            self.measured = measure(image, acuity, self._np_points, self._np_reals, self._np_key)
+        else:
+            self._measure_tensors()
+
+    def _measure_tensors(self) -> None:
+        self.measured = measure(self.belief.image, self.belief.acuity, self._points, self._reals, self._key)
 
     # Episodes
 
@@ -210,7 +220,7 @@ class Simulator:
         at = slice(None) if len(which) == self.lanes else self._like_lanes(which)
         key: Any = self._np_key if self._on_cpu else self._key
         if seed is None and self._seeded:
-            key[1, at] += 1
+            key[1][at] += 1
         else:
             key[0, at] = self._like_lanes(which if seed is None else lane_seeds(seed, which))
             key[1, at] = 0
@@ -329,10 +339,10 @@ class Simulator:
 
     def _advance_tensors(self, target_px: Tensor, moving: NDArray[np.bool_] | None) -> None:
         """Do what ``_advance_arrays`` does, in torch."""
-        move = torch.ones(self.lanes, dtype=torch.bool) if moving is None else torch.from_numpy(moving)
-        move = move.to(self.device)
+        every = torch.ones(self.lanes, dtype=torch.bool, device=self.device)
+        move = every if moving is None else torch.from_numpy(moving).to(self.device)
         here = self.fixation_px.clone()
-        made = self.saccades.execute(here, target_px, self.size, self._shown.px_per_deg, self.key)
+        made = self.saccades.fly(here, target_px, self.size, self._shown.px_per_deg, self.key)
         self.start_px.copy_(here)
         self.target_px.copy_(torch.where(move[:, None], made.target_px, here))
         self.fixation_px.copy_(torch.where(move[:, None], made.landing_px, here))
@@ -363,6 +373,7 @@ class Simulator:
             self.coverage_before.copy_(self.coverage)
             self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
             self.belief = beliefs.integrate(self.belief, self._glimpse)
+            self._measure_tensors()
             self.coverage.copy_(beliefs.coverage(self.belief))
         if self._fading is not None:
             self._fading.renew(self.belief.acuity, self.glimpse.acuity)
@@ -393,6 +404,8 @@ class Simulator:
         if self.remember:
             about = (self._np_belief, self._np_covered, self._remembered)
             self._threads.run(span, sense_and_remember, plan, self._seen, *about)
+        elif self.lanes == 1:
+            sense_and_widen(plan, self._seen, self._np_belief[1], self._np_covered, *span)
         else:
             self._threads.run(span, sense_and_widen, plan, self._seen, self._np_belief[1], self._np_covered)
 
@@ -435,13 +448,6 @@ class Simulator:
     # What is known
 
     @property
-    def measured(self) -> Measured:
-        """The lanes' numbers as they are kept: arrays with kernels, tensors without. A live view."""
-        if self._on_cpu:
-            return self._measured
-        return _measure(self.belief.image, self.belief.acuity, self._points, self._reals, self._key)
-
-    @property
     def seen(self) -> tuple[Any, Any]:
         """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. See :meth:`look_again`."""
         return self._seen if self._on_cpu else (self.glimpse.image, self.glimpse.acuity)
@@ -452,7 +458,7 @@ class Simulator:
         if not self._on_cpu:
             return self.belief.image, self.belief.acuity
         if self._remembered is None:
-            return self._measured.belief.copy(), self._measured.belief_acuity.copy()
+            return self.measured.belief.copy(), self.measured.belief_acuity.copy()
         return self._remembered
 
     @property
@@ -492,7 +498,3 @@ class Simulator:
     def state(self) -> State:
         """Everything about the lanes: a live view, which later steps change. ``clone()`` keeps a moment."""
         return State(self.scene, self.fixation_px, self.belief, self.clock_ms, self.step_count, self.episode, self.seed)
-
-
-def _measure(image: Any, acuity: Any, points: Any, reals: Any, key: Any) -> Measured:
-    return Measured(image, acuity, points[0], points[2], reals[0], reals[1], reals[2], key[2], reals[4], reals[5])

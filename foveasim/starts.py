@@ -24,7 +24,7 @@ def lane_seeds(seed: int | Sequence[int] | NDArray[np.int64], which: NDArray[np.
         InvalidValueError: Out of range, or not as many as lanes.
     """
     if isinstance(seed, int | np.integer):
-        first = check.seed_value("seed", seed)
+        first = check.seed_value("seed", seed, int(which[-1]) + 1)
         return [first + lane for lane in which.tolist()]
     if len(seed) != len(which):
         raise InvalidValueError(f"seed must be one number or {len(which)}, one for each lane; got {len(seed)}.")

@@ -6,6 +6,8 @@ A :class:`Percept` goes in; a :class:`Thought` and, where the agent was asked, a
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -43,6 +45,7 @@ HEAT_GREY_LEVELS = 64
 """Error at the high end of the heat map: a quarter of the range, which a good prediction seldom exceeds."""
 
 _PATIENCE_S = 0.5  # most thoughts are over by then
+_GIVES_WAY = 5  # a thread's niceness: a frame and the display's server, which shows it, get a core at once
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -398,6 +401,8 @@ class _Desk:
                 self._thread.join(_PATIENCE_S)
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # elsewhere it would be the whole process that gives way
+            os.nice(_GIVES_WAY)
         # Here, because a thread that has used torch once keeps its own number, whatever the others set later.
         torch.set_num_threads(self._cores)
         with suppress(_Abandoned):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.errors import NoDisplayError
-from foveasim.render import Heat, View, render
+from foveasim.render import LATEST, Heat, View, render
 from foveasim.simulator import Simulator
 
 __all__ = ["FrameWindow", "render_lane"]
@@ -49,9 +49,10 @@ def render_lane(
         glimpse=np.asarray(glimpse[lane] if isinstance(glimpse, np.ndarray) else glimpse[lane].cpu()),
         belief=belief.image[lane].cpu().numpy(),
         heat=Heat("acuity", belief.acuity[lane].cpu().numpy(), "0", "1"),
-        fixation_px=np.array(path_px, np.float32).reshape(-1, 2),
+        fixation_px=np.array(path_px[-LATEST:], np.float32).reshape(-1, 2),
         gaze_px=(x, y),
-        errors=tuple(100 * share for share in coverage),
+        earlier=max(0, len(path_px) - LATEST),
+        errors=tuple(100 * share for share in coverage[-LATEST:]),
         plot=("coverage", "acuity-weighted share of the scene, %"),
         budget=budget + 1,
         retina=simulator.retina.name,

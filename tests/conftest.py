@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from foveasim.errors import FoveasimError
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
@@ -20,6 +28,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"foveasim": "foveasim", "envs": "foveasim.envs", "agents": "foveasim.agents"}
+
+
+# The doors are fuzzed with a few examples that are the same every time, or by thousands of new ones:
+# pytest tests/test_fuzz_*.py --hypothesis-profile=thorough
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "foveasim-hypothesis")
+ANY_SPEED: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(hypothesis.HealthCheck)}
+hypothesis.settings.register_profile("quick", max_examples=20, derandomize=True, **ANY_SPEED)
+hypothesis.settings.register_profile("thorough", max_examples=1000, print_blob=True, **ANY_SPEED)
+hypothesis.settings.load_profile("quick")
 
 
 def modules() -> dict[str, Path]:
@@ -51,6 +68,34 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no data packs at {os.path.relpath(path, ROOT)}")
     return path
+
+
+@pytest.fixture(scope="session")
+def answers() -> Callable[..., object]:
+    """Call something, and return what it answers, or the error that foveasim raised on purpose.
+
+    Every other exception is a fault, and so is an error that does not speak: one that names none of the arguments it
+    may be about, or says neither what was expected nor what to do.
+    """
+
+    def ask(call: Callable[[], object], *about: str) -> object:
+        try:
+            return call()
+        except FoveasimError as error:
+            said = str(error)
+            assert not about or any(name in said for name in about), f"names none of {about}: {said}"
+            assert len(said.split()) >= 5, f"says too little: {said}"
+            assert SPEAKS.search(said), f"says neither what was expected nor what to do: {said}"
+            return error
+
+    return ask
+
+
+SPEAKS = re.compile(
+    r"\b(must|needs?|takes|give|use|check|remove|choose|copy|train|save|scale|convert|name|write|make|get|mend|register|fit"
+    r"|cannot be|expected|allowed|not a|no such|only for|are for|too (large|small)|damaged|breaks? off)\b",
+    re.IGNORECASE,
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

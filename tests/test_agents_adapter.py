@@ -236,3 +236,55 @@ def test_a_model_trained_on_the_env_looks_at_scenes(options, actions):
     assert np.isfinite(played.fixation_norm).all()
     findings = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
     assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+
+
+def posterior():
+    return spaces.Box(0, 1, (4,), np.float32)
+
+
+class Stops(Recurrent):
+    """Always wishes to stop."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        lanes = len(observation["fixation"])
+        if isinstance(self.action_space, spaces.Discrete):
+            return np.full(lanes, self.action_space.n - 1), state
+        return np.tile(np.array([0.5, -0.5, 1.0], np.float32), (lanes, 1)), state
+
+
+def test_a_model_of_a_task_may_stop():
+    three, task = spaces.Box(-1, 1, (3,), np.float32), seeing(posterior=posterior())
+    shown = {**practice_observations(2, 1)[0], "posterior": np.full((2, 4), 0.25, np.float32)}
+    fixation = np.array([[-0.9, 0.9], [0.1, -0.1]], np.float32)
+
+    def act(model, **options):
+        agent = make_agent(model, **options)
+        agent.reset(np.ones(2, bool))
+        return agent.act({**shown, "fixation": fixation}).tolist()
+
+    assert act(Stops(task, three)) == [[0.5, -0.5, 1]] * 2
+    assert act(Stops(task, three), stop=False) == [[0.5, -0.5]] * 2
+    assert act(Stops(SEEN, three), stop=True) == [[0.5, -0.5, 1]] * 2
+    assert act(Stops(task, spaces.Discrete(10))) == [9, 9]
+    assert act(Stops(task, spaces.Discrete(10)), stop=False) == [6, 4]  # the cell that gaze is in
+    with pytest.raises(AgentError, match="give stop=True"):
+        make_agent(Stops(SEEN, three))
+    with pytest.raises(AgentError, match="zoom=False"):
+        make_agent(Stops(task, spaces.Box(-1, 1, (4,), np.float32)))
+
+
+@pytest.mark.parametrize("name", ["Search", "Classify"])
+def test_a_model_trained_on_a_task_does_it(name):
+    sb3 = pytest.importorskip("stable_baselines3")
+    options = {"size": (64, 64), "budget": 3}
+    options |= {"belief": True, "kinds": "colour", "set_sizes": (4,)} if name == "Search" else {}
+    env = gymnasium.make(f"foveasim/{name}-v0", **options)
+    model = sb3.PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu")
+    agent = make_agent(model)
+    assert {"target"} <= set(agent.keys) if name == "Search" else {"posterior"} <= set(agent.keys)
+    lanes = gymnasium.make_vec(f"foveasim/{name}-v0", num_envs=3, **options)
+    observation, _ = lanes.reset(seed=5)
+    agent.reset(np.ones(3, bool))
+    alone = [model.predict({k: v[i] for k, v in observation.items()}, deterministic=True)[0] for i in range(3)]
+    np.testing.assert_allclose(agent.act(observation), np.stack(alone), atol=1e-5)
+    assert rollout(agent, lanes, episodes=3, seed=5).finished.all()

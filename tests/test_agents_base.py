@@ -22,7 +22,14 @@ from foveasim.agents.base import (
     observed,
 )
 from foveasim.agents.noise import LaneNoise
-from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
+from foveasim.errors import (
+    AgentError,
+    InvalidTypeError,
+    InvalidValueError,
+    UnknownNameError,
+    UntrustedError,
+    WeightsError,
+)
 from foveasim.rng import Stream, uniform
 
 ONE = np.ones(1, bool)
@@ -180,7 +187,7 @@ def test_an_agent_in_hand_is_returned():
         ("randm", UnknownNameError, "Did you mean 'random'"),
         ("no_such_package:Agent", UnknownNameError, "no module named 'no_such_package'"),
         ("policy.safetensors", WeightsError, "no policy file.*foveasim train"),
-        ("model.zip", AgentError, "pickled file"),
+        ("model.zip", UntrustedError, "pickled objects"),
         ("mine/gaze.py:Looker", AgentError, "Write mine.gaze:Looker"),
         (Incomplete, AgentError, r"without reset\(\)"),
         (7, AgentError, r"a int without reset\(\) and act\(\)"),

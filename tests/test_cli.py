@@ -199,7 +199,9 @@ def test_signals_end_a_recording_and_leave_whole_files(tmp_path: Path, sent: lis
         [sys.executable, "-m", "foveasim", *words, "--scanpath", "a.csv"], cwd=tmp_path, env=environment
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".a.*")) and process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(path.stat().st_size for path in tmp_path.glob(".a.*")):
+            break
         time.sleep(0.05)  # the encoder has begun its file
     for one in sent:
         process.send_signal(one)

@@ -12,6 +12,7 @@ BUILT_IN = {
     "InvalidValueError": ValueError,
     "InvalidTypeError": TypeError,
     "UnknownNameError": ValueError,
+    "UntrustedError": ValueError,
     "SceneError": ValueError,
     "WeightsError": ValueError,
     "AgentError": ValueError,

@@ -23,9 +23,11 @@ from foveasim.agents.humans import HumansConfig, humans, run
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_looks import Viewer
+from foveasim.agents.humans_minds import RememberingImaginer, remembering
 from foveasim.agents.humans_page import page, page_data
 from foveasim.agents.humans_scores import SCORES, Scorer
 from foveasim.agents.humans_table import cautions, in_order, value_of
+from foveasim.agents.mim.imagine import Imaginer
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.retina import make_retina
@@ -203,6 +205,56 @@ def test_the_eye_is_led_along_people(people: People) -> None:
     scores = Viewer(still, make_retina("disc"), 1, lanes=4).follow(entry(Follows))
     assert (scores[:, 0] > 3).all()  # the person stays where the map is; from the centre it would be elsewhere
     assert (scores[:, 2] > 2).all()
+
+
+class Counts(Corner):
+    """Keeps what it was shown."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.shown: list[NDArray[np.float32]] = []
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        self.shown.append(observation["fixation"].copy())
+        return np.full((len(observation["fixation"]), 2), 1 - 0.1 * len(self.shown), np.float32)
+
+
+def test_eyes_that_are_done_stay_where_they_are(people: People) -> None:
+    agent = Counts()
+    viewer = Viewer(people, make_retina("disc"), 4, lanes=5, follows=False)
+    agent.lanes = 5
+    viewer.lengths[0, 0], viewer.lengths[0, 1:] = 2, 6
+    with pytest.raises(AgentError, match="dwell_ms"):  # the second batch has other lanes: the first is all we want
+        viewer.view(Entry("counts", "counts", lambda seed: agent))
+    fixation = np.stack(agent.shown[:6])
+    assert (fixation[3:, 0] == fixation[2, 0]).all()
+    assert (fixation[1:, 1] != fixation[:-1, 1]).all()
+
+
+def test_predictions_are_made_once_and_are_the_same() -> None:
+    draws = np.random.default_rng(0)
+    image, acuity = (draws.integers(0, 256, (3, 64, 96, n), dtype=np.uint8) for n in (3, 1))
+    plain = Imaginer("unet")
+    remembers = RememberingImaginer(plain)
+    asked = []
+    imagine = plain.imagine
+    plain.imagine = lambda seen: asked.append(len(seen["belief"])) or imagine(seen)  # type: ignore[method-assign,func-returns-value]
+    twice = np.array([0, 1, 0, 2])
+    found = remembers.imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
+    again = remembers.imagine({"belief": image[2:], "belief_acuity": acuity[2:]})
+    assert asked == [3]
+    expected = imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
+    for name in ("image", "std", "latent"):
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        assert mine.shape == theirs.shape and torch.allclose(mine, theirs, atol=1e-5)
+        assert torch.equal(getattr(again, name)[0], mine[3])
+
+
+def test_only_agents_that_predict_remember() -> None:
+    made = remembering(entry("uncertainty"))
+    first, second = made.make(0), made.make(1)
+    assert isinstance(first.imaginer, RememberingImaginer)  # type: ignore[attr-defined]
+    assert first.imaginer is second.imaginer  # type: ignore[attr-defined]
+    assert not hasattr(remembering(entry("random")).make(0), "imaginer")
 
 
 class Wrong(Corner):

@@ -70,6 +70,22 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
         assert np.array_equal(kept_acuity, acuity) and np.array_equal(copied_acuity, acuity)
 
 
+@pytest.mark.parametrize(("lanes", "size"), [(152, (96, 96)), (178, (61, 130)), (9, (24, 40))])
+def test_copies_of_belief_are_whole_however_they_are_written(lanes: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    new_image = rng.integers(0, 256, (lanes, *size, 3), dtype=np.uint8)
+    new_acuity = rng.integers(0, 256, (lanes, *size), dtype=np.uint8)
+    image, acuity = np.zeros((lanes, size[0], 3 * size[1]), np.uint8), np.zeros((lanes, *size), np.uint8)
+    # Room before and behind shows what is written too far; 152 and 178 lanes are written past the cache.
+    room = [np.full(lanes * size[0] * size[1] * channels + 32, 7, np.uint8) for channels in (3, 1)]
+    copied = [flat[16:-16].reshape(new.shape) for flat, new in zip(room, (new_image, new_acuity), strict=True)]
+    covered = np.zeros((2, lanes), np.float32)
+    remember_glimpses(image, acuity, new_image, new_acuity, covered, *copied, 1, lanes)
+    assert np.array_equal(copied[0][1:], new_image[1:]) and np.array_equal(copied[1][1:], new_acuity[1:])
+    for flat, new in zip(room, (new_image, new_acuity), strict=True):
+        assert (flat[: 16 + new[0].size] == 7).all() and (flat[-16:] == 7).all()
+
+
 @pytest.mark.parametrize(
     "eye",
     [

@@ -23,6 +23,7 @@ FACE_NAMES = (
     "viewer_*",
     "record",
     "movie",
+    "replay",
     "report",
     "session",
     "download",

@@ -130,8 +130,8 @@ def test_missing_file_suggests_the_nearest(tmp_path: Path) -> None:
 def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     for changes, message in (
-        ({"stem__weight": None}, r"missing tensors \['stem.weight'\]"),
-        ({"other": torch.zeros(2)}, r"superfluous \['other'\]"),
+        ({"stem__weight": None}, r"missing tensors stem\.weight"),
+        ({"other": torch.zeros(2)}, "superfluous other"),
         ({"stem__bias": torch.zeros(3)}, r"must be \(8,\); got \(3,\)"),
         ({"stem__bias": torch.full((8,), float("nan"))}, "not finite"),
         ({"stem__bias": torch.zeros(8, dtype=torch.int64)}, "not finite float"),

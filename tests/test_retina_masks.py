@@ -216,7 +216,7 @@ def test_missing_and_misshapen_objects_are_explained() -> None:
         eye(replace(scene, objects=torch.ones(2, 96, 96)), fixation)
     with pytest.raises(InvalidValueError, match=r"scene\.objects must be \(2, 96, 96\), as its image; got \(2, 96\)"):
         eye(replace(scene, objects=torch.ones(2, 96, dtype=torch.uint8)), fixation)
-    with pytest.raises(InvalidValueError, match="attend must be 'random' or 'object'; got 'objects'"):
+    with pytest.raises(InvalidValueError, match="attend must be one of random, object; got 'objects'"):
         TwoSpot(attend="objects")  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(InvalidValueError, match="prepared comes from another retina"):
         eye.sense(TwoSpot().prepare(scene), fixation)

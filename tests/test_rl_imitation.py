@@ -8,8 +8,8 @@ import torch
 
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig
-from foveasim.agents.rl.imitation import ImitationConfig, Lessons, collect, fit, true_gains
+from foveasim.agents.rl.features import FeatureConfig, Features
+from foveasim.agents.rl.imitation import ImitationConfig, Lessons, collect, fit, near_cells, true_gains
 from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
 from foveasim.envs.vector import FoveaVectorEnv
@@ -70,6 +70,19 @@ def test_lessons_hold_every_moment_of_the_episodes(actions: str) -> None:
     assert shares[-1] == 1
     torch.testing.assert_close(found.gains, again.gains, rtol=0, atol=0)
     assert found.maps.requires_grad is False
+
+
+def test_near_candidates_are_drawn_by_the_softmax_of_their_gain() -> None:
+    gain = torch.tensor([0.0, 0.5, 1.0, 0.9, 0.95]).expand(20_000, -1)
+    features = Features(*(torch.zeros(()),) * 3, gain)
+    cells = near_cells(features, 2, 5.0, torch.Generator().manual_seed(0))
+    assert (cells == 2).any(1).all()
+    other = cells[cells != 2]
+    share = torch.bincount(other, minlength=5) / len(other)
+    expected = torch.where(torch.arange(5) == 2, -torch.inf, 5 * gain[0]).softmax(0)
+    torch.testing.assert_close(share, expected, atol=0.015, rtol=0)
+    every = near_cells(features, 9, 5.0, torch.Generator().manual_seed(0))
+    assert (every.sort(1).values == torch.arange(5)).all()
 
 
 def lessons(count: int = 400) -> Lessons:

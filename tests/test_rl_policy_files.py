@@ -188,8 +188,8 @@ def test_files_that_are_no_policy_are_refused(network: str, tmp_path: Path) -> N
         load_policy(short)
     name = next(iter(tensors))
     for broken, message in (
-        ({key: value for key, value in tensors.items() if key != name}, "missing, superfluous"),
-        ({**tensors, name: tensors[name][..., None]}, "of another shape"),
+        ({key: value for key, value in tensors.items() if key != name}, "missing tensors "),
+        ({**tensors, name: tensors[name][..., None]}, "must be "),
         ({**tensors, name: torch.full_like(tensors[name], torch.nan)}, "not finite"),
     ):
         write_tensors(short, broken, metadata)

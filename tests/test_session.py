@@ -489,6 +489,6 @@ def test_a_slow_agent_does_not_hold_up_the_caller() -> None:
     for x in range(20):
         session.point(10 + x, 20)
         session.advance(16)
-    assert time.perf_counter() - start < 0.25
+    assert time.perf_counter() - start < 3  # 20 thoughts take 6 s, on a busy machine as well
     assert session.gaze_px == (29, 20)
     session.close()

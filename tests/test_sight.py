@@ -233,3 +233,22 @@ def test_a_session_beside_a_window_opens_the_next_scene_on_the_last_fixation() -
     session.next_scene()
     assert (session.scene_name, len(source.asked)) == ("noise 2", opened)
     session.close()
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_beside_a_window_what_is_seen_is_shown_a_frame_after_the_landing(threaded: bool) -> None:
+    session = Session(Watched(), "raster", "disc", dwell_ms=100, threaded=threaded)
+    before = session.view()
+    while session.fixations < 2:
+        session.advance(5)
+        time.sleep(0.001)
+    landed = session.view()
+    assert np.array_equal(landed.glimpse, before.glimpse) == threaded
+    assert np.array_equal(landed.belief, before.belief) == threaded
+    session.advance(1)
+    after = session.view()
+    assert not np.array_equal(after.glimpse, before.glimpse)
+    assert not np.array_equal(after.belief, before.belief)
+    session.point(5, 5)
+    assert not np.array_equal(session.view().glimpse, after.glimpse)  # a person sees at once where they point
+    session.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -248,3 +250,22 @@ def wait_for(happens: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not happens() and time.monotonic() < deadline:
         time.sleep(0.002)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
+def test_thoughts_give_way_to_the_window() -> None:
+    found: list[int] = []
+
+    class Noting(Looker):
+        def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+            found.append(os.getpriority(os.PRIO_PROCESS, 0))
+            return super().act(observation)
+
+    session = Session("noise", Noting(), "disc")
+    deadline = time.monotonic() + 10
+    while not found and time.monotonic() < deadline:
+        session.advance(1)
+        time.sleep(0.001)
+    session.close()
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    assert found[0] > mine or mine == 19  # the least there is

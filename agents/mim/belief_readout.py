@@ -1,4 +1,4 @@
-"""A linear readout on belief: the class of a scene of which an eye has seen a few glimpses.
+"""A readout on belief: the class of a scene of which an eye has seen a few glimpses.
 
 ``foveasim readout`` asks what a network makes of whole images. Here they were seen as an eye sees them, glimpse by
 glimpse, so that the readout can judge what a gaze policy has found out: ``foveasim/Classify-v0`` takes its file.
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check, geometry
+from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, fit_head, load_head
 from foveasim.agents.mim.files import load_network, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.mim.imagine import shrink
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
-from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, ProbeOptions, accuracy, fit_probe, wilson
+from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, ProbeOptions, fit_probe, wilson
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.retina import make_retina
 from foveasim.rng import Stream, uniform
@@ -39,18 +40,21 @@ SHORT_SIDE_PX = 96
 """Scenes with a longer short side are shrunk to it for the network, as where it predicts."""
 
 AT_ONCE = 64  # beliefs that a network sees at a time
-_PROBES = ("ridge", "lbfgs")
+_PROBES = ("ridge", "lbfgs", "conv")
+_HEAD = "head."  # before the names of a convolutional readout's tensors
+_CANDIDATES = 6  # places of which gaze that spreads takes the farthest from where it has been
+_REACH = 0.8  # of the way to the edge, that it goes; near the edge a good part of a glimpse is lost
 _TEMPERATURES = np.geomspace(0.1, 100, 121)
 
 
 @dataclass(frozen=True, eq=False)
 class BeliefReadout:
-    """Class probabilities from belief: a linear function of a frozen network's latent, then a softmax.
+    """Class probabilities from belief: a function of a frozen network's latent, linear or a small net, then a softmax.
 
     Attributes:
         network: Whose latent is read.
         classes: Names of the C classes.
-        probe: Weights (C, D) and bias (C,).
+        probe: Weights (C, D) and bias (C,), or a convolutional head.
         temperature: By which scores are multiplied before the softmax, chosen on validation scenes, so that the
             probabilities are as sure as they are right.
         size: (H, W) of the scenes, px: another one would have another latent.
@@ -63,7 +67,7 @@ class BeliefReadout:
 
     network: MimNetwork
     classes: tuple[str, ...]
-    probe: LinearProbe
+    probe: LinearProbe | ConvHead
     temperature: float
     size: tuple[int, int]
     source: str | None = None
@@ -88,12 +92,19 @@ class BeliefReadout:
                 f"belief must be of the size that the readout was fitted to, {self.size}; got "
                 f"{tuple(image.shape[1:3])}. Make the env with size={self.size}, or fit a readout to the other one."
             )
-        features = belief_features(self.network, image, acuity)
-        return (self.temperature * self.probe.scores(features)).log_softmax(1).to(image.device)
+        return self.read(belief_features(self.network, image, acuity)).to(image.device)
+
+    def read(self, latent: Tensor) -> Tensor:
+        """Return the same from a latent that is at hand, (B, C, h, w) or flattened, on its device."""
+        return (self.temperature * self.probe.scores(latent.flatten(1))).log_softmax(1)
 
     def to(self, device: str | torch.device) -> BeliefReadout:
         """Return the same on another device."""
-        probe = LinearProbe(self.probe.weight.to(device), self.probe.bias.to(device))
+        probe: LinearProbe | ConvHead
+        if isinstance(self.probe, ConvHead):
+            probe = self.probe.to(device)
+        else:
+            probe = LinearProbe(self.probe.weight.to(device), self.probe.bias.to(device))
         moved = self.network.to(device)
         return BeliefReadout(moved, self.classes, probe, self.temperature, self.size, self.source, self.card)
 
@@ -111,7 +122,7 @@ class BeliefReadout:
                 "a readout names its network's file, and this network has none. Save it by "
                 "foveasim.agents.mim.files.save_network and fit the readout to the file."
             )
-        config = {
+        config: dict[str, Any] = {
             "network": self.source,
             "fingerprint": fingerprint(self.network),
             "classes": list(self.classes),
@@ -119,7 +130,11 @@ class BeliefReadout:
             "size": list(self.size),
             "card": self.card,
         }
-        tensors = {"weight": self.probe.weight.float(), "bias": self.probe.bias.float()}
+        if isinstance(self.probe, ConvHead):
+            config["head"] = self.probe.config()
+            tensors = {f"{_HEAD}{name}": value.half() for name, value in self.probe.state_dict().items()}
+        else:
+            tensors = {"weight": self.probe.weight.float(), "bias": self.probe.bias.float()}
         write_tensors(path, tensors, {"format": FORMAT, "config": json.dumps(config)})
 
 
@@ -157,8 +172,17 @@ def load_belief_readout(path: str | os.PathLike[str], device: str | torch.device
         raise WeightsError(
             f"{path} was fitted to another network than {source!r} now holds. Fit it again, or put back the network."
         )
+    shape = network.latent_shape(_seen_size(size))
+    if "head" in config:
+        head = load_head({name.removeprefix(_HEAD): value for name, value in tensors.items()}, config["head"])
+        if head.shape != shape or head.classes != len(classes):
+            raise WeightsError(
+                f"{path}: its head is for {head.classes} classes and the latent {head.shape}; expected {len(classes)} "
+                f"and {shape}. Copy or fit it again."
+            )
+        return BeliefReadout(network, classes, head.to(device), temperature, size, source, card)
     weight, bias = tensors.get("weight"), tensors.get("bias")
-    width = int(np.prod(network.latent_shape(_seen_size(size))))
+    width = int(np.prod(shape))
     wanted = ((len(classes), width), (len(classes),))
     came = tuple(None if one is None else tuple(one.shape) for one in (weight, bias))
     if weight is None or bias is None or came != wanted:
@@ -219,7 +243,13 @@ class BeliefFit:
         glimpses: Most glimpses that a belief consists of. Each belief has 1 to so many, as often; the first at the
             centre, the others anywhere, uniformly.
         beliefs: Beliefs of each training image.
+        spread: Share of the beliefs whose glimpses keep apart, as those of a policy do: the farthest of a few random
+            places from where gaze has been.
+        mirror: Whether every other belief is of the mirrored image.
         probe: "ridge", least squares, or "lbfgs", logistic regression; the regularisation is chosen on validation.
+            "conv": a small convolutional net, which learns from many beliefs.
+        head: Of "conv", options of :class:`foveasim.agents.mim.belief_head.HeadOptions`.
+        precision: "float32", or "bfloat16" for the network and "conv", quick on CPUs with AMX and on GPUs.
         strengths: Of the regularisation that are tried.
         seed: Of the number of glimpses and where they fall.
 
@@ -231,7 +261,11 @@ class BeliefFit:
     retina_options: dict[str, Any] = field(default_factory=lambda: {"hidden_ratio": 0.9})
     glimpses: int = 8
     beliefs: int = 1
+    spread: float = 0.0
+    mirror: bool = False
     probe: str = "ridge"
+    head: dict[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
     strengths: Sequence[float] = STRENGTHS
     seed: int = 0
 
@@ -241,6 +275,12 @@ class BeliefFit:
         check.seed_value("seed", self.seed)
         if self.probe not in _PROBES:
             raise InvalidValueError(f"probe must be one of {', '.join(_PROBES)}; got {self.probe!r}.")
+        check.number("spread", self.spread, 0, 1)
+        if self.precision not in ("float32", "bfloat16"):
+            raise InvalidValueError(f"precision must be float32 or bfloat16; got {self.precision!r}.")
+        if self.head and self.probe != "conv":
+            raise InvalidValueError(f"head is for probe='conv'; got {self.probe!r}.")
+        HeadOptions(**self.head)
 
 
 def fit_belief_readout(
@@ -283,22 +323,29 @@ def fit_belief_readout(
     ]
     train, validation, test = parts
     classes = len(data.classes)
-    probe = fit_probe(how.probe, train, validation, classes, ProbeOptions(strengths=tuple(how.strengths)))
+    probe: LinearProbe | ConvHead
+    if how.probe == "conv":
+        shape = seer.latent_shape(_seen_size((data.train.images.shape[1], data.train.images.shape[2])))
+        probe = fit_head(train, shape, classes, HeadOptions(**how.head), seed=how.seed, precision=how.precision)
+    else:
+        probe = fit_probe(how.probe, train, validation, classes, ProbeOptions(strengths=tuple(how.strengths)))
     scores = probe.scores(validation.features)
     losses = [float(F.cross_entropy(scores * float(one), validation.labels)) for one in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(losses))])
-    right = round(accuracy(probe, test) * len(test))
+    right = int((probe.predict(test.features) == test.labels).sum())
     low, high = wilson(right, len(test))
     card = {
         "retina": how.retina,
         "retina_options": how.retina_options,
         "glimpses": how.glimpses,
         "beliefs": how.beliefs,
+        "spread": how.spread,
+        "mirror": how.mirror,
         "probe": how.probe,
         "strength": probe.strength,
         "seed": how.seed,
         "images": [len(data.train), len(data.validation), len(data.test)],
-        "validation_accuracy": accuracy(probe, validation),
+        "validation_accuracy": float((probe.predict(validation.features) == validation.labels).double().mean()),
         "validation_loss": min(losses),
         "test_accuracy": right / len(test),
         "test_interval": [low, high],
@@ -322,9 +369,15 @@ def _see(
     features: Tensor | None = None
     for start in range(0, len(order), AT_ONCE):
         rows = order[start : start + AT_ONCE]
-        seen = belief_features(network, *_glance(images.images[rows], how, part, start))
+        shown = images.images[rows]
+        if how.mirror and part == 0:
+            turned = (start + np.arange(len(rows))) % 2 == 1
+            shown = np.where(turned[:, None, None, None], shown[:, :, ::-1], shown)
+        with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
+            seen = belief_features(network, *_glance(shown, how, part, start))
         if features is None:
-            features = torch.empty(len(order), seen.shape[1], device=device)
+            kind = torch.float16 if how.probe == "conv" else torch.float32  # 8 beliefs of 10,000 images take 1 GB
+            features = torch.empty(len(order), seen.shape[1], device=device, dtype=kind)
         features[start : start + len(rows)] = seen
         if advance is not None:
             advance(len(rows))
@@ -338,13 +391,21 @@ def _glance(images: NDArray[np.uint8], how: BeliefFit, part: int, first: int) ->
     count, size = len(images), (images.shape[1], images.shape[2])
     rows = torch.arange(first, first + count)
     key = torch.full_like(rows, how.seed), rows, torch.full_like(rows, part)
-    drawn = uniform(*key, Stream.AGENT, 1 + 2 * how.glimpses)
+    kinds = _CANDIDATES if how.spread else 1
+    drawn = uniform(*key, Stream.AGENT, 1 + 2 * how.glimpses * kinds + (how.spread > 0))
     glimpses = 1 + (drawn[:, 0] * how.glimpses).long()
     retina = make_retina(how.retina, **how.retina_options)
     eyes = Simulator(ArrayScenes(images), retina, count, size=size, cache_bytes=0)
     eyes.reset(seed=(how.seed + 3 * rows + part).tolist(), index=list(range(count)))
+    places = 2 * drawn[:, 1 : 1 + 2 * how.glimpses * kinds].reshape(count, how.glimpses, kinds, 2) - 1
+    keeps_apart = drawn[:, -1] < how.spread if how.spread else torch.zeros(count, dtype=torch.bool)
+    past = torch.zeros(count, 1, 2, dtype=drawn.dtype)
     for step in range(1, int(glimpses.max())):
-        place = geometry.norm_to_px((2 * drawn[:, 2 * step - 1 : 2 * step + 1] - 1).float(), size)
-        eyes.advance(place, (glimpses > step).numpy())
+        tried = places[:, step - 1]
+        far = (_REACH * tried[:, :, None] - past[:, None]).norm(dim=3).amin(2).argmax(1)
+        farthest = _REACH * tried[torch.arange(count), far]
+        place = torch.where(keeps_apart[:, None], farthest, tried[:, 0])
+        past = torch.cat((past, place[:, None]), 1)
+        eyes.advance(geometry.norm_to_px(place.float(), size), (glimpses > step).numpy())
         eyes.look()
     return eyes.belief.image, eyes.belief.acuity

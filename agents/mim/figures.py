@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -134,10 +135,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     if Path(path).suffix.lower() != ".png":
         raise InvalidValueError(f"path must end in .png; got {os.fspath(path)!r}.")
-    content, part = io.BytesIO(), Path(f"{os.fspath(path)}.part")
+    content = io.BytesIO()
     figure.savefig(content, format="png")
-    part.write_bytes(content.getvalue())
-    os.replace(part, path)  # noqa: PTH105  # over an older one, on every system
+    write_atomically(Path(path), content.getvalue())
 
 
 def _plain(axes: Axes) -> None:

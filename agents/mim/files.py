@@ -9,23 +9,24 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
+from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
 
 __all__ = [
+    "build_to_fit",
     "load_network",
     "read_card",
     "read_dtype",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 FORMAT = "foveasim-network-1"
+M = TypeVar("M", bound=nn.Module)
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -59,20 +61,9 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     """
     target = Path(path)
     content = safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, dict(metadata))
-    temporary: str | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it readable by its owner only
-        Path(temporary).replace(target)
+        write_atomically(target, content)
     except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
         raise WeightsError(
             f"cannot write {target} ({len(content) / 1e6:.1f} MB): {error.strerror or error}. An older file of that "
             "name is untouched. Free some space or choose a folder that you may write to."
@@ -104,6 +95,60 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             f"{path} is truncated or not a safetensors file ({error}). Copy or train it again; other formats "
             "(.pt, .pth, .pkl) are not read, because they can run code."
         ) from error
+
+
+def build_to_fit(path: Path, what: str, build: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
+    """Build a module for the tensors of a file, after making sure that they are its parameters.
+
+    The config in a file can ask for any size. So the module is first built without memory, on torch's meta device, and
+    for real only if the file holds tensors of just these shapes: what is asked for is then no more than the file is
+    long. (A network of one's own that needs values when it is built cannot be built there, and is checked afterwards.)
+
+    Args:
+        path: The file, for messages.
+        what: What it should be, for messages.
+        build: Makes the module.
+        tensors: What the file holds.
+
+    Returns:
+        The module, with fresh weights. No random state of the program changes.
+
+    Raises:
+        WeightsError: Tensors that are missing, superfluous, of another shape or not finite.
+    """
+    with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten; a user's draws must not change
+        try:
+            with torch.device("meta"):
+                outline: M | None = build()
+        except (NotImplementedError, RuntimeError):
+            outline = None
+        if outline is not None:
+            _check_fit(path, what, outline.state_dict(), tensors)
+        module = build()
+    if outline is None:
+        _check_fit(path, what, module.state_dict(), tensors)
+    return module
+
+
+def _check_fit(path: Path, what: str, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or extra:
+        raise WeightsError(
+            f"{path} does not fit {what}: missing tensors {_some(missing)}, superfluous {_some(extra)}. "
+            "It was written by another version of it: train or download it again."
+        )
+    for key, value in tensors.items():
+        if value.shape != wanted[key].shape:
+            raise WeightsError(
+                f"{path}: tensor {key!r} must be {tuple(wanted[key].shape)}; got {tuple(value.shape)}. "
+                "Its config and its tensors do not belong together: train or download it again."
+            )
+        if not value.is_floating_point() or not bool(torch.isfinite(value.float()).all()):
+            raise WeightsError(f"{path}: tensor {key!r} is not finite float numbers. Train or download it again.")
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}" if names else "none"
 
 
 def save_network(
@@ -185,7 +230,7 @@ def _read(path_or_name: str | os.PathLike[str]) -> _Found:
 def _json(found: _Found, key: str) -> Any:
     try:
         value = json.loads(found.metadata[key])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{found.path}: its {key} is missing or damaged. Copy or train it again.") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{found.path}: its {key} must be a JSON object; got {value!r}. Copy or train it again.")
@@ -238,24 +283,12 @@ def load_network(path_or_name: str | os.PathLike[str], device: str | torch.devic
             "Register its class in foveasim.agents.mim.network.NETWORKS before loading, or update foveasim."
         )
     try:
-        with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten; a user's draws must not change
-            network = make_network(name, **config)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{found.path}: its config does not fit network {name!r}: {error}") from error
-    wanted = network.state_dict()
-    missing, extra = sorted(wanted.keys() - found.tensors.keys()), sorted(found.tensors.keys() - wanted.keys())
-    if missing or extra:
+        network = build_to_fit(found.path, f"network {name!r}", lambda: make_network(name, **config), found.tensors)
+    except WeightsError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{found.path} does not fit network {name!r}: missing tensors {missing or 'none'}, superfluous "
-            f"{extra or 'none'}. It was written by another version of the network: train or download it again."
-        )
-    for key, value in found.tensors.items():
-        if value.shape != wanted[key].shape:
-            raise WeightsError(
-                f"{found.path}: tensor {key!r} must be {tuple(wanted[key].shape)}; got {tuple(value.shape)}. "
-                "Its config and its tensors do not belong together: train or download it again."
-            )
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{found.path}: tensor {key!r} is not finite float numbers. Train or download it again.")
+            f"{found.path}: its config does not fit network {name!r}: {error} Train or download it again."
+        ) from error
     network.load_state_dict({key: value.float() for key, value in found.tensors.items()})
     return network.to(device).eval().requires_grad_(False)

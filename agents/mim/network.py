@@ -222,7 +222,7 @@ NETWORKS.add("unet", "foveasim.agents.mim.network_unet:UNetNetwork")
 NETWORKS.add("vit", "foveasim.agents.mim.network_vit:ViTNetwork")
 
 
-def make_network(name: str, **options: object) -> MimNetwork:
+def make_network(name: str, /, **options: object) -> MimNetwork:
     """Build a network with fresh weights.
 
     Args:

@@ -41,10 +41,10 @@ class UNetConfig:
     std_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value, least in (("widths", self.widths, 8), ("blocks", self.blocks, 0)):
-            if len(value) != 3 or not all(isinstance(n, int) and n >= least for n in value):
-                raise InvalidValueError(f"{name} must be three whole numbers of at least {least}; got {value!r}.")
-            object.__setattr__(self, name, tuple(value))  # JSON gives lists
+        for name, value, least, most in (("widths", self.widths, 8, 4096), ("blocks", self.blocks, 0, 100)):
+            if len(value) != 3:
+                raise InvalidValueError(f"{name} must be three whole numbers; got {value!r}.")
+            object.__setattr__(self, name, tuple(check.whole(name, n, least, most) for n in value))  # JSON gives lists
         if not isinstance(self.std, bool):
             raise InvalidValueError(f"std must be True or False; got {self.std!r}.")
         check.number("std_scale", self.std_scale, 0, open_low=True)

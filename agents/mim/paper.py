@@ -13,6 +13,7 @@ Reference:
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, fields
@@ -28,8 +29,10 @@ from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pret
 from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_file
 from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.mim.sources import Source
+from foveasim.atomic import write_atomically
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.retina import make_retina
+from foveasim.signals import GRACE_S, Stop
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,6 +167,7 @@ def run(config: PaperConfig) -> None:
         InvalidValueError: An option out of range.
         SceneError: The data cannot be read.
         WeightsError: The folder cannot be written to.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after every run has written its checkpoint.
     """
     from rich.console import Console
 
@@ -174,14 +178,25 @@ def run(config: PaperConfig) -> None:
     folder, plan = Path(config.out), config.plan()
     _refuse_early(config, plan)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "paper.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+        write_atomically(folder / "paper.json", (json.dumps(asdict(config), indent=1) + "\n").encode())
     except OSError as error:
         raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
     jobs = config.jobs()
     missing = [job for job in jobs if not job.done(plan)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done", highlight=False)
-    failed = _run_all(missing, config, console)
+    stop = Stop()
+    try:
+        with stop.listening():
+            failed = _run_all(missing, config, console)
+    except KeyboardInterrupt:
+        done = sum(job.done(plan) for job in jobs)
+        console.print(
+            f"stopped: {done} of {len(jobs)} runs are done, and those that were on their way have their checkpoints. "
+            "The same command goes on.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise
     found = [job.result(plan) for job in jobs if job.done(plan)]
     if found:
         write_report(found, folder, config.data, console)
@@ -243,12 +258,22 @@ def _run_all(missing: list[Job], config: PaperConfig, console: Console) -> list[
                         ) from error
                     _start(pool, waiting, config, bar, running)
         except BaseException:
-            for process in list(pool._processes.values()):
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            _end(pool)
             raise
     pool.shutdown()
     return failed
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Let every worker finish its step and write its checkpoint; end those that take too long."""
+    workers = list(pool._processes.values())
+    for worker in workers:
+        worker.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)
+    until_s = time.monotonic() + GRACE_S + 1
+    for worker in workers:
+        worker.join(max(0.0, until_s - time.monotonic()))
+        worker.kill()
 
 
 def _start(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.paper_figures import draw_accuracies, draw_latent, draw_reconstructions
 from foveasim.agents.mim.paper_findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
 from foveasim.agents.mim.paper_run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
+from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import functools
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.data import ImagePool, read_pool
 from foveasim.agents.mim.features import fresh_like
 from foveasim.agents.mim.files import load_network, read_card
@@ -30,6 +30,7 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_values
 from foveasim.agents.mim.readout import ReadoutResult, read_out
 from foveasim.agents.mim.sources import Source
 from foveasim.agents.mim.trainer import CHECKPOINT
+from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
 
 __all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
@@ -239,7 +240,11 @@ def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
 
 
 def follow_parent() -> None:
-    """End this worker when the process that started it ends, however that came about: nobody would want its result."""
+    """End this worker when the process that started it ends, however that came about: nobody would want its result.
+
+    A Ctrl-C reaches all processes of a terminal; it is for the one that started this to end its workers in order.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from foveasim.agents.mim.data import ImagePool, offsets
 from foveasim.agents.mim.sources import Source
+from foveasim.atomic import remove_parts, whole_file, write_atomically
 from foveasim.errors import SceneError
 
 __all__ = ["open_pool", "write_pool"]
@@ -67,21 +67,20 @@ def write_pool(
     """
     own, state = _stem(sources)
     stem = folder / f"{own}-{state}"
-    unfinished, raw = stem.with_suffix(f".{os.getpid()}.unfinished"), stem.with_suffix(".raw")
+    raw = stem.with_suffix(".raw")
     size: list[tuple[int, int]] = []
     names: list[str] = []
     source: list[int] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        remove_parts(folder)  # of runs that were killed: they may be as large as the pool
+        with whole_file(raw) as file:
             for number, name, image in read:
                 file.write(image.reshape(-1).data)
                 size.append((image.shape[0], image.shape[1]))
                 names.append(name)
                 source.append(number)
-        unfinished.replace(raw)
-        unfinished.write_text(json.dumps({"size": size, "names": names, "source": source}), encoding="utf-8")
-        unfinished.replace(stem.with_suffix(".json"))
+        kept = json.dumps({"size": size, "names": names, "source": source})
+        write_atomically(stem.with_suffix(".json"), kept.encode())
         for old in folder.glob(f"{own}-*"):
             if old.suffix in (".raw", ".json") and old.stem != stem.name:
                 old.unlink(missing_ok=True)
@@ -92,9 +91,6 @@ def write_pool(
             f"cannot keep the decoded images in {folder} ({error.strerror}). Make room, or give another folder as "
             "cache, or none."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
     pool = open_pool(folder, sources)
     if pool is None:
         raise SceneError(

@@ -9,21 +9,19 @@ Reference:
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.data import ImagePool, centred, read_pool
 from foveasim.agents.mim.evaluate import Evaluation, check_device, evaluate
 from foveasim.agents.mim.imagine import compose
@@ -32,8 +30,10 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.progress import TrainingLog
 from foveasim.agents.mim.ranks import Ranks, joined
 from foveasim.agents.mim.trainer import Trainer, refuse_early
+from foveasim.atomic import remove_parts, write_atomically
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.retina import make_retina
+from foveasim.signals import Stop
 
 __all__ = ["PretrainConfig", "Trainer", "run", "train"]
 
@@ -104,17 +104,16 @@ def train(
     ranks.agree("number of images", len(pool), trainer.device)
     ranks.agree("number of steps done", trainer.step, trainer.device)
     if not ranks.first:
-        with _whole_steps(ranks) as asked_to_stop:  # which the first process does, and leaves the others without it
+        with _whole_steps(ranks) as stop:  # which the first process does, and leaves the others without it
             try:
                 while trainer.progress < 1:
                     trainer.train_step()
             except FoveasimError as error:
-                if asked_to_stop():
+                if stop.asked:
                     raise KeyboardInterrupt from error
                 raise
     else:
-        for unfinished in Path(config.out).glob(".*.safetensors.*.part"):  # of a run that was killed while it wrote
-            unfinished.unlink()
+        remove_parts(Path(config.out))  # of a run that was killed while it wrote
         with TrainingLog(Path(config.out), config.tensorboard, after=trainer, quiet=quiet) as log:
             log.say(
                 f"{len(pool):,} images, {config.network} with "
@@ -130,36 +129,24 @@ def train(
 
 
 @contextmanager
-def _whole_steps(ranks: Ranks) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of a step, so that the checkpoint is not of half a one.
+def _whole_steps(ranks: Ranks) -> Iterator[Stop]:
+    """Let Ctrl-C and SIGTERM wait for the end of a step, so that the checkpoint is not of half a one.
 
     ``torchrun`` passes a Ctrl-C on to all its processes: the first stops, the others are there until it has finished
-    its step. A second Ctrl-C stops a single process at once.
+    its step. A second Ctrl-C stops a single process at once. Who calls this with a handler of Ctrl-C of their own keeps
+    it.
 
     Yields:
         Whether to stop.
     """
-    asked = threading.Event()
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield asked.is_set
+    alone = ranks.count == 1
+    stop = Stop("stopping after this step; Ctrl-C again stops at once" if alone else "", stubborn=not alone)
+    stop.patient = True
+    if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, signal.SIG_IGN):
+        yield stop
         return
-
-    def note(number: int, frame: object) -> None:
-        if asked.is_set() and ranks.count == 1:
-            raise KeyboardInterrupt
-        asked.set()
-        if ranks.count == 1:
-            with suppress(OSError):  # straight to the terminal: the signal may have come in the midst of a print
-                os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with stop.listening():
+        yield stop
 
 
 def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | None) -> None:
@@ -167,23 +154,23 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
     evaluation: Evaluation | None = None
     saved_s, validated_s = trainer.elapsed_s, trainer.elapsed_s
     kept = int(trainer.progress * config.snapshots)
-    with _whole_steps(trainer.ranks) as asked_to_stop:
+    with _whole_steps(trainer.ranks) as stop:
         while trainer.progress < 1:
-            if asked_to_stop():
-                log.note(trainer)
-                trainer.save()
-                log.say(
-                    f"stopped after step {trainer.step}: {trainer.checkpoint} is written. Go on with --resume true."
-                )
-                raise KeyboardInterrupt
-            loss = trainer.train_step()
+            if stop.asked:
+                _leave(trainer, log, stop)
+            try:
+                loss = trainer.train_step()
+            except KeyboardInterrupt:
+                if trainer.checkpoint.is_file():
+                    log.say(f"stopped in the midst of a step. Go on from {trainer.checkpoint} with --resume true.")
+                raise
             log.step(trainer, loss)
             if int(trainer.progress * config.snapshots) > kept:
                 kept = int(trainer.progress * config.snapshots)
                 trainer.export(None, f"step-{trainer.step:08d}")
             if held_out is not None and trainer.elapsed_s - validated_s >= 60 * config.validate_minutes:
                 validated_s = trainer.elapsed_s
-                evaluation = _validate(trainer, log, held_out)
+                evaluation = _validate(trainer, log, held_out, stop)
             by_steps = config.checkpoint_steps is not None and trainer.step % config.checkpoint_steps == 0
             if by_steps or trainer.elapsed_s - saved_s >= 60 * config.checkpoint_minutes:
                 saved_s = trainer.elapsed_s
@@ -194,7 +181,8 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
                     log.picture(trainer, _sheet(trainer, None))
         log.note(trainer)
         if held_out is not None:
-            evaluation = _validate(trainer, log, held_out)
+            evaluation = _validate(trainer, log, held_out, stop)
+        stop.finishing = True
         trainer.save()
         path = trainer.export(evaluation)
         sheet = _sheet(trainer, held_out)
@@ -203,7 +191,33 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
         log.say(f"wrote {path}")
 
 
-def _validate(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8]) -> Evaluation | None:
+def _leave(trainer: Trainer, log: TrainingLog, stop: Stop) -> NoReturn:
+    """Write what there is, say how to go on, and end.
+
+    Raises:
+        KeyboardInterrupt: Always.
+    """
+    stop.finishing = True
+    log.note(trainer)
+    trainer.save()
+    log.say(f"stopped after step {trainer.step}: {trainer.checkpoint} is written. Go on with --resume true.")
+    raise KeyboardInterrupt
+
+
+def _validate(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8], stop: Stop) -> Evaluation | None:
+    """Measure how good the network is, for as long as nobody asks for an end: that may take longer than many steps.
+
+    Raises:
+        KeyboardInterrupt: Somebody did; the checkpoint is written.
+    """
+    try:
+        with stop.at_once():
+            return _measure(trainer, log, held_out)
+    except KeyboardInterrupt:
+        _leave(trainer, log, stop)
+
+
+def _measure(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8]) -> Evaluation | None:
     """Measure the loss under the run's own eyes and, where something is hidden, the error after some fixations."""
     log.figure(trainer, "validation_loss", trainer.validation_loss(held_out))
     log.picture(trainer, _sheet(trainer, held_out))

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from foveasim.agents.mim.atomic import write_atomically
 from foveasim.agents.mim.evaluate import Evaluation
+from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import time
@@ -380,17 +381,15 @@ class Trainer:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[MimNetwork]:
-        """The network with the moving average of its weights, for as long as the block lasts."""
-        own = {name: p.detach().clone() for name, p in self.parameters.items()}
+        """A copy of the network with the moving average of its weights, for as long as the block lasts.
+
+        A copy, so that whatever ends the block, the weights of the training are never touched.
+        """
+        network = copy.deepcopy(self.network)
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
+            for name, parameter in network.named_parameters():
                 parameter.copy_(self.ema[name])
-        try:
-            yield self.network.eval()
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.parameters.items():
-                    parameter.copy_(own[name])
+        yield network.eval()
 
     def export(self, evaluation: Evaluation | None, name: str | None = None) -> Path:
         """Write the averaged network with its model card, and the card as Markdown beside it.

@@ -20,6 +20,9 @@ from foveasim.errors import InvalidValueError
 __all__ = ["KINDS", "Actor", "ActorConfig", "CellNet", "Memory", "Trunk"]
 
 KINDS = ("cells", "point", "flat")
+SELDOM = -3.0
+"""Logarithm of the odds of stopping at the beginning of training: one in twenty."""
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 Memory: TypeAlias = tuple[Tensor, Tensor]
@@ -48,6 +51,7 @@ class ActorConfig:
         memory: Width of an LSTM before it, 0 for none.
         squash: Whether its last step is a tanh.
         least_gain: Cells whose gain is below this share of the best cell's are never chosen.
+        stop: Whether there is a further choice behind the cells, to stop looking; of "cells" only.
     """
 
     kind: Literal["cells", "point", "flat"]
@@ -63,6 +67,7 @@ class ActorConfig:
     memory: int = 0
     squash: bool = False
     least_gain: float = 0.0
+    stop: bool = False
 
     @property
     def rigid(self) -> bool:
@@ -81,6 +86,7 @@ class ActorConfig:
         if self.activation not in ACTIVATIONS:
             raise InvalidValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}.")
         object.__setattr__(self, "grid", check.size_hw("grid", tuple(self.grid), 1, 256))
+        check.whole("number of hidden layers", len(self.hidden), 0, 64)
         object.__setattr__(self, "hidden", tuple(check.whole("hidden", n, 1, 10_000) for n in self.hidden))
         for name, least in (("channels", 1), ("numbers", 0), ("outputs", 2), ("width", 1), ("memory", 0)):
             check.whole(name, getattr(self, name), least, 1 << 20)
@@ -88,6 +94,8 @@ class ActorConfig:
         check.number("least_gain", self.least_gain, 0, 1)
         if self.prior and self.kind != "flat" and self.gain_channel is None:
             raise InvalidValueError("prior goes by the map 'gain': show it to the policy, or give the prior 0.")
+        if self.stop and self.kind != "cells":
+            raise InvalidValueError(f"stop is for a policy of cells; got kind {self.kind!r}.")
         if self.gain_channel is not None:
             check.whole("gain_channel", self.gain_channel, 0, self.channels - 1)
 
@@ -111,9 +119,17 @@ class CellNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # bias=True
         self.log_sharpness = nn.Parameter(torch.zeros(()))
+        self.stop: nn.Sequential | None = None
+        if config.stop:
+            self.stop = nn.Sequential(nn.Linear(2 * width + config.numbers, width), nn.ReLU(), nn.Linear(width, 1))
+            nn.init.zeros_(self.stop[2].weight)  # type: ignore[arg-type]
+            nn.init.constant_(self.stop[2].bias, SELDOM)  # type: ignore[arg-type]
 
     def forward(self, maps: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores (B, rows * columns) and a summary of the scene (B, 2 width), float32.
+
+        The score of stopping, where there is one, stands behind those of the cells. It is measured from what all of
+        them weigh together, so that the odds of stopping do not depend on how many cells there are.
 
         Args:
             maps: (B, C, rows, columns) float32.
@@ -125,7 +141,11 @@ class CellNet(nn.Module):
         score = self.head(x)[:, 0]
         if self.config.prior and self.config.gain_channel is not None:
             score = score + self.config.prior * self.log_sharpness.exp() * maps[:, self.config.gain_channel]
-        return score.flatten(1), _summary(x)
+        score, summary = score.flatten(1), _summary(x)
+        if self.stop is not None:
+            odds = self.stop(torch.cat((summary, numbers), 1))
+            score = torch.cat((score, score.logsumexp(1, keepdim=True) + odds), 1)
+        return score, summary
 
 
 class Trunk(nn.Module):
@@ -146,7 +166,7 @@ class Trunk(nn.Module):
         config, cells = self.config, math.prod(self.config.grid)
         if config.kind == "flat":
             return config.channels * cells + config.numbers
-        return (cells if config.kind == "cells" else 2) + 2 * config.width
+        return (cells + config.stop if config.kind == "cells" else 2) + 2 * config.width
 
     def forward(self, maps: Tensor, numbers: Tensor) -> Tensor:
         """Return (B, features) float32."""
@@ -183,7 +203,7 @@ class Actor(nn.Module):
         self.head = None if config.kind == "cells" else nn.Linear(width, config.outputs)
 
     def forward(self, maps: Tensor, numbers: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory | None]:
-        """Return the scores of the cells, or the point, (B, outputs) float32, and what to remember.
+        """Return the scores of the cells and of stopping, or the point, (B, outputs) float32, and what to remember.
 
         Args:
             maps: (B, C, rows, columns) float32.
@@ -192,7 +212,7 @@ class Actor(nn.Module):
         """
         x: Any = self.trunk(maps, numbers)
         if self.head is None:
-            return x[:, : maps.shape[2] * maps.shape[3]], None
+            return x[:, : maps.shape[2] * maps.shape[3] + self.config.stop], None
         if self.lstm is not None:
             x, memory = self.lstm(x[None], memory)
             x = x[0]

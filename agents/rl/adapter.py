@@ -24,7 +24,10 @@ _CHANNELS = {"glimpse": 3, "acuity": 1, "belief": 3, "belief_acuity": 1, "scene"
 _NEEDED = {"belief": "belief", "belief_acuity": "belief", "scene": "scene", "patch": "patch"}
 """Under which key an agent asks for what is not always there."""
 
-_KEYS = (*_CHANNELS, "fixation", "time", "patch")
+_TASK_KEYS = ("target", "posterior")
+"""What the observations of ``foveasim/Search-v0`` and ``foveasim/Classify-v0`` have besides, without being asked."""
+
+_KEYS = (*_CHANNELS, "fixation", "time", "patch", *_TASK_KEYS)
 
 
 class PredictAgent:
@@ -40,11 +43,15 @@ class PredictAgent:
 
     Args:
         model: Has ``predict(observation, state, episode_start, deterministic)``, ``observation_space`` (a Dict) and
-            ``action_space``: ``Box(-1, 1, (2,))`` or ``Discrete(rows * cols)``.
+            ``action_space``: ``Box(-1, 1, (2,))`` or ``Discrete(rows * cols)``; with a stop action ``Box(-1, 1, (3,))``
+            or ``Discrete(rows * cols + 1)``.
         deterministic: Take the likeliest action. Otherwise actions are sampled, repeatably by ``seed``.
         action_mode: How the actions are read; None: ``"grid"`` for a Discrete action space, otherwise ``"absolute"``.
         grid: (rows, cols) of a Discrete action space; None: as many rows as columns.
         seed: Seed of the sampling.
+        stop: What becomes of a stop action. None hands it on if the model was trained on a task (it sees ``target`` or
+            ``posterior``) and refuses it otherwise, for a third number may be a zoom as well; True hands it on; False
+            drops it, so that the model only looks, in the window, say, or in an env without a stop action.
 
     Attributes:
         action_mode: "absolute", "relative" or "grid".
@@ -56,7 +63,8 @@ class PredictAgent:
 
     Raises:
         AgentError: The model does not see a Dict of observations by name, sees something that no foveasim env shows, or
-            acts in a way that an agent cannot: by zoom, by a stop action, or in a grid of unknown sides.
+            acts in a way that an agent cannot: by zoom, by a stop action outside of a task, or in a grid of unknown
+            sides.
         InvalidValueError: An unknown action mode, or one that does not fit the action space.
     """
 
@@ -67,6 +75,7 @@ class PredictAgent:
         action_mode: str | None = None,
         grid: tuple[int, int] | None = None,
         seed: int = 0,
+        stop: bool | None = None,
     ) -> None:
         space = model.observation_space
         if not isinstance(space, spaces.Dict):
@@ -78,7 +87,9 @@ class PredictAgent:
         self.keys = tuple(space.spaces)
         self.needs = _needs(self.keys)
         self.size, self.patch_shape = _size(space.spaces), _patch_shape(space.spaces)
-        self.action_mode, self.grid = _actions(model.action_space, action_mode, grid)
+        stops = any(key in self.keys for key in _TASK_KEYS) if stop is None else True
+        self.action_mode, self.grid = _actions(model.action_space, action_mode, grid, stops)
+        self._drops = stop is False
         self.name = type(model).__name__
         self._model = model
         self._shapes = {key: box.shape or () for key, box in space.spaces.items()}
@@ -96,7 +107,7 @@ class PredictAgent:
         self._start = self._start | lanes
 
     def act(self, observation: Observation) -> NDArray[Any]:
-        """Return the model's actions: (B, 2) float32, or (B,) integers where it chooses cells.
+        """Return the model's actions: (B, 2) float32, (B, 3) with a stop action, or (B,) integers that are cells.
 
         Raises:
             AgentError: The observation lacks a key that the model was trained on, or has another size.
@@ -112,7 +123,8 @@ class PredictAgent:
                 seen, state=self._state, episode_start=self._start, deterministic=self._deterministic
             )
         self._start = np.zeros_like(self._start)
-        return np.asarray(action)
+        action = np.asarray(action)
+        return _without_stop(action, observed(observation, "fixation"), self.grid) if self._drops else action
 
 
 def _refuse_normalised(model: Any) -> None:
@@ -169,22 +181,40 @@ def _patch_shape(boxes: Mapping[str, gymnasium.Space[Any]]) -> tuple[int, int, i
     return (shape[1], shape[2], shape[0]) if channels_first else (shape[0], shape[1], shape[2])
 
 
+def _without_stop(action: NDArray[Any], fixation: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[Any]:
+    """Return where the model looks, wish to stop or not; a cell that stops becomes the one that gaze is in."""
+    if action.ndim == 2:
+        return action[:, :2]
+    rows, cols = grid
+    at = np.floor((fixation + 1) / 2 * (cols, rows)).astype(np.int64).clip(0, (cols - 1, rows - 1))
+    return np.where(action == rows * cols, at[:, 1] * cols + at[:, 0], action)
+
+
 def _actions(
-    space: gymnasium.Space[Any], mode: str | None, grid: tuple[int, int] | None
+    space: gymnasium.Space[Any], mode: str | None, grid: tuple[int, int] | None, stops: bool
 ) -> tuple[str, tuple[int, int]]:
-    """Return how actions of this space are read: the action mode and (rows, cols)."""
+    """Return how actions of this space are read: the action mode and (rows, cols); one more may be to stop."""
     if mode is not None and mode not in ACTION_MODES:
         raise InvalidValueError(f"action_mode must be one of {', '.join(ACTION_MODES)}; got {mode!r}.")
     if isinstance(space, spaces.Discrete):
         if mode not in (None, "grid"):
             raise InvalidValueError(f"action_mode must be 'grid' for a model that acts in {space}; got {mode!r}.")
-        return "grid", _sides(int(space.n), grid)
-    if isinstance(space, spaces.MultiDiscrete) or (isinstance(space, spaces.Box) and space.shape in ((3,), (4,))):
+        return "grid", _sides(int(space.n), grid, stops)
+    sizes = ((2,), (3,)) if stops else ((2,),)
+    if isinstance(space, spaces.MultiDiscrete) or (
+        isinstance(space, spaces.Box) and space.shape in ((3,), (4,)) and space.shape not in sizes
+    ):
         raise AgentError(
             f"the model acts in {space}, with a zoom or stop action, and an agent only says where to look. "
-            "Train it on an env with zoom=False and stop=False."
+            "Train it on an env with zoom=False and stop=False; or, if the third number is the wish to stop, give "
+            "stop=True."
         )
-    if not isinstance(space, spaces.Box) or space.shape != (2,) or (space.low != -1).any() or (space.high != 1).any():
+    if (
+        not isinstance(space, spaces.Box)
+        or space.shape not in sizes
+        or (space.low != -1).any()
+        or (space.high != 1).any()
+    ):
         raise AgentError(
             f"the model must act in Box(-1, 1, (2,)) or Discrete(rows * cols); it acts in {space}. "
             "Train it on a foveasim env without wrappers that change the action."
@@ -194,8 +224,8 @@ def _actions(
     return mode or "absolute", DEFAULT_GRID
 
 
-def _sides(cells: int, grid: tuple[int, int] | None) -> tuple[int, int]:
-    """Return (rows, cols) of so many cells."""
+def _sides(cells: int, grid: tuple[int, int] | None, stops: bool) -> tuple[int, int]:
+    """Return (rows, cols) of so many cells, of which one more may be to stop."""
     if grid is not None:
         try:
             rows, cols = size_hw("grid", grid, 1, 256)
@@ -203,13 +233,13 @@ def _sides(cells: int, grid: tuple[int, int] | None) -> tuple[int, int]:
             raise AgentError(str(error)) from error
     else:
         rows = cols = math.isqrt(cells)
-    if rows * cols == cells:
+    if rows * cols == cells or (stops and rows * cols == cells - 1):
         return rows, cols
     if rows * cols == cells - 1:
         raise AgentError(
             f"the model chooses among {cells} actions, one more than the {rows} x {cols} cells of its grid: a stop "
-            "action, and an agent only says where to look. Train it on an env with stop=False"
-            + ("." if grid is not None else ", or give its grid=(rows, cols).")
+            "action, and an agent only says where to look. Give stop=True to hand it on, or train it on an env with "
+            "stop=False" + ("." if grid is not None else ", or give its grid=(rows, cols).")
         )
     came = f"grid=({rows}, {cols}) has {rows * cols}" if grid is not None else "no square grid has so many"
     raise AgentError(

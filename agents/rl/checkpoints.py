@@ -16,7 +16,7 @@ from foveasim.errors import WeightsError
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-__all__ = ["restore_model", "save_model"]
+__all__ = ["optimizers", "restore_model", "save_model"]
 
 FORMAT = "foveasim-rl-checkpoint-1"
 
@@ -39,7 +39,7 @@ def save_model(path: str | os.PathLike[str], model: BaseAlgorithm, told: Mapping
     log_entropy = getattr(model, "log_ent_coef", None)
     if log_entropy is not None:
         tensors["log_ent_coef"] = log_entropy.detach().cpu().clone()
-    for kind, optimizer in _optimizers(model).items():
+    for kind, optimizer in optimizers(model).items():
         for number, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimizer.{kind}.{number}.{name}"] = torch.as_tensor(value).detach().cpu().clone()
@@ -73,7 +73,7 @@ def restore_model(path: str | os.PathLike[str], model: BaseAlgorithm) -> dict[st
         log_entropy = getattr(model, "log_ent_coef", None)
         if log_entropy is not None:
             log_entropy.data.copy_(tensors["log_ent_coef"])
-        for kind, optimizer in _optimizers(model).items():
+        for kind, optimizer in optimizers(model).items():
             optimizer.load_state_dict(
                 {"state": _states(tensors, kind), "param_groups": optimizer.state_dict()["param_groups"]}
             )
@@ -97,7 +97,8 @@ def _states(tensors: Mapping[str, Tensor], kind: str) -> dict[int, dict[str, Ten
     return states
 
 
-def _optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+def optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+    """Return all optimizers of a model by what they move."""
     policy: Any = model.policy
     found: dict[str, Any] = {"policy": getattr(policy, "optimizer", None)}
     for part in ("actor", "critic"):

@@ -38,6 +38,16 @@ class Score:
         """Mean over scenes after each fixation, N numbers."""
         return [float(value) for value in self.mse.mean(0)]
 
+    @property
+    def said(self) -> str:
+        """The error for people."""
+        return f"error {1000 * self.error:.3f} × 10⁻³"
+
+    @staticmethod
+    def said_less(mean: float, half: float) -> str:
+        """What :meth:`less_than` returns, for people."""
+        return f"{1000 * mean:+.3f} ± {1000 * half:.3f} less than"
+
     def less_than(self, other: Score) -> tuple[float, float]:
         """Return by how much the error is less than another's on the same scenes, and the half of its 95 % interval.
 

@@ -20,7 +20,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 __all__ = ["FeatureObservation"]
 
 
-class FeatureObservation(VectorWrapper[Any, Any, Any, Any, Any]):
+class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
     """Shows a policy :class:`Features`, and reads its cells, on top of a :class:`PredictionReward`.
 
     Args:

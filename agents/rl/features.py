@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,9 @@ class FeatureConfig:
         numbers: Names of :data:`NUMBERS`, in their order.
     """
 
+    known_maps: ClassVar[Mapping[str, int]] = MAPS
+    known_numbers: ClassVar[Mapping[str, int]] = NUMBERS
+
     cells: int = 12
     maps: tuple[str, ...] = tuple(MAPS)
     numbers: tuple[str, ...] = ("fixation", "time", "coverage", "variance", "best_gain")
@@ -68,7 +72,7 @@ class FeatureConfig:
             InvalidValueError: Out of range, an unknown name, one that stands twice, or no map at all.
         """
         check.whole("cells", self.cells, 2, CELLS)
-        for field, known in (("maps", MAPS), ("numbers", NUMBERS)):
+        for field, known in (("maps", self.known_maps), ("numbers", self.known_numbers)):
             names = tuple(getattr(self, field))
             object.__setattr__(self, field, names)  # YAML and JSON give lists
             unknown = [name for name in names if name not in known]
@@ -77,22 +81,22 @@ class FeatureConfig:
             if len(set(names)) < len(names):
                 raise InvalidValueError(f"{field} must name each once; got {', '.join(names)}.")
         if not self.maps:
-            raise InvalidValueError(f"maps must name at least one of {', '.join(MAPS)}; got none.")
+            raise InvalidValueError(f"maps must name at least one of {', '.join(self.known_maps)}; got none.")
 
     @property
     def channels(self) -> int:
         """How many channels the maps have."""
-        return sum(MAPS[name] for name in self.maps)
+        return sum(self.known_maps[name] for name in self.maps)
 
     def channel(self, name: str) -> int | None:
         """Return the first channel of a map, or None where it is not shown."""
         if name not in self.maps:
             return None
-        return sum(MAPS[before] for before in self.maps[: self.maps.index(name)])
+        return sum(self.known_maps[before] for before in self.maps[: self.maps.index(name)])
 
     def count(self, latent: int) -> int:
         """Return how many numbers there are, with a latent of so many channels."""
-        return sum(latent if name == "latent" else NUMBERS[name] for name in self.numbers)
+        return sum(latent if name == "latent" else self.known_numbers[name] for name in self.numbers)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) for a scene of (H, W) px: cells that are as square as can be.

@@ -24,7 +24,7 @@ from foveasim.agents.rl.features import Features
 from foveasim.agents.rl.outlook import Foresight, Outlook
 from foveasim.errors import InvalidValueError
 
-__all__ = ["ImitationConfig", "Lessons", "collect", "fit", "true_gains"]
+__all__ = ["ImitationConfig", "Lessons", "candidate_cells", "collect", "fit", "supposed", "true_gains"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,10 @@ class ImitationConfig:
     """How the oracle is imitated.
 
     Attributes:
-        candidates: Places that it tries at every fixation: half of them of the greatest predicted gain in every other
-            cell, half anywhere. Each costs a prediction.
+        candidates: Places that it tries at every fixation. Each costs a prediction.
+        near: How closely they keep to the greatest predicted gain: its cell, and others drawn by the softmax of their
+            share of it times this. At 12 most are within a tenth of it: a policy that begins there has only such
+            choices to learn. At 0 half of them are of greatest gain in every other cell, and half are anywhere.
         epochs: Passes over what was collected.
         batch: Moments a step of the optimizer.
         lr: Its learning rate.
@@ -41,6 +43,7 @@ class ImitationConfig:
     """
 
     candidates: int = 12
+    near: float = 0.0
     epochs: int = 10
     batch: int = 128
     lr: float = 1e-3
@@ -56,6 +59,7 @@ class ImitationConfig:
         check.whole("candidates", self.candidates, 2, 10_000)
         check.whole("epochs", self.epochs, 1, 100_000)
         check.whole("batch", self.batch, 1, 1 << 20)
+        check.number("near", self.near, 0, 1000)
         check.number("lr", self.lr, 0, 1, open_low=True)
         check.number("oracle_share", self.oracle_share, 0, 1)
 
@@ -91,17 +95,22 @@ def true_gains(foresight: Foresight, outlook: Outlook, scene: Tensor, points: Te
         scene: (B, H, W, 3) uint8, the truth.
         points: (B, K, 2) float32 in [-1, 1].
     """
+    belief, known = supposed(outlook, scene, points)
+    target = shrink_pixels(scene, outlook.seen.size).float() / 255
+    error = (outlook.image - target).square().mean((1, 2, 3))
+    image, _, _ = foresight.predict(belief.flatten(0, 1), known.flatten(0, 1))
+    tried = (image.reshape(belief.shape) - target[:, None]).square().mean((2, 3, 4))
+    return error[:, None] - tried
+
+
+def supposed(outlook: Outlook, scene: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the beliefs after glimpses of places, (B, K, H, W, 3) and (B, K, H, W) uint8; see :func:`true_gains`."""
     truth = shrink_pixels(scene, outlook.seen.size)
     acuity = shifted_footprint(outlook.footprint, points)
     glimpse = blur_to_acuity(truth, acuity)
     newer = acuity >= outlook.seen.acuity[:, None]
     belief = torch.where(newer[..., None], glimpse, outlook.seen.belief[:, None])
-    known = torch.maximum(acuity, outlook.seen.acuity[:, None])
-    target = truth.float() / 255
-    error = (outlook.image - target).square().mean((1, 2, 3))
-    image, _, _ = foresight.predict(belief.flatten(0, 1), known.flatten(0, 1))
-    tried = (image.reshape(belief.shape) - target[:, None]).square().mean((2, 3, 4))
-    return error[:, None] - tried
+    return belief, torch.maximum(acuity, outlook.seen.acuity[:, None])
 
 
 def collect(
@@ -138,7 +147,10 @@ def collect(
     while ended < count:
         features = envs.seen
         with torch.inference_mode():
-            cells = _candidates(features, config.candidates, draws)
+            if config.near:
+                cells = near_cells(features, config.candidates, config.near, draws)
+            else:
+                cells = candidate_cells(features, config.candidates, draws)
             points = features.points.gather(1, cells[:, :, None].expand(-1, -1, 2))
             gains = true_gains(envs.envs.foresight, envs.envs.present, envs.envs.scene, points)
             kept.append(tuple(one.cpu() for one in (features.maps, features.numbers, cells, points, gains)))
@@ -155,7 +167,7 @@ def collect(
     return Lessons(*(torch.cat(column).clone() for column in zip(*kept, strict=True)))
 
 
-def _candidates(features: Features, count: int, draws: torch.Generator) -> Tensor:
+def candidate_cells(features: Features, count: int, draws: torch.Generator) -> Tensor:
     """Return cells to try, (B, K) int64: of greatest gain among a draw of twice as many, and drawn evenly."""
     lanes, cells = features.gain.shape
     order = torch.rand(lanes, cells, generator=draws).argsort(1).to(features.gain.device)
@@ -167,6 +179,21 @@ def _candidates(features: Features, count: int, draws: torch.Generator) -> Tenso
     rest = ranked[:, promising:]
     evenly = torch.rand(rest.shape, generator=draws).argsort(1)[:, : count - promising].to(rest.device)
     return torch.cat((ranked[:, :promising], rest.gather(1, evenly)), 1)
+
+
+def near_cells(features: Features, count: int, near: float, draws: torch.Generator) -> Tensor:
+    """Return cells to try, (B, K) int64: that of greatest gain, and others drawn without replacement by the softmax.
+
+    Args:
+        features: Of B lanes.
+        count: K, or as many as there are cells.
+        near: By which the share of the greatest gain is multiplied.
+        draws: Makes it random.
+    """
+    noise = torch.empty(features.gain.shape).exponential_(generator=draws).log().to(features.gain.device)
+    score = near * features.gain - noise  # the K greatest of Gumbel's perturbed scores are such a draw
+    score.scatter_(1, features.gain.argmax(1, keepdim=True), torch.inf)
+    return score.topk(min(count, score.shape[1]), 1).indices
 
 
 def fit(

@@ -94,6 +94,7 @@ class Foresight:
             )
         self.imaginer.network.requires_grad_(False)
         self.device, self.precision = self.imaginer.device, precision
+        self._last: tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]] | None = None
 
     def look(self, observation: Mapping[str, Any]) -> Outlook:
         """Predict what is behind an observation.
@@ -109,9 +110,14 @@ class Foresight:
     def predict(self, belief: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict scenes from beliefs (B, H, W, 3) and (B, H, W), uint8, on the device.
 
+        The last answer is kept: who is asked the same again, by an env's readout and then by an agent, has it at once.
+
         Returns:
-            Image (B, H, W, 3), standard deviation (B, H, W) and latent (B, C, h, w), all float32.
+            Image (B, H, W, 3), standard deviation (B, H, W) and latent (B, C, h, w), all float32; not to be written to.
         """
+        last = self._last
+        if last is not None and torch.equal(last[0], belief) and torch.equal(last[1], acuity):
+            return last[2]
         many = _AT_ONCE.get(self.device.type, _AT_ONCE_ELSEWHERE)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             chunks = zip(torch.split(belief, many), torch.split(acuity, many), strict=True)
@@ -119,6 +125,7 @@ class Foresight:
         image = torch.cat([part.image.float() for part in parts])
         std = torch.cat([part.std.float() for part in parts if part.std is not None])
         latent = torch.cat([part.latent.float() for part in parts if part.latent is not None])
+        self._last = belief.clone(), acuity.clone(), (image, std, latent)
         return image, std, latent
 
 

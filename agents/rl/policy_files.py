@@ -24,18 +24,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.base import Agent, Imagines, Observation, observed
-from foveasim.agents.mim.files import read_tensors, shipped_networks, write_tensors
+from foveasim.agents.mim.files import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.predictive_gain import Seen
 from foveasim.agents.predictive_mind import Mind
 from foveasim.agents.rl.actors import Actor, ActorConfig, Memory
+from foveasim.agents.rl.classify_features import ClassifyFeatureConfig
 from foveasim.agents.rl.features import FeatureConfig, featurise
 from foveasim.agents.rl.outlook import Outlook
+from foveasim.agents.rl.search_features import SearchFeatureConfig
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 
-__all__ = ["Policy", "PolicyAgent", "fingerprint", "load_policy", "policy_factory", "save_policy"]
+__all__ = ["SEES", "Policy", "PolicyAgent", "fingerprint", "load_policy", "policy_factory", "save_policy"]
 
 FORMAT = "foveasim-policy-1"
+
+SEES: dict[str, type[FeatureConfig]] = {
+    "view": FeatureConfig,
+    "search": SearchFeatureConfig,
+    "classify": ClassifyFeatureConfig,
+}
+"""What a policy of each task sees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +56,8 @@ class Policy:
         features: What it sees.
         network: Name or file of the network that it looks ahead with.
         fingerprint: Of that network's weights, "" where it is not known.
+        task: What it does: "view", "search" or "classify".
+        readout: File of the readout that "classify" was trained with, "" where there is none.
         card: How it was trained and how well it does; anything that JSON can hold.
     """
 
@@ -55,13 +66,20 @@ class Policy:
     network: str
     fingerprint: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "view"
+    readout: str = ""
 
     def __post_init__(self) -> None:
         """Validate.
 
         Raises:
-            InvalidValueError: The actor was made for other features.
+            InvalidValueError: The actor was made for other features, or the features for another task.
         """
+        if self.task not in SEES or type(self.features) is not SEES[self.task]:
+            raise InvalidValueError(
+                f"task must be one of {', '.join(SEES)}, and the features its own; got {self.task!r} and "
+                f"{type(self.features).__name__}."
+            )
         config = self.actor.config
         if config.channels != self.features.channels or config.gain_channel != self.features.channel("gain"):
             raise InvalidValueError(
@@ -96,6 +114,8 @@ def save_policy(path: str | os.PathLike[str], policy: Policy) -> None:
         "features": json.dumps(asdict(policy.features)),
         "network": policy.network,
         "fingerprint": policy.fingerprint,
+        "task": policy.task,
+        "readout": policy.readout,
         "card": json.dumps(dict(policy.card)),
     }
     write_tensors(path, tensors, metadata)
@@ -121,37 +141,38 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
             "beside its policy.safetensors: use that file."
         )
     try:
-        with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten; a user's draws must not change
-            actor = Actor(ActorConfig(**json.loads(metadata["actor"])))
-        features = FeatureConfig(**json.loads(metadata["features"]))
+        form = ActorConfig(**json.loads(metadata["actor"]))
+        actor = build_to_fit(path, "its policy", lambda: Actor(form), tensors)
+        task = metadata.get("task", "view")
+        features = SEES[task](**json.loads(metadata["features"]))
         card = json.loads(metadata["card"])
-        wanted = actor.state_dict()
-    except (KeyError, TypeError, ValueError) as error:
+    except WeightsError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: its description is missing or damaged ({error}). Copy or train it again."
         ) from error
-    wrong = sorted(wanted.keys() ^ tensors.keys())
-    wrong += [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
-    if wrong:
-        raise WeightsError(
-            f"{path}: tensor {wrong[0]!r} is missing, superfluous or of another shape; it was written by another "
-            "version, or damaged. Copy or train it again."
-        )
-    for name, value in tensors.items():
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{path}: tensor {name!r} is not finite float numbers. Copy or train it again.")
     actor.load_state_dict(tensors)
     actor.eval().requires_grad_(False)
-    return Policy(actor, features, _network_of(metadata["network"], path), metadata.get("fingerprint", ""), card)
+    network, readout = (_beside(metadata.get(name, ""), path) for name in ("network", "readout"))
+    return Policy(actor, features, network, metadata.get("fingerprint", ""), card, task, readout)
 
 
 def policy_factory(path: str) -> Callable[..., Agent]:
-    """Return what builds the agent of a policy's file, read once: its arguments are those of :class:`PolicyAgent`.
+    """Return what builds the agent of a policy's file, read once.
+
+    Its arguments are those of :class:`PolicyAgent`, or of :class:`foveasim.agents.rl.task_agent.TaskAgent` where the
+    policy was trained on a task.
 
     Raises:
         WeightsError: The file cannot be used.
     """
-    return functools.partial(PolicyAgent, load_policy(path), name=Path(path).stem)
+    policy = load_policy(path)
+    if policy.task == "view":
+        return functools.partial(PolicyAgent, policy, name=Path(path).stem)
+    from foveasim.agents.rl.task_agent import TaskAgent, WatchfulAgent  # here: it imports this module
+
+    return functools.partial(TaskAgent if policy.task == "search" else WatchfulAgent, policy, name=Path(path).stem)
 
 
 class PolicyAgent(Mind):
@@ -170,7 +191,8 @@ class PolicyAgent(Mind):
         name: For people.
 
     Raises:
-        AgentError: A policy of points cannot be sampled from; or the network predicts no standard deviation.
+        AgentError: A policy of points cannot be sampled from; the network predicts no standard deviation; or the policy
+            was trained on a task.
         WeightsError: The policy or its network cannot be used.
     """
 
@@ -186,6 +208,11 @@ class PolicyAgent(Mind):
         name: str = "policy",
     ) -> None:
         policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        if policy.task != "view":
+            raise AgentError(
+                f"the policy was trained to {policy.task}. Build it by make_agent of its file, or by "
+                "foveasim.agents.rl.task_agent.TaskAgent."
+            )
         super().__init__(policy.network if imaginer is None else imaginer, device, seed)
         config = policy.actor.config
         if not deterministic and config.outputs == 2:
@@ -235,9 +262,9 @@ class PolicyAgent(Mind):
         return features.points[torch.arange(len(answer), device=self.device), answer.argmax(1)]
 
 
-def _network_of(named: str, path: Path) -> str:
-    """Return the network of a policy's file: shipped, where it says, or beside the policy."""
-    if named in shipped_networks() or Path(named).is_file():
+def _beside(named: str, path: Path) -> str:
+    """Return the network or readout of a policy's file: shipped, where it says, or beside the policy."""
+    if not named or named in shipped_networks() or Path(named).is_file():
         return named
     beside = path.parent / Path(named).name
     return str(beside) if beside.is_file() else named

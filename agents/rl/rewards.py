@@ -64,7 +64,7 @@ class RewardWeights:
             raise InvalidValueError("weights must give at least one term a weight; got 0 for all.")
 
 
-class PredictionReward(VectorWrapper[Any, Any, Any, Any, Any]):
+class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
     """A foveasim vector env whose reward is what a saccade did to a network's prediction.
 
     The reward is the sum of ``info["reward_terms"]``, each term times its weight. ``info["prediction_error"]``, the

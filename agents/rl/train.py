@@ -9,9 +9,10 @@ reward. The policy sees features of the same prediction (:mod:`foveasim.agents.r
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,20 +24,29 @@ from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.rewards import PredictionReward
 from foveasim.agents.rl.train_config import TrainConfig
+from foveasim.atomic import make_folder, remove_parts
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
 from foveasim.scenes import ArrayScenes
 from foveasim.signals import Stop
 
-__all__ = ["TrainConfig", "make_lanes", "read_training", "retina_of", "run"]
+__all__ = ["Run", "TrainConfig", "make_lanes", "read_training", "retina_of", "run"]
 
 
-def run(config: TrainConfig) -> int:
+class Run(Protocol):
+    """A run that was opened."""
+
+    def run(self) -> int:
+        """Train, and return the exit status."""
+
+
+def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, Stop], Run] | None = None) -> int:
     """Train a gaze policy. Ctrl-C ends the run after a step, with everything written.
 
     Args:
         config: How.
+        open_run: What builds the run from config, folder and what asks for an end; None goes by ``config.engine``.
 
     Returns:
         0, or 130 after Ctrl-C or SIGTERM. In ``out``: ``policy.safetensors``, the best on the scenes of validation (the
@@ -45,21 +55,25 @@ def run(config: TrainConfig) -> int:
 
     Raises:
         FoveasimError: An option that cannot be used, data that cannot be read, a folder that holds a run already.
-        MissingDependencyError: stable-baselines3 or sb3-contrib is not installed.
+        MissingDependencyError: stable-baselines3 or sb3-contrib is not installed, or Ray for the engine rllib.
     """
-    from foveasim.agents.rl.training import Training  # here: it needs stable-baselines3
-
     check_device(config.device)
     out = Path(config.out).expanduser()
     _check_folder(out, config)
     threads = torch.get_num_threads()
-    stop = Stop()
-    stop.patient = True
+    stop = Stop("stopping after this step; Ctrl-C again stops at once")
     try:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         with stop.listening(), _own_random_state():
-            return Training(config, out, stop).run()
+            remove_parts(out)  # of a run that was killed while it wrote
+            if config.test:
+                from foveasim.agents.rl.task_test import run_test  # here: it opens what training does
+
+                return run_test(config, out)
+            training = (open_run or _open_run)(config, out, stop)
+            stop.patient = True  # until now there is nothing to keep
+            return training.run()
     finally:
         torch.set_num_threads(threads)
 
@@ -76,7 +90,9 @@ def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
     Raises:
         FoveasimError: They cannot be read.
     """
-    train = read_scenes(CompareConfig(data=config.data, limit=config.limit, size=config.size, seed=config.seed))
+    train = read_scenes(
+        CompareConfig(data=config.data or ["photos"], limit=config.limit, size=config.size, seed=config.seed)
+    )
     if config.mirror:
         names = (*train.name, *(f"{name}, mirrored" for name in train.name))
         train = Scenes(np.concatenate((train.image, train.image[:, :, ::-1])), names)
@@ -86,8 +102,20 @@ def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
     return train, read_scenes(CompareConfig(data=config.validate, limit=limit, size=config.size, seed=config.seed))
 
 
-def make_lanes(config: TrainConfig, scenes: Scenes, foresight: Foresight) -> FeatureObservation:
-    """Build the eyes that a policy is trained with: features of the network, its reward, same-step autoreset."""
+def _open_run(config: TrainConfig, out: Path, stop: Stop) -> Run:
+    if config.engine == "rllib":
+        from foveasim.agents.rl.rllib import RllibTraining  # here: it needs Ray
+
+        return RllibTraining(config, out, stop)
+    from foveasim.agents.rl.training import Training  # here: it needs stable-baselines3
+
+    return Training(config, out, stop)
+
+
+def make_lanes(
+    config: TrainConfig, scenes: Scenes, foresight: Foresight, autoreset_mode: str = "SameStep"
+) -> FeatureObservation:
+    """Build the eyes that a policy is trained with: features of the network, and its reward."""
     weights = config.weights()
     envs = FoveaVectorEnv(
         config.lanes,
@@ -98,7 +126,7 @@ def make_lanes(config: TrainConfig, scenes: Scenes, foresight: Foresight) -> Fea
         belief=True,
         privileged=bool(weights.prediction_gain) or config.imitate > 0,
         start=config.start,
-        autoreset_mode="SameStep",
+        autoreset_mode=autoreset_mode,
         device=config.device,
     )
     sees = config.sees()
@@ -122,9 +150,11 @@ def _check_folder(out: Path, config: TrainConfig) -> None:
     if config.resume and config.overwrite:
         raise InvalidValueError("give --resume or --overwrite, not both.")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     except OSError as error:
-        raise InvalidValueError(f"out must be a folder; cannot make {out}: {error.strerror}.") from error
+        raise InvalidValueError(
+            f"out must be a folder that can be written to; got {out}: {error.strerror or error}. Choose another --out."
+        ) from error
 
 
 @contextmanager

@@ -13,11 +13,13 @@ from foveasim.agents.rl.actors import ActorConfig
 from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.imitation import ImitationConfig
 from foveasim.agents.rl.outlook import PRECISIONS
+from foveasim.agents.rl.policy_files import SEES
 from foveasim.agents.rl.rewards import RewardWeights
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 __all__ = ["TrainConfig", "preset_file", "preset_names", "preset_values"]
 
+_TASKS = ("view", "search", "classify")
 _ALGORITHMS = ("ppo", "maskable_ppo", "recurrent_ppo", "sac")
 
 
@@ -26,8 +28,14 @@ class TrainConfig:
     """How to train a gaze policy.
 
     Attributes:
-        data: Scenes to train on: folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``, or one name such as
-            photos.
+        task: view, where a frozen network's error is to fall; search, ``foveasim/Search-v0``; or classify,
+            ``foveasim/Classify-v0``.
+        task_options: Of the env of the task, such as kinds and set_sizes, or readout and cost_per_glimpse.
+        data: Scenes to train on: folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``, or one name; empty for
+            the bundled photos. Of classify one labelled data set, which is parted as ``foveasim readout`` does; empty
+            for signs. Search has its own displays.
+        test: Agents to test in place of training, on the task's test scenes: names, LABEL=AGENT, policies' files.
+        test_episodes: Scenes or searches of that.
         validate: Scenes for validation, as ``data``; empty for none.
         limit: The first so many scenes of ``data``; null for all, and 100 of those that are made and have no end.
         validate_limit: The first so many of ``validate``.
@@ -50,7 +58,8 @@ class TrainConfig:
             maskable_ppo masks a cell.
         options: Of the algorithm, by the names of stable-baselines3. A learning_rate or clip_range of ``lin_0.001``
             falls to 0 along the run.
-        imitate: Episodes in which the one-step oracle is imitated before; 0 for none.
+        imitate: Episodes in which whoever knows best is imitated before: the one-step oracle, who sees the scene, in
+            search whoever knows where the target lies, in classify whoever knows scene and class. 0 for none.
         imitation: How: candidates, epochs, batch, lr, oracle_share.
         lanes: Eyes at once.
         steps: Saccades in all, of all eyes.
@@ -65,9 +74,15 @@ class TrainConfig:
         seed: Of everything random.
         threads: CPU threads, or null for torch's own choice.
         device: Where network, eyes and policy are.
+        engine: sb3, stable-baselines3 in one process; or rllib, Ray RLlib in many, on one machine or a cluster.
+        env_runners: Processes of rllib that look, with ``lanes`` shared out among them; 0 looks in the learner's own.
     """
 
-    data: list[str] | str = field(default_factory=lambda: ["photos"])
+    task: Literal["view", "search", "classify"] = "view"
+    task_options: dict[str, Any] = field(default_factory=dict)
+    data: list[str] | str = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+    test_episodes: int = 240
     validate: list[str] | str = field(default_factory=list)
     limit: int | None = None
     validate_limit: int | None = 100
@@ -101,14 +116,18 @@ class TrainConfig:
     seed: int = 0
     threads: int | None = None
     device: str = "cpu"
+    engine: Literal["sb3", "rllib"] = "sb3"
+    env_runners: int = 2
 
     def __post_init__(self) -> None:
         for name, known in (
+            ("task", _TASKS),
             ("algorithm", _ALGORITHMS),
             ("policy", ("cells", "point", "flat")),
             ("actions", (None, "cell", "point")),
             ("precision", PRECISIONS),
             ("start", ("centre", "random")),
+            ("engine", ("sb3", "rllib")),
         ):
             if getattr(self, name) not in known:
                 raise InvalidValueError(
@@ -123,6 +142,8 @@ class TrainConfig:
             ("threads", 1),
             ("limit", 1),
             ("validate_limit", 1),
+            ("test_episodes", 4),
+            ("env_runners", 0),
         ):
             if getattr(self, name) is not None:
                 check.whole(name, getattr(self, name), least, 2**31)
@@ -130,10 +151,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 check.number(name, getattr(self, name), 0, open_low=True)
         check.seed_value("seed", self.seed)
-        if not self.data:
-            raise InvalidValueError(
-                "data must name images: a folder, a tar archive, or a name such as photos; got none."
-            )
+        self._check_task()
         if self.policy == "cells" and (self.algorithm in ("recurrent_ppo", "sac") or self.actions == "point"):
             raise InvalidValueError(
                 f"policy 'cells' chooses cells, by ppo or maskable_ppo; got {self.algorithm} and actions "
@@ -145,8 +163,44 @@ class TrainConfig:
             raise InvalidValueError("maskable_ppo chooses cells: use --actions cell, or ppo for points.")
         if self.imitate and self.algorithm == "recurrent_ppo":
             raise InvalidValueError("imitate must be 0 with recurrent_ppo: single moments say nothing of a memory.")
-        self.weights(), self.sees(), self.learns_from()
+        if self.engine == "rllib":
+            self._check_rllib()
+        self.weights(), self.learns_from()
         self.actor((1, 1), 0)
+
+    def _check_rllib(self) -> None:
+        for name, usual in (("algorithm", "ppo"), ("imitate", 0), ("resume", False), ("tensorboard", False)):
+            if getattr(self, name) != usual:
+                raise InvalidValueError(
+                    f"{name} must be {usual!r} with the engine rllib; got {getattr(self, name)!r}. Use --engine sb3."
+                )
+        if self.lanes < self.env_runners:
+            raise InvalidValueError(f"lanes must be at least env_runners, {self.env_runners}; got {self.lanes}.")
+
+    def _check_task(self) -> None:
+        if self.task == "view":
+            for name, what in (("task_options", self.task_options), ("test", self.test)):
+                if what:
+                    raise InvalidValueError(
+                        f"{name} is for the tasks search and classify; got {what!r}. Free viewing is compared by "
+                        "'foveasim compare'."
+                    )
+            return
+        if self.policy != "cells" or self.engine != "sb3":
+            raise InvalidValueError(
+                f"task {self.task!r} is trained by a policy of cells and the engine sb3; got {self.policy!r} and "
+                f"{self.engine!r}."
+            )
+        if self.task == "search" and self.data:
+            raise InvalidValueError(f"search has its own displays; got data {self.data!r}. Use --task_options.")
+        if self.validate:
+            raise InvalidValueError(
+                f"validate is for free viewing: {self.task} keeps a part of its own scenes; got {self.validate!r}."
+            )
+        taken = {"retina", "size", "budget", "start", "belief", "autoreset_mode", "device", "split", "scenes"}
+        known = sorted(taken & set(self.task_options))
+        if known:
+            raise InvalidValueError(f"task_options must leave {', '.join(known)} to the options of training.")
 
     @property
     def acts_in(self) -> Literal["cell", "point"]:
@@ -158,9 +212,9 @@ class TrainConfig:
         made: RewardWeights = _made("rewards", RewardWeights, {"prediction_gain": 0.0, **self.rewards})
         return made
 
-    def sees(self) -> FeatureConfig:
-        """Return what the policy sees."""
-        made: FeatureConfig = _made("features", FeatureConfig, self.features)
+    def sees(self, **more: Any) -> FeatureConfig:
+        """Return what the policy sees; ``more`` is what the data tell of it."""
+        made: FeatureConfig = _made("features", SEES[self.task], {**self.features, **more})
         return made
 
     def learns_from(self) -> ImitationConfig:
@@ -168,9 +222,11 @@ class TrainConfig:
         made: ImitationConfig = _made("imitation", ImitationConfig, self.imitation)
         return made
 
-    def actor(self, grid: tuple[int, int], numbers: int) -> ActorConfig:
-        """Return the form of the policy's network on a grid, with so many numbers to see."""
-        sees, sac = self.sees(), self.algorithm == "sac"
+    def actor(
+        self, grid: tuple[int, int], numbers: int, sees: FeatureConfig | None = None, stop: bool = False
+    ) -> ActorConfig:
+        """Return the form of the policy's network on a grid, with so many numbers to see, and perhaps a stop action."""
+        sees, sac = self.sees() if sees is None else sees, self.algorithm == "sac"
         usual: dict[str, Any] = {}
         if self.policy != "cells":
             usual = {"hidden": (64, 64), "activation": "relu" if sac else "tanh"}
@@ -193,6 +249,7 @@ class TrainConfig:
                 "gain_channel": gain,
                 "outputs": outputs,
                 "squash": sac,
+                "stop": stop,
             },
         )
         if bool(found.memory) != (self.algorithm == "recurrent_ppo"):

@@ -69,7 +69,7 @@ class Show:
 
 
 def draw_curve(path: Path, history: Mapping[str, Any]) -> None:
-    """Draw what a run has learned: return against saccades, and the errors of validation beside those of other agents.
+    """Draw what a run has learned: return against saccades, and its validation beside that of other agents.
 
     Args:
         path: The file, ``….png``.
@@ -86,11 +86,15 @@ def draw_curve(path: Path, history: Mapping[str, Any]) -> None:
     panels[0].set(xlabel="saccades", ylabel="return of an episode", title="reward, sampled actions")
     if validated:
         axes = panels[1]
-        steps, errors = [r["steps"] for r in validated], [1000 * r["error"] for r in validated]
+        # Of a task the error is minus the return.
+        scale, what, title = 1000, "squared error, × 10⁻³", "validation, mean over fixations"
+        if history.get("task", "view") != "view":
+            scale, what, title = -1, "return of an episode", "validation, likeliest actions"
+        steps, errors = [r["steps"] for r in validated], [scale * r["error"] for r in validated]
         axes.plot(steps, errors, "o-", markersize=3.5, color=COLOURS[0], label="policy")
         for label, colour in zip(history["references"], COLOURS[1:] * 9, strict=False):
-            axes.axhline(1000 * history["references"][label]["error"], color=colour, linestyle="--", label=label)
-        axes.set(xlabel="saccades", ylabel="squared error, × 10⁻³", title="validation, mean over fixations")
+            axes.axhline(scale * history["references"][label]["error"], color=colour, linestyle="--", label=label)
+        axes.set(xlabel="saccades", ylabel=what, title=title)
         axes.legend(fontsize="small", frameon=False)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

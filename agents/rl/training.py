@@ -15,18 +15,15 @@ from stable_baselines3.common.logger import configure
 from torch import Tensor
 
 from foveasim.agents.base import Agent
-from foveasim.agents.compare_entries import open_entries
-from foveasim.agents.mim.atomic import write_atomically
-from foveasim.agents.rl.checkpoints import restore_model, save_model
-from foveasim.agents.rl.evaluation import Score, Validator
-from foveasim.agents.rl.imitation import collect, fit
-from foveasim.agents.rl.outlook import Foresight
+from foveasim.agents.rl.checkpoints import optimizers, restore_model, save_model
+from foveasim.agents.rl.course import open_course
+from foveasim.agents.rl.imitation import fit
 from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.policy_files import Policy, PolicyAgent, fingerprint, save_policy
-from foveasim.agents.rl.train import make_lanes, read_training, retina_of
+from foveasim.agents.rl.policy_files import Policy, save_policy
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.train_show import Show, draw_curve
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
+from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
 from foveasim.signals import Stop
 
@@ -46,10 +43,9 @@ class Training:
 
     def __init__(self, config: TrainConfig, out: Path, stop: Stop) -> None:
         self.config, self.out, self.stop = config, out, stop
-        self.foresight = Foresight(config.network, config.device, config.precision)
-        scenes, held_out = read_training(config)
-        self.lanes = make_lanes(config, scenes, self.foresight)
-        self.actor = config.actor(self.lanes.grid, self.lanes.count)
+        self.course = open_course(config)
+        self.lanes = self.course.lanes
+        self.actor = config.actor(self.lanes.grid, self.lanes.count, self.course.sees, self.course.stops)
         self.show = Show(config.steps)
         self.model = make_model(
             config.algorithm,
@@ -60,20 +56,17 @@ class Training:
             options=config.options,
         )
         self.model.set_logger(configure(str(out), ["tensorboard"] if config.tensorboard else []))
-        self.validator: Validator | None = None
-        self.references: dict[str, Score] = {}
-        if held_out is not None:
-            self.validator = Validator(
-                held_out, retina_of(config), self.foresight.imaginer, budget=config.budget, seed=config.seed
-            )
+        self.validator = self.course.validator
+        self.references: dict[str, Any] = {}
         parameters = sum(value.numel() for value in actor_of(self.model, self.actor).parameters())
-        kept = f", {len(held_out.name):,} for validation" if held_out is not None else ""
+        seer = f"; the network {config.network!r}" if self.course.foresight is not None else ""
         self.show.say(
-            f"{len(scenes.name):,} scenes{kept}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
-            f"parameters on a grid of {self.lanes.grid[0]} x {self.lanes.grid[1]}; the network {config.network!r}"
+            f"{self.course.about}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
+            f"parameters on a grid of {self.lanes.grid[0]} x {self.lanes.grid[1]}{seer}"
         )
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
         self.before_s, self.best = 0.0, float("inf")
+        self._updating = False
         self.began_s = self.noted_s = self.saved_s = time.monotonic()
         self.noted_steps = 0
 
@@ -83,35 +76,31 @@ class Training:
         return self.before_s + time.monotonic() - self.began_s
 
     def run(self) -> int:
-        """Train; see :func:`foveasim.agents.rl.train.run`."""
+        """Train; see :func:`foveasim.agents.rl.train.run`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM before anything was learned, or in the midst of an update.
+        """
         config, model = self.config, self.model
         if config.resume:
             told = restore_model(self.out / "checkpoint.safetensors", model)
             self.history, self.before_s, self.best = told["history"], told["elapsed_s"], told["best"]
             now = json.loads(json.dumps(asdict(config)))
             for name in sorted(now.keys() - {"resume", "overwrite", "out", "steps", "minutes"}):
-                if now[name] != told["config"].get(name):
-                    was = told["config"].get(name)
+                was = told["config"].get(name, now[name])  # a run of an older version had fewer options
+                if now[name] != was:
                     self.show.say(f"other than in the run so far: {name} {now[name]} instead of {was}")
-            # Other episodes and actions than those from the beginning on.
-            model.set_random_seed((config.seed + model.num_timesteps) % 2**31)
+            self._seed_further()
             self.show.say(f"going on after {model.num_timesteps:,} saccades")
         self.noted_steps = model.num_timesteps
         with self.show:
-            self._meet_references()
-            if not config.resume and config.imitate:
-                self.validate("before")
-                self._imitate()
-            if not config.resume:
-                self.validate("start")
-            left = config.steps - model.num_timesteps
-            if left > 0 and not self.stop.asked:
-                model.learn(left, callback=_Watch(self), log_interval=1, reset_num_timesteps=False)
-            elif left <= 0:
-                self.show.say(f"nothing is left to do after {model.num_timesteps:,} saccades; raise --steps")
-            past = self.history["validation"]
-            if past and past[-1]["steps"] < model.num_timesteps and not self.stop.asked:
-                self.validate("end")
+            try:
+                self._train()
+            except KeyboardInterrupt:
+                self.stop.asked = self.stop.finishing = True
+                nothing = not config.resume and not model.num_timesteps and self.history["imitation"] is None
+                if nothing or self._updating:
+                    raise
             self.stop.finishing = True
             self.save()
         self.lanes.close()
@@ -121,6 +110,54 @@ class Training:
         self.show.say(f"stopped after {model.num_timesteps:,} saccades; go on with --resume")
         return 130
 
+    def _train(self) -> None:
+        config, model = self.config, self.model
+        with self.stop.at_once():
+            self._meet_references()
+            if not config.resume and config.imitate:
+                self.validate("before")
+                self._imitate()
+            if not config.resume:
+                self.validate("start")
+        left = config.steps - model.num_timesteps
+        if left > 0:
+            for optimizer in optimizers(model).values():
+                optimizer.register_step_pre_hook(self._begin_update)
+                optimizer.register_step_post_hook(self._end_update)
+            model.learn(left, callback=_Watch(self), log_interval=1, reset_num_timesteps=False)
+        else:
+            self.show.say(f"nothing is left to do after {model.num_timesteps:,} saccades; raise --steps")
+        past = self.history["validation"]
+        if past and past[-1]["steps"] < model.num_timesteps and not self.stop.asked:
+            self.validate("end")
+
+    def _begin_update(self, *of: object) -> None:
+        self._updating = True
+
+    def _end_update(self, *of: object) -> None:
+        """End between two updates where that is asked for: an algorithm makes many before it asks its callbacks again.
+
+        Raises:
+            KeyboardInterrupt: It is.
+        """
+        self._updating = False
+        if self.stop.asked and not self.stop.finishing:
+            raise KeyboardInterrupt
+
+    def begin_anew(self) -> None:
+        """Begin all episodes anew, as a run does that is resumed from the checkpoint of this moment.
+
+        So the two come to the same policy, to the bit on a CPU; but for SAC, whose replay buffer is not kept.
+        """
+        self._seed_further()
+        model: Any = self.model
+        model._last_obs = model.env.reset()
+        model._last_episode_starts = np.ones(model.env.num_envs, np.bool_)
+
+    def _seed_further(self) -> None:
+        """Seed what draws episodes and actions, otherwise than at the beginning of the run."""
+        self.model.set_random_seed((self.config.seed + self.model.num_timesteps) % 2**31)
+
     def policy(self) -> Policy:
         """Return the policy as it is now."""
         card = {
@@ -129,21 +166,19 @@ class Training:
             "config": asdict(self.config),
             "validation": self.history["validation"][-1:],
         }
-        actor = actor_of(self.model, self.actor)
-        network = self.foresight.imaginer.network
-        return Policy(actor, self.config.sees(), self.config.network, fingerprint(network), card)
+        return self.course.policy(actor_of(self.model, self.actor), card)
 
     def validate(self, when: str = "") -> None:
         """Let the policy look at the scenes of validation; keep it as the best where it is."""
         if self.validator is None:
             return
         policy = self.policy()
-        imaginer = self.foresight.imaginer
 
         def make(seed: int) -> Agent:
-            return PolicyAgent(policy, str(self.foresight.device), seed=seed, imaginer=imaginer)
+            return self.course.agent(policy, seed)
 
-        score = self.validator.score("policy", make)
+        with self.stop.at_once():
+            score = self.validator.score("policy", make)
         less = {label: score.less_than(other) for label, other in self.references.items()}
         self.history["validation"].append(
             {
@@ -152,16 +187,12 @@ class Training:
                 "when": when,
                 "error": score.error,
                 "curve": score.curve,
+                "told": getattr(score, "told", {}),
                 "less_than": {label: {"mean": mean, "half": half} for label, (mean, half) in less.items()},
             }
         )
-        beside = "".join(
-            f"; {1000 * mean:+.3f} ± {1000 * half:.3f} less than {label}" for label, (mean, half) in less.items()
-        )
-        self.show.say(
-            f"{self.model.num_timesteps:,} saccades: error {1000 * score.error:.3f} × 10⁻³{beside}"
-            + (f" ({when})" if when else "")
-        )
+        beside = "".join(f"; {score.said_less(mean, half)} {label}" for label, (mean, half) in less.items())
+        self.show.say(f"{self.model.num_timesteps:,} saccades: {score.said}{beside}" + (f" ({when})" if when else ""))
         if score.error < self.best:
             self.best = score.error
             save_policy(self.out / "policy.safetensors", self.policy())
@@ -196,6 +227,7 @@ class Training:
             **self.history,
             "config": asdict(self.config),
             "references": {label: {"error": s.error, "curve": s.curve} for label, s in self.references.items()},
+            "task": self.config.task,
         }
         try:
             write_atomically(self.out / "train.json", (json.dumps(whole, indent=1) + "\n").encode())
@@ -207,15 +239,9 @@ class Training:
         """Let the agents that the policy is compared with look at the scenes of validation, once."""
         if self.validator is None:
             return
-        common = {
-            "network": self.foresight.imaginer.network,
-            "retina": retina_of(self.config),
-            "device": self.config.device,
-        }
-        entries, _ = open_entries(self.config.against, {}, common) if self.config.against else ([], [])
-        for entry in entries:
+        for entry in self.course.references(self.config.against):
             self.references[entry.label] = score = self.validator.score(entry.label, entry.make)
-            self.show.say(f"{entry.label}: error {1000 * score.error:.3f} × 10⁻³")
+            self.show.say(f"{entry.label}: {score.said}")
 
     def _imitate(self) -> None:
         """Learn from the one-step oracle."""
@@ -234,14 +260,10 @@ class Training:
             drawn = policy.get_distribution(seen).distribution
             return drawn.logits if config.acts_in == "cell" else drawn.mean  # type: ignore[no-any-return]
 
-        self.show.say(f"imitating the oracle for {config.imitate} episodes, {how.candidates} places a fixation")
+        self.show.say(f"imitating who knows best for {config.imitate} episodes")
 
-        def tell(share: float) -> None:
-            if self.stop.asked:  # nothing is learned yet that could be kept
-                raise KeyboardInterrupt
-            self.show.share(share)
-
-        lessons = collect(self.lanes, act, config.imitate, how, config.seed, tell)
+        tell = self.show.share
+        lessons = self.course.lessons(act, config.imitate, how, config.seed, tell)
         found = fit(lessons, answer, policy.parameters(), how, seed=config.seed, device=model.device, tell=tell)
         self.history["imitation"] = {"moments": len(lessons.gains), **found}
         self.show.say(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
@@ -264,6 +286,7 @@ class _Watch(BaseCallback):
             self._validated = self.num_timesteps
             run.validate()
             run.save()
+            run.begin_anew()
         if now - run.saved_s >= 60 * config.checkpoint_minutes:
             run.save()
 

@@ -1,0 +1,71 @@
+"""Predictions that are made once for what many eyes see: the eyes of one agent on one image often see the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveasim.agents.base import Agent
+from foveasim.agents.compare_looks import Entry
+from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.predictive_mind import Mind
+from foveasim.agents.scanpath_memory import MapMemory
+from foveasim.types import Prediction
+
+__all__ = ["RememberingImaginer", "remembering"]
+
+_MOST = 500  # 230 kB each at 96 x 128 px
+
+
+class RememberingImaginer:
+    """Answers as an imaginer does, and computes only what it was not asked lately.
+
+    Args:
+        imaginer: Who predicts, on the CPU.
+    """
+
+    def __init__(self, imaginer: Imaginer) -> None:
+        self.name = imaginer.name
+        self._imaginer = imaginer
+        self._memory = MapMemory(self._packed, _MOST)
+        self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # of the parts, by that of the picture
+
+    def imagine(self, observation: Mapping[str, Any]) -> Prediction:
+        """Predict the scene behind a belief; see :meth:`foveasim.agents.mim.imagine.Imaginer.imagine`.
+
+        Args:
+            observation: With ``belief`` (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1) uint8; without them it is left
+                to the imaginer.
+        """
+        if "belief" not in observation:
+            return self._imaginer.imagine(observation)
+        image, acuity = (torch.as_tensor(observation[key]) for key in ("belief", "belief_acuity"))
+        packed = self._memory.look_up(image, acuity.reshape(image.shape[:3]))
+        shapes = self._shapes[tuple(image.shape[1:3])]
+        parts = packed.split([torch.Size(shape).numel() for shape in shapes.values()], 1)
+        return Prediction(**{name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)})
+
+    def _packed(self, image: Tensor, acuity: Tensor | None) -> Tensor:
+        made = self._imaginer.imagine({"belief": image, "belief_acuity": acuity})
+        parts = {"image": made.image, "std": made.std, "latent": made.latent}
+        known = {name: part for name, part in parts.items() if part is not None}
+        self._shapes[tuple(image.shape[1:3])] = {name: tuple(part.shape[1:]) for name, part in known.items()}
+        return torch.cat([part.flatten(1).float() for part in known.values()], 1)
+
+
+def remembering(entry: Entry) -> Entry:
+    """Return an agent that remembers its predictions, over all that are built of it, where it is one that predicts."""
+    kept: list[RememberingImaginer] = []
+
+    def make(seed: int) -> Agent:
+        agent = entry.make(seed)
+        if isinstance(agent, Mind) and type(agent.imaginer) is Imaginer and agent.device.type == "cpu":
+            if not kept:
+                kept.append(RememberingImaginer(agent.imaginer))
+            agent.imaginer = kept[0]
+        return agent
+
+    return Entry(entry.label, entry.spec, make)

@@ -1,0 +1,199 @@
+"""A small convolutional readout of a network's latent of belief, beside the linear ones of :mod:`…mim.probe`.
+
+What was seen lies somewhere else in every belief. A linear readout has weights of its own for every place; this one
+shares what it finds between neighbouring places first, and forgets a part of it at random while it learns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveasim import check
+from foveasim.agents.mim.probe import Labelled
+from foveasim.errors import InvalidValueError, WeightsError
+
+__all__ = ["ConvHead", "HeadOptions", "fit_head", "load_head"]
+
+_CHUNK = 512
+_WARM_SHARE = 0.2  # of the steps in which the learning rate rises
+_SMOOTHING = 0.05  # of the labels (Szegedy et al. 2016): most beliefs of 10 classes cannot be told
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """Form of a convolutional readout and how it is fitted.
+
+    Attributes:
+        width: Channels after the latent is brought down.
+        hidden: Width of the layer before the classes.
+        dropout: Share of the units that are left out in a step; of the latent's channels half as much.
+        epochs: Passes over the training beliefs. The last one counts: learning ends at a rate of 0.
+        lr: Greatest learning rate of Adam.
+        decay: Of the weights.
+        batch: Beliefs a step.
+
+    Raises:
+        InvalidTypeError: Not numbers.
+        InvalidValueError: Out of range.
+    """
+
+    width: int = 64
+    hidden: int = 128
+    dropout: float = 0.3
+    epochs: int = 8
+    lr: float = 2e-3
+    decay: float = 0.05
+    batch: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("width", "hidden", "epochs", "batch"):
+            check.whole(name, getattr(self, name), 1, 1 << 16)
+        check.number("dropout", self.dropout, 0, 1, open_high=True)
+        check.number("lr", self.lr, 0, 1, open_low=True)
+        check.number("decay", self.decay, 0)
+
+
+class ConvHead(nn.Module):
+    """Scores of classes from a flattened latent.
+
+    Args:
+        shape: (C, h, w) of the latent.
+        classes: How many there are.
+        options: Its form.
+
+    Attributes:
+        strength: 0, for the card: it is regularised by dropout and decay.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, options: HeadOptions | None = None) -> None:
+        super().__init__()
+        self.shape, self.classes = shape, classes
+        self.options = how = HeadOptions() if options is None else options
+        self.strength = 0.0
+        channels, height, width = shape
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+        self.reduce = nn.Conv2d(channels, how.width, 1)
+        self.near = nn.Conv2d(how.width, how.width, 3, padding=1)
+        self.whole = nn.Linear(how.width * height * width, how.hidden)
+        self.answer = nn.Linear(how.hidden, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the scores of the classes, (B, classes), of flattened latents (B, D)."""
+        share, learning = self.options.dropout, self.training
+        x = (features.reshape(-1, *self.shape).float() - self.mean[:, None, None]) * self.scale[:, None, None]
+        x = F.relu(self.reduce(F.dropout2d(x, share / 2, learning)))
+        x = x + F.relu(self.near(x))
+        x = F.relu(self.whole(F.dropout(x.flatten(1), share, learning)))
+        scores: Tensor = self.answer(F.dropout(x, share, learning))
+        return scores
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the score of every class, (N, classes) float32, without learning."""
+        parts = torch.split(features, _CHUNK)
+        with torch.inference_mode():
+            return torch.cat([self(part.to(self.mean.device)).float() for part in parts])
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Return the class of highest score, (N,) int64."""
+        return self.scores(features).argmax(1)
+
+    def config(self) -> dict[str, Any]:
+        """Return what :func:`load_head` builds it from, as what JSON can hold."""
+        return {"shape": list(self.shape), "classes": self.classes, "options": asdict(self.options)}
+
+
+def fit_head(
+    train: Labelled,
+    shape: tuple[int, int, int],
+    classes: int,
+    options: HeadOptions | None = None,
+    *,
+    seed: int = 0,
+    precision: str = "float32",
+    tell: Callable[[float], None] = lambda share: None,
+) -> ConvHead:
+    """Fit a convolutional readout: cross-entropy, Adam with decoupled decay, a rate that rises and falls once.
+
+    Args:
+        train: Flattened latents, (N, D) float, which may be float16.
+        shape: (C, h, w) of a latent.
+        classes: How many there are.
+        options: How; None takes the defaults.
+        seed: Of the beginning, the order and what is left out.
+        precision: "float32", or "bfloat16" for the products, quick on CPUs with AMX.
+        tell: Called with the share that is done, 0 to 1.
+
+    Raises:
+        InvalidValueError: Features of another width, or another precision.
+
+    Reference:
+        Srivastava et al. 2014, Dropout, JMLR 15; Loshchilov and Hutter 2019, Decoupled weight decay regularization;
+        Smith and Topin 2018, Super-convergence (the course of the rate).
+    """
+    if train.features.shape[1] != math.prod(shape):
+        raise InvalidValueError(f"features must be (N, {math.prod(shape)}); got {tuple(train.features.shape)}.")
+    if precision not in ("float32", "bfloat16"):
+        raise InvalidValueError(f"precision must be float32 or bfloat16; got {precision!r}.")
+    how = HeadOptions() if options is None else options
+    device, count = train.features.device, len(train)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(check.seed_value("seed", seed))
+        head = ConvHead(shape, classes, how).to(device)
+        some = train.features[:: max(1, count // 4096)].float().reshape(-1, shape[0], shape[1] * shape[2])
+        head.mean.copy_(some.mean((0, 2)))
+        head.scale.copy_(1 / some.std((0, 2)).clamp_min(1e-3))
+        learner = torch.optim.AdamW(head.parameters(), how.lr, weight_decay=how.decay)
+        steps = how.epochs * math.ceil(count / how.batch)
+        rate = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: _rate(step / steps))
+        done = 0
+        for _ in range(how.epochs):
+            for rows in torch.split(torch.randperm(count), how.batch):
+                rows = rows.to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    said = head(train.features[rows])
+                loss = F.cross_entropy(said.float(), train.labels[rows], label_smoothing=_SMOOTHING)
+                learner.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                learner.step()
+                rate.step()
+                done += 1
+                tell(done / steps)
+    return head.eval().requires_grad_(False)
+
+
+def load_head(tensors: dict[str, Tensor], config: dict[str, Any]) -> ConvHead:
+    """Build a readout from what a file holds.
+
+    Raises:
+        WeightsError: It does not fit together, or is not finite.
+    """
+    try:
+        channels, height, width = (int(side) for side in config["shape"])
+        with torch.random.fork_rng(devices=[]):  # fresh weights that are overwritten
+            head = ConvHead((channels, height, width), int(config["classes"]), HeadOptions(**config["options"]))
+        head.load_state_dict({name: value.float() for name, value in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"the readout's head does not fit its config: {' '.join(str(error).split())[:200]}. Copy or fit it again."
+        ) from error
+    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+        raise WeightsError("the readout's head must be finite. Copy or fit it again.")
+    return head.eval().requires_grad_(False)
+
+
+def _rate(share: float) -> float:
+    """Return the learning rate relative to its greatest, at a share of the run."""
+    if share < _WARM_SHARE:
+        return 0.04 + 0.96 * share / _WARM_SHARE
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_SHARE) / (1 - _WARM_SHARE)))

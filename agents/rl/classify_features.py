@@ -1,0 +1,160 @@
+"""What a policy sees that looks for a scene's class: what a frozen network makes of belief, and what a readout says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveasim import check
+from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
+from foveasim.agents.rl.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
+from foveasim.agents.rl.outlook import Foresight, Outlook, belief_of
+from foveasim.envs.cell_readout import Readout
+from foveasim.errors import AgentError, InvalidValueError
+
+__all__ = ["CLASSIFY_NUMBERS", "ClassifyFeatureConfig", "ClassifySense", "ThinkingReadout"]
+
+CLASSIFY_NUMBERS = {**NUMBERS, "posterior": 0, "confidence": 3}
+"""Those of :data:`foveasim.agents.rl.features.NUMBERS`, and behind them ``posterior``: the probability of each class;
+``confidence``: the greatest of them, by how much the second is less, and the entropy, relative to that of a guess."""
+
+
+@dataclass(frozen=True)
+class ClassifyFeatureConfig(FeatureConfig):
+    """What a policy sees that looks for a class; see :class:`foveasim.agents.rl.features.FeatureConfig`.
+
+    Attributes:
+        numbers: Names of :data:`CLASSIFY_NUMBERS`, in their order.
+        classes: How many there are.
+    """
+
+    known_maps: ClassVar[Mapping[str, int]] = MAPS
+    known_numbers: ClassVar[Mapping[str, int]] = CLASSIFY_NUMBERS
+
+    numbers: tuple[str, ...] = ("fixation", "time", "coverage", "variance", "best_gain", "posterior", "confidence")
+    classes: int = 10
+
+    def __post_init__(self) -> None:
+        """Validate; see :class:`foveasim.agents.rl.features.FeatureConfig`."""
+        super().__post_init__()
+        check.whole("classes", self.classes, 2, 1 << 16)
+
+    def count(self, latent: int) -> int:
+        """Return how many numbers there are, with a latent of so many channels."""
+        return super().count(latent) + (self.classes if "posterior" in self.numbers else 0)
+
+
+class ClassifySense:
+    """Makes features of the observations of ``foveasim/Classify-v0``.
+
+    Args:
+        config: What to make.
+        foresight: The frozen network.
+        readout: What to ask where the observation has no ``posterior``, as in the window; None has nobody to ask.
+    """
+
+    needs: tuple[str, ...] = ("belief",)
+
+    def __init__(self, config: ClassifyFeatureConfig, foresight: Foresight, readout: Readout | None = None) -> None:
+        self.config, self.foresight, self.readout = config, foresight, readout
+        self.device = foresight.device
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        """Forget nothing: all there is to know is in the observation."""
+
+    def see(
+        self,
+        observation: Mapping[str, Any],
+        grid: tuple[int, int],
+        lanes: NDArray[np.intp] | None = None,
+        thought: tuple[Tensor, ...] = (),
+    ) -> Features:
+        """Return what the policy sees, on a grid of (rows, columns).
+
+        Args:
+            observation: Of the env.
+            grid: (rows, columns).
+            lanes: Without meaning here; see :meth:`foveasim.agents.rl.search_features.SearchSense.see`.
+            thought: Image, standard deviation and latent that the network has predicted for this observation already.
+
+        Raises:
+            AgentError: The observation lacks the posterior, and there is no readout to ask; or it is of other classes.
+        """
+        if thought:
+            image, std, latent = thought
+            time = torch.as_tensor(observation["time"]).to(self.device, torch.float32)
+            outlook = Outlook(belief_of(observation, self.device), image, std.square(), latent, time)
+        else:
+            outlook = self.foresight.look(observation)
+        numbers = tuple(name for name in self.config.numbers if name in NUMBERS)
+        plain = FeatureConfig(self.config.cells, self.config.maps, numbers)
+        found = featurise(outlook, plain, grid)
+        posterior = self._posterior(observation)
+        top = posterior.topk(2, 1).values
+        entropy = -(posterior * posterior.clamp_min(1e-12).log()).sum(1, keepdim=True)
+        entropy = entropy / torch.tensor(float(self.config.classes)).log()
+        more = {"posterior": posterior, "confidence": torch.cat((top[:, :1], top[:, :1] - top[:, 1:], entropy), 1)}
+        many = torch.cat((found.numbers, *(more[name] for name in self.config.numbers if name in more)), 1)
+        return Features(found.maps, many, found.points, found.gain)
+
+    def _posterior(self, observation: Mapping[str, Any]) -> Tensor:
+        if "posterior" in observation:
+            posterior = torch.as_tensor(observation["posterior"]).to(self.device, torch.float32)
+        elif self.readout is not None:
+            image = torch.as_tensor(observation["belief"])
+            acuity = torch.as_tensor(observation["belief_acuity"]).reshape(image.shape[:3])
+            with torch.inference_mode():
+                posterior = self.readout(image, acuity).exp().to(self.device, torch.float32)
+        else:
+            raise AgentError(
+                f"a policy that looks for a class needs a 'posterior', and the observation has "
+                f"{', '.join(observation)}. It is for foveasim/Classify-v0; elsewhere its readout must lie beside it."
+            )
+        if posterior.shape[1] != self.config.classes:
+            raise AgentError(
+                f"the policy was trained with {self.config.classes} classes, and the posterior has "
+                f"{posterior.shape[1]}. Make the env with scenes of the same classes."
+            )
+        return posterior
+
+
+class ThinkingReadout:
+    """A readout that also says what its network predicts, so that one pass serves the readout and the policy.
+
+    Args:
+        readout: On the latent of a network.
+        foresight: The same network.
+
+    Raises:
+        InvalidValueError: Another network.
+    """
+
+    def __init__(self, readout: BeliefReadout, foresight: Foresight) -> None:
+        if fingerprint(readout.network) != fingerprint(foresight.imaginer.network):
+            raise InvalidValueError(
+                "the readout must be of the network that the policy looks ahead with. Give its name as network."
+            )
+        self.readout, self.foresight = readout, foresight
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.readout.classes
+
+    def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
+        """Return the logarithm of each class's probability, (B, C) float32, without decoding what is predicted."""
+        device, precision = self.foresight.device, self.foresight.precision
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            latent = belief_features(self.foresight.imaginer.network, image, acuity)
+        return self.readout.read(latent.float()).to(image.device)
+
+    def think(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the same, and the predicted image, its standard deviation and the latent."""
+        picture, std, latent = self.foresight.predict(image, acuity)
+        return self.readout.read(latent), (picture, std, latent)

@@ -1,0 +1,176 @@
+"""Agents tested on a task: ``foveasim train --task search --test random --test gaze=policy.safetensors``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from foveasim.agents.classify import (
+    Glimpses,
+    accuracy_by_glimpse,
+    draw_glimpses,
+    record_glimpses,
+    stop_early,
+    threshold_within,
+)
+from foveasim.agents.compare_looks import Entry
+from foveasim.agents.mim.probe import wilson
+from foveasim.agents.rl.course import ClassifyCourse, SearchCourse, open_course
+from foveasim.agents.rl.task_agent import TaskAgent
+from foveasim.agents.rl.task_scores import TaskValidator
+from foveasim.agents.rl.train_config import TrainConfig
+from foveasim.agents.runner import rollout
+from foveasim.agents.search import Slope, Trials, draw_slopes, read_trials, search_slope
+from foveasim.atomic import write_atomically
+from foveasim.errors import InvalidValueError, WeightsError
+
+__all__ = ["run_test"]
+
+_LOSS = 0.01  # of accuracy, that stopping early may cost
+_LANES = 40
+
+
+def run_test(config: TrainConfig, out: Path) -> int:
+    """Test agents on scenes that no training sees.
+
+    Args:
+        config: Its ``test`` names the agents; all else makes the env as in training.
+        out: Folder for ``test.json`` and the pictures.
+
+    Returns:
+        0.
+
+    Raises:
+        FoveasimError: An agent, an option or data that cannot be used.
+    """
+    course = open_course(replace(config, lanes=1, validate_limit=1))
+    entries = course.references(config.test)
+    console = Console()
+    if isinstance(course, SearchCourse):
+        found = _test_search(course, entries, config, out, console)
+    elif isinstance(course, ClassifyCourse):
+        found = _test_classify(course, entries, config, out, console)
+    else:
+        raise InvalidValueError(f"test is for the tasks search and classify; got {config.task!r}.")
+    try:
+        told = {"config": asdict(config), **found}
+        write_atomically(out / "test.json", (json.dumps(told, indent=1) + "\n").encode())
+    except OSError as error:
+        raise WeightsError(f"cannot write into {out}: {error.strerror or error}. Free some space.") from error
+    console.print(f"wrote {out / 'test.json'}", markup=False, highlight=False)
+    return 0
+
+
+def _test_search(
+    course: SearchCourse, entries: Sequence[Entry], config: TrainConfig, out: Path, console: Console
+) -> dict[str, Any]:
+    """Search displays of every kind, and fit how search time grows with their size."""
+    table = Table("kind", "agent", "found", "saccades", "slope, ms an item", "95 %")
+    slopes: dict[str, dict[str, Slope]] = {}
+    for kind in course.envs(1).source.kinds:  # type: ignore[attr-defined]
+        for entry in entries:
+            envs = course.envs(min(_LANES, config.test_episodes), kinds=kind, split="test")
+            agent = entry.make(config.seed)
+            with torch.inference_mode():
+                trials = read_trials(rollout(agent, envs, episodes=config.test_episodes, seed=config.seed))
+            slope = search_slope(trials)
+            slopes.setdefault(kind, {})[entry.label] = slope
+            table.add_row(
+                kind,
+                entry.label,
+                f"{100 * slope.found_share:.0f} %",
+                _with_interval(trials),
+                f"{slope.ms_per_item:.0f}",
+                f"{slope.low:.0f} to {slope.high:.0f}",
+            )
+    console.print(table)
+    rows = {kind: {label: _plain(slope) for label, slope in each.items()} for kind, each in slopes.items()}
+    for kind, each in slopes.items():
+        draw_slopes(out / f"slopes-{kind}.png", each, kind)
+    return {"slopes": rows}
+
+
+def _with_interval(trials: Trials) -> str:
+    count = trials.fixations.astype(float)
+    half = 1.96 * float(count.std(ddof=1)) / np.sqrt(len(count))
+    return f"{count.mean():.2f} ± {half:.2f}"
+
+
+def _plain(slope: Slope) -> dict[str, Any]:
+    values = asdict(slope)
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def _test_classify(
+    course: ClassifyCourse, entries: Sequence[Entry], config: TrainConfig, out: Path, console: Console
+) -> dict[str, Any]:
+    """Look at every scene until the budget is spent, then stop early by a threshold that was chosen on validation."""
+    table = Table("agent", *(f"{n}" for n in range(1, config.budget + 2)), title="accuracy, %, after so many glimpses")
+    stops = Table("agent", "stops", "glimpses", "accuracy", "95 %", "beside all glimpses")
+    known: dict[str, Glimpses] = {}
+    rows: dict[str, Any] = {}
+    for entry in entries:
+        known[entry.label] = tested = _record(course, entry, "test", config)
+        chosen = threshold_within(_record(course, entry, "validation", config), _LOSS)
+        accuracy = accuracy_by_glimpse(tested)
+        early = stop_early(tested, [chosen])
+        table.add_row(entry.label, *(f"{100 * value:.1f}" for value in accuracy[:, 0]))
+        rows[entry.label] = row = {
+            "accuracy": accuracy.tolist(),
+            "threshold": chosen,
+            "early": [float(early.glimpses[0]), float(early.accuracy[0]), float(early.low[0]), float(early.high[0])],
+        }
+        full = float(accuracy[-1, 0])
+        stops.add_row(entry.label, f"at {chosen:.2f}", *_stopped(row["early"], full))
+        agent = entry.make(config.seed)
+        if isinstance(agent, TaskAgent) and agent.policy.actor.config.stop:
+            lanes = min(_count(course, "test", config), 500)
+            score = TaskValidator(course.envs(lanes, "test"), config.seed).score(entry.label, entry.make)
+            right = round(score.told["accuracy"] * lanes)
+            row["learned"] = [score.told["glimpses"], right / lanes, *wilson(right, lanes)]
+            stops.add_row(entry.label, "as it learned", *_stopped(row["learned"], full))
+    console.print(table)
+    console.print(stops)
+    draw_glimpses(out / "glimpses.png", known)
+    pairs = {label: _paired(one, known[entries[0].label]) for label, one in known.items()}
+    return {"agents": rows, f"more than {entries[0].label}": pairs, "scenes": len(known[entries[0].label])}
+
+
+def _count(course: ClassifyCourse, part: str, config: TrainConfig) -> int:
+    there = len(getattr(course.data, part)) if course.data is not None else config.test_episodes
+    return min(there, config.test_episodes)
+
+
+def _record(course: ClassifyCourse, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
+    count = _count(course, part, config)
+    envs = course.envs(min(_LANES, count), part, stop=False, autoreset_mode="Disabled")
+    agent: Any = entry.make(config.seed)
+    if isinstance(agent, TaskAgent):
+        agent.only_look()
+    return record_glimpses(agent, envs, count, seed=config.seed)
+
+
+def _stopped(early: Sequence[float], full: float) -> tuple[str, ...]:
+    glimpses, accuracy, low, high = early
+    return (
+        f"{glimpses:.2f}",
+        f"{100 * accuracy:.1f} %",
+        f"{100 * low:.1f} to {100 * high:.1f}",
+        f"{100 * (accuracy - full):+.1f} points",
+    )
+
+
+def _paired(one: Glimpses, other: Glimpses) -> list[list[float]]:
+    """Return by how much accuracy is greater after each glimpse, and the half of its 95 % interval over scenes."""
+    more: NDArray[np.float64] = one.correct.astype(float) - other.correct
+    half = 1.96 * more.std(0, ddof=1) / np.sqrt(len(more))
+    return [[float(a), float(b)] for a, b in zip(more.mean(0), half, strict=True)]

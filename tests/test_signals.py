@@ -1,0 +1,121 @@
+"""Ctrl-C and SIGTERM: what asks for an end, what insists, and what waits."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from foveasim import signals
+from foveasim.signals import Stop, held
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    """Ctrl-C and SIGTERM as a terminal has them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_first_signal_asks_and_the_second_ctrl_c_insists(capfd: pytest.CaptureFixture[str]) -> None:
+    stop = Stop("ending soon")
+    with stop.listening():
+        stop.patient = True
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked and "ending soon" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the end has begun
+        assert capfd.readouterr().err == ""
+
+
+def test_a_second_sigterm_waits_but_a_slow_step_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "GRACE_S", 0.05)
+    stop = Stop()
+    with stop.listening():
+        stop.patient = True
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+
+
+def test_a_step_that_ends_in_time_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "GRACE_S", 0.02)
+    stop = Stop()
+    with stop.listening():
+        stop.patient = True
+        signal.raise_signal(signal.SIGTERM)
+        stop.finishing = True
+        time.sleep(0.05)
+    with Stop().listening():
+        pass
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_what_may_be_left_undone_is_left_at_once() -> None:
+    stop = Stop()
+    with stop.listening():
+        stop.patient = True
+        with pytest.raises(KeyboardInterrupt), stop.at_once():
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.patient and stop.asked and stop.finishing
+    late = Stop()
+    with late.listening():
+        late.patient = True
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), late.at_once():
+            raise AssertionError("begun although an end was asked for")
+
+
+def test_a_stubborn_one_only_takes_note() -> None:
+    stop = Stop(stubborn=True)
+    with stop.listening():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            with stop.at_once():
+                signal.raise_signal(number)
+    assert stop.asked
+
+
+def test_signals_that_are_ignored_stay_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what runs in the background
+    stop = Stop()
+    with stop.listening(), held():
+        signal.raise_signal(signal.SIGINT)
+        assert not stop.asked
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_held_signals_come_when_the_block_is_over() -> None:
+    reached = False
+    with pytest.raises(KeyboardInterrupt), held():
+        signal.raise_signal(signal.SIGINT)
+        reached = True
+    assert reached
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    seen: list[object] = []
+
+    def look() -> None:
+        with Stop().listening(), held():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
