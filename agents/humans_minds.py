@@ -45,8 +45,8 @@ class RememberingImaginer:
         image, acuity = (torch.as_tensor(observation[key]) for key in ("belief", "belief_acuity"))
         packed = self._memory.look_up(image, acuity.reshape(image.shape[:3]))
         shapes = self._shapes[tuple(image.shape[1:3])]
-        parts = packed.split([torch.Size(shape).numel() for shape in shapes.values()], 1)
-        return Prediction(**{name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)})
+        parts = torch.split(packed, [torch.Size(shape).numel() for shape in shapes.values()], 1)
+        return Prediction(**{name: part.reshape(-1, *shapes[name]) for name, part in zip(shapes, parts, strict=True)})
 
     def _packed(self, image: Tensor, acuity: Tensor | None) -> Tensor:
         made = self._imaginer.imagine({"belief": image, "belief_acuity": acuity})

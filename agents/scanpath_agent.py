@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,25 +18,26 @@ from foveasim import check
 from foveasim.agents.base import Observation, observed
 from foveasim.agents.mim.files import read_tensors
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.predictive_gain import cell_grid, see, shrink_pixels
-from foveasim.agents.scanpath_network import SalienceNetwork, salience_inputs
-from foveasim.agents.scanpath_prior import MEMORY, Tables, features, log_priority
+from foveasim.agents.predictive_gain import cell_grid
+from foveasim.agents.scanpath_memory import MapMemory
+from foveasim.agents.scanpath_network import SalienceNetwork
+from foveasim.agents.scanpath_prior import FEATURES, MEMORY, Manner, Tables, draw_points, features, log_priority
 from foveasim.errors import WeightsError
-from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG, grid_norm
+from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG
 
-__all__ = ["ScanpathAgent", "load_scanpath"]
+__all__ = ["Fitted", "ScanpathAgent", "load_scanpath"]
 
-_AT_ONCE = 32  # pictures in the network at a time, so that their maps stay in the cache
-_WORKING_SIDE = 96
+_AT_ONCE = 16  # pictures in the network at a time, so that their maps stay in the cache
 
 
 class ScanpathAgent:
     """Looks as people do who view photographs freely: a guess of a person's next fixation, drawn at random.
 
     How likely each place is follows from what the eye has seen so far, its belief, and from how people's eyes move:
-    salience as a small network was taught it by people's fixations, their centre bias, the sizes and directions of
-    their saccades, and how they return. See docs/humans.md for how near it comes, and what it lacks: it knows no
-    objects, faces or words but by what a network of 97,000 parameters could learn from 500 photographs.
+    salience as a network was taught it by people's fixations, their centre bias, the sizes and directions of their
+    saccades, and how they return. See docs/humans.md for how near it comes. Its eye for faces, writing and things comes
+    from a network that was trained to name things (:mod:`foveasim.agents.scanpath_backbone`); how people look it knows
+    from 500 photographs only.
 
     Args:
         privileged: Whether it sees the whole scene sharply, as published models of scanpaths do. It cheats then.
@@ -64,8 +66,11 @@ class ScanpathAgent:
         self.needs: tuple[str, ...] = ("scene",) if privileged else ("belief",)
         if privileged:
             self.name = f"{self.name} (privileged)"
-        self.network, self.tables, fitted = load_scanpath(None if weights is None else str(weights))
-        self._sharpness = check.number("sharpness", fitted if sharpness is None else sharpness, 0, 20)
+        fitted = load_scanpath(None if weights is None else str(weights))
+        manner = fitted.manners["scene" if privileged else "belief"]
+        self.network, self._maps = fitted.network, fitted.maps
+        self.tables = replace(fitted.tables, weights=manner.weights, amplitude=manner.amplitude)
+        self._sharpness = check.number("sharpness", manner.sharpness if sharpness is None else sharpness, 0, 20)
         self._short_side_deg = check.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
         self._noise = LaneNoise(seed)
         self._past = torch.zeros(0, MEMORY, 2)
@@ -86,16 +91,11 @@ class ScanpathAgent:
         self._noise.check(len(observed(observation, "fixation")))
         drawn = self._noise.uniform(4)
         likely = self._likely(observation, self._sharpness)
-        share = likely.flatten(1).double().exp().cumsum(1)
-        level = torch.from_numpy(drawn[:, :1]) * share[:, -1:]
-        place = torch.searchsorted(share, level, right=True).clamp_max(share.shape[1] - 1)[:, 0]
-        rows, columns = likely.shape[1:]
-        inside = (drawn[:, 1:3] - 0.5) * (2 / np.array([columns, rows]))
-        point = grid_norm(rows, columns)[place].numpy() + inside
+        point = draw_points(likely.flatten(1), torch.from_numpy(drawn[:, :3]), (likely.shape[1], likely.shape[2]))
         quantiles = self.tables.duration_ms.numpy()
         at = drawn[:, 3] * (len(quantiles) - 1)
         self._dwell_ms = np.interp(at, np.arange(len(quantiles)), quantiles).astype(np.float32)
-        return np.clip(point, -1, 1).astype(np.float32)
+        return point.numpy()
 
     def dwell_ms(self) -> NDArray[np.float32]:
         """Return how long the fixations last that the last ``act`` chose, (B,) float32 ms."""
@@ -104,41 +104,49 @@ class ScanpathAgent:
     def priority(self, observation: Observation) -> NDArray[np.float32]:
         """Return how likely each cell is to be fixated next, (B, rows, columns) float32, each lane's sum 1."""
         self._noise.check(len(observed(observation, "fixation")))
-        return self._likely(observation, 1.0).exp().numpy()
+        return self._likely(observation, None).exp().numpy()
 
-    def _likely(self, observation: Observation, sharpness: float) -> Tensor:
+    def _likely(self, observation: Observation, sharpness: float | None) -> Tensor:
         """Return log probabilities of the cells, (B, rows, columns), and go on to the next step."""
+        key = self.needs[0]
         with torch.inference_mode():
-            image, acuity, fixation = self._seen(observation)
+            image = check.image_batch(key, torch.from_numpy(observed(observation, key)))
+            acuity = None
+            if key == "belief":
+                acuity = torch.from_numpy(observed(observation, "belief_acuity")).reshape(image.shape[:3])
+            fixation = torch.from_numpy(observed(observation, "fixation").astype(np.float32))
             size = (image.shape[1], image.shape[2])
+            grid = cell_grid(size)
             self._past = torch.cat((fixation[:, None], self._past[:, :-1]), 1)
             self._count = (self._count + 1).clamp_max(MEMORY)
-            parts = [slice(start, start + _AT_ONCE) for start in range(0, len(image), _AT_ONCE)]
-            salience = torch.cat([self.network(salience_inputs(image[part], acuity[part])) for part in parts])
-            grid = cell_grid(size)
-            if salience.shape[1:] != grid:
-                salience = F.interpolate(salience[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
-            known = features(salience, self._past, self._count, self.tables, size, self._short_side_deg)
+            known = features(
+                self._maps.look_up(image, acuity), self._past, self._count, self.tables, size, self._short_side_deg
+            )
             likely = log_priority(known, self.tables, sharpness).reshape(-1, *grid)
         self._noise.tick()
         return likely
 
-    def _seen(self, observation: Observation) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image (B, H, W, 3) and acuity (B, H, W) uint8 at the size at which it thinks, and the fixations."""
-        if "belief" in self.needs:
-            seen = see(observation, torch.device("cpu"))
-            return seen.belief, seen.acuity, seen.fixation
-        scene = check.image_batch("scene", torch.from_numpy(observed(observation, "scene")))
-        height, width = scene.shape[1:3]
-        scale = min(1.0, _WORKING_SIDE / min(height, width))
-        image = shrink_pixels(scene, (round(height * scale), round(width * scale)))
-        fixation = torch.from_numpy(observed(observation, "fixation").astype(np.float32))
-        return image, torch.full(image.shape[:3], 255, dtype=torch.uint8), fixation
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a file of the agent holds.
+
+    Attributes:
+        network: Backbone and head.
+        tables: Centre bias, saccades and durations; without weights.
+        manners: How to draw, by ``belief`` and ``scene``.
+        maps: The network's answers to the last pictures.
+    """
+
+    network: SalienceNetwork
+    tables: Tables
+    manners: Mapping[str, Manner]
+    maps: MapMemory
 
 
 @lru_cache(maxsize=4)
-def load_scanpath(path: str | None) -> tuple[SalienceNetwork, Tables, float]:
-    """Return the network, the tables and the sharpness of a file; None for the shipped one.
+def load_scanpath(path: str | None) -> Fitted:
+    """Return what a file holds; None for the shipped one.
 
     Raises:
         WeightsError: The file cannot be used.
@@ -148,19 +156,37 @@ def load_scanpath(path: str | None) -> tuple[SalienceNetwork, Tables, float]:
             tensors, metadata = read_tensors(shipped)
     else:
         tensors, metadata = read_tensors(path)
-    with torch.random.fork_rng(devices=[]):  # weights about to be overwritten are drawn from the global state
-        network = SalienceNetwork()
     try:
         facts = json.loads(metadata["scanpath"])
-        network.load_state_dict(
-            {name[8:]: tensor.float() for name, tensor in tensors.items() if name.startswith("network.")}
-        )
-        parts = [tensors[name].float() for name in ("centre", "saccade", "weights", "duration_ms")]
-        tables = Tables(parts[0], parts[1], float(facts["cell_deg"]), parts[2], parts[3])
-        sharpness = float(facts["sharpness"])
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        network = _network({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})
+        manners = {
+            name: Manner(tensors[f"{name}.weights"].float(), tensors[f"{name}.amplitude"].float(), float(sharpness))
+            for name, sharpness in facts["sharpness"].items()
+        }
+        centre, saccade, duration_ms = (tensors[name].float() for name in ("centre", "saccade", "duration_ms"))
+        nothing = torch.zeros(len(FEATURES)), torch.zeros_like(manners["scene"].amplitude)
+        tables = Tables(centre, saccade, float(facts["cell_deg"]), *nothing, duration_ms)
+        manners["belief"]
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{path or 'the shipped scanpath.safetensors'} is no file of the agent 'scanpath' ({error}). "
             "Fit one by foveasim.agents.scanpath_fit."
         ) from error
-    return network.eval().requires_grad_(False), tables, sharpness
+
+    def salience(image: Tensor, acuity: Tensor | None) -> Tensor:
+        sharp = torch.full_like(image[..., 0], 255) if acuity is None else acuity
+        grid = cell_grid((image.shape[1], image.shape[2]))
+        parts = zip(torch.split(image, _AT_ONCE), torch.split(sharp, _AT_ONCE), strict=True)
+        return torch.cat([network(pixels, seen, grid) for pixels, seen in parts])
+
+    return Fitted(network, tables, manners, MapMemory(salience))
+
+
+def _network(state: Mapping[str, Tensor]) -> SalienceNetwork:
+    """Return a network with a state, whose weights may be copied and trained also if it is built while one infers."""
+    # Weights about to be overwritten are drawn from the global state.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        network = SalienceNetwork()
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        network.eval().requires_grad_(False)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,104 +1,198 @@
-"""Fits the agent ``scanpath`` to people: network, tables and weights, all on training images."""
+"""Fits the agent ``scanpath`` to people: ``python -m foveasim.agents.scanpath_fit --data osie --out mine.safetensors``.
+
+People's training images teach the network, the tables and the weights; on the validation images is chosen when to stop
+and how sharply to draw. The backbone comes from the shipped file and stays as it is. What was seen along the scanpaths,
+the longest part, is kept in ``--work`` as it comes: a run that was ended goes on from there.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import metrics
-from foveasim.agents.humans_data import People
+from foveasim import check, metrics
+from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.mim.files import write_tensors
-from foveasim.agents.predictive_gain import CELLS, cell_grid, see, shrink_pixels
-from foveasim.agents.scanpath_network import SalienceNetwork, salience_inputs
-from foveasim.agents.scanpath_prior import FEATURES, MEMORY, Tables, features, log_priority
-from foveasim.envs.observation import ObservationCode
-from foveasim.retina import Retina
-from foveasim.scenes import ArrayScenes
-from foveasim.simulator import Simulator
+from foveasim.agents.predictive_gain import CELLS, cell_grid
+from foveasim.agents.scanpath_agent import load_scanpath
+from foveasim.agents.scanpath_beliefs import (
+    Beliefs,
+    Histories,
+    collect_beliefs,
+    histories,
+    read_beliefs,
+    salience_of,
+    write_beliefs,
+)
+from foveasim.agents.scanpath_draws import choose_manner
+from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwork
+from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
+from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.retina import make_retina
 
-__all__ = ["Beliefs", "collect_beliefs", "fit_network", "fit_tables", "fit_weights", "save_scanpath"]
+__all__ = ["FitConfig", "cells_of", "fit", "fit_head", "fit_tables", "fit_weights", "main", "save_scanpath"]
 
 _QUANTILES = 65
-_MOST_STEPS = 14
 _COUNT_PRIOR = 5.0  # saccades added to each cell of the table, so that rare ones do not count as never
+_AMPLITUDES = 30
+_BATCH = 24
+_ENOUGH = 2500  # fixations for fifteen weights
 
 
-@dataclass(frozen=True, eq=False)
-class Beliefs:
-    """What eyes that were led along the scanpaths of people had seen before each fixation.
+@dataclass
+class FitConfig:
+    """What is fitted to whom.
 
     Attributes:
-        image: (N, h, w, 3) uint8, the belief at the size at which the agent thinks.
-        acuity: (N, h, w) uint8.
-        scene: (N,) number of the image.
-        past: (N, 16, 2) float32 normalised, the fixations so far, the present one first, the start among them.
-        count: (N,) how many of them there are.
-        target: (N, 2) float32 normalised, where the person looked next.
+        data: Folder with ``images/``, ``fixations.csv`` and ``splits.json``; see docs/humans.md.
+        out: The file to write, ``….safetensors``.
+        work: Folder for what was seen along the scanpaths, 110 kB a fixation; a run goes on from what lies there.
+        training: Split to learn from.
+        validation: Split to choose on.
+        retina: With which eye.
+        epochs: Times that the data are gone through.
+        seed: Of everything drawn.
     """
 
-    image: NDArray[np.uint8]
-    acuity: NDArray[np.uint8]
-    scene: NDArray[np.int64]
-    past: Tensor
-    count: Tensor
-    target: Tensor
+    data: str = ""
+    out: str = "scanpath.safetensors"
+    work: str = "runs/scanpath"
+    training: str = "train"
+    validation: str = "val"
+    retina: str = "pyramid"
+    epochs: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InvalidValueError("data must name a folder with images/, fixations.csv and splits.json; got none.")
+        check.whole("epochs", self.epochs, 1, 10_000)
+        check.whole("seed", self.seed, 0, 2**31)
 
 
-def collect_beliefs(people: People, retina: Retina, paths: int, *, seed: int = 0, lanes: int = 100) -> Beliefs:
-    """Lead eyes along scanpaths of people, and keep what each had seen before every fixation.
+def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
+    """Fit the agent and write its file.
 
     Args:
-        people: Whose scanpaths.
-        retina: With which eye.
-        paths: Scanpaths of each image.
-        seed: Which.
-        lanes: Eyes at a time.
+        config: What to whom.
+        tell: Takes one line for each thing that is done.
+
+    Raises:
+        FoveasimError: The data or the files cannot be used.
     """
-    draws = np.random.default_rng(seed)
-    jobs = [(i, int(k)) for i, group in enumerate(people.paths) for k in draws.choice(len(group), paths, replace=False)]
-    source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
-    half = np.array([[people.shown_size[1] / 2, people.shown_size[0] / 2]], np.float32)
-    code, cpu = ObservationCode(belief=True), torch.device("cpu")
-    image, acuity, rows = [], [], []
-    for start in range(0, len(jobs), lanes):
-        part = jobs[start : start + lanes]
-        simulator = Simulator(source, retina, len(part), size=people.shown_size)
-        simulator.reset(seed=list(range(start, start + len(part))), index=[i for i, _ in part])
-        points = [people.shown(people.paths[i][k].fixation_px.numpy()) for i, k in part]
-        for step in range(min(_MOST_STEPS, max(map(len, points)))):
-            going = [lane for lane, path in enumerate(points) if len(path) > step]
-            left = np.ones((len(part), 1), np.float32)
-            whole = code.build(simulator, half, left)
-            seen = see({key: value[going] for key, value in whole.items()}, cpu)
-            image.append(seen.belief.numpy())
-            acuity.append(seen.acuity.numpy())
-            rows += [(*part[lane], step) for lane in going]
-            aims = np.stack([path[min(step, len(path) - 1)] for path in points])
-            simulator.step(torch.from_numpy(np.clip(aims, 0, 2 * half).astype(np.float32)))
-    return _beliefs(people, np.concatenate(image), np.concatenate(acuity), np.array(rows))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the maps of one picture are too small for two
+    try:
+        training = read_people(config.data, split=config.training, training=config.validation)
+        validation = read_people(config.data, split=config.validation, training=config.training)
+        network = copy.deepcopy(load_scanpath(None).network)  # that of all agents stays as it is
+        parts = [
+            (training, _seen(config, training, network, "training", 1, tell)),
+            (validation, _seen(config, validation, network, "validation", 3, tell)),
+        ]
+        manners, head, tables = fit_all(*parts, epochs=config.epochs, seed=config.seed, tell=tell)
+    finally:
+        torch.set_num_threads(threads)
+    network.head.load_state_dict(head.state_dict())
+    save_scanpath(config.out, network, tables, manners, {"retina": config.retina})
+    tell(f"{config.out}")
 
 
-def _beliefs(people: People, image: NDArray[np.uint8], acuity: NDArray[np.uint8], rows: NDArray[np.int64]) -> Beliefs:
-    """Add histories and targets to beliefs of (image, person, step)."""
-    past = torch.zeros(len(rows), MEMORY, 2)
-    target = torch.zeros(len(rows), 2)
-    extent = torch.tensor(people.size[::-1], dtype=torch.float32)
-    for n, (scene, person, step) in enumerate(rows.tolist()):
-        norm = (people.paths[scene][person].fixation_px * (2 / extent) - 1).clamp(-1, 1)
-        so_far = torch.cat((torch.zeros(1, 2), norm[:step])).flip(0)[:MEMORY]
-        past[n, : len(so_far)] = so_far
-        target[n] = norm[step]
-    count = torch.from_numpy(rows[:, 2] + 1).clamp_max(MEMORY)
-    return Beliefs(image, acuity, rows[:, 0], past, count, target)
+def _seen(
+    config: FitConfig,
+    people: People,
+    network: SalienceNetwork,
+    name: str,
+    seed: int,
+    tell: Callable[[str], None],
+) -> Beliefs:
+    path = Path(config.work).expanduser() / f"{name}.safetensors"
+    if path.is_file():
+        return read_beliefs(path)
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        tell(f"{name}: {done} of {len(people.name)} images")
+
+    retina = make_retina(config.retina)
+    found = collect_beliefs(people, retina, network, seed=config.seed + seed, tell=count)
+    write_beliefs(path, found)
+    return found
+
+
+Part = tuple[People, Beliefs]
+
+
+def fit_all(
+    training: Part, validation: Part, *, epochs: int, seed: int, tell: Callable[[str], None]
+) -> tuple[dict[str, Manner], SalienceHead, Tables]:
+    """Fit everything to what was seen; return how to draw by what is seen, the head and the tables.
+
+    Args:
+        training: People, and what was seen along their scanpaths.
+        validation: To choose on.
+        epochs: Times that the data are gone through.
+        seed: Of everything drawn.
+        tell: Takes one line for each thing that is done.
+    """
+    people, seen = validation
+    tables = fit_tables(people)
+    head = fit_head(training, validation, tables, epochs=epochs, seed=seed, tell=tell)
+    size, angle = people.shown_size, min(people.size) / people.px_per_deg
+    manners = {}
+    for mode in ("belief", "scene"):
+        maps, history = _paired(head, *training, mode)
+        some = slice(None, None, math.ceil(len(maps) / _ENOUGH))
+        part = Histories(history.past[some], history.count[some], history.target[some])
+        fitted = fit_weights(maps[some], part, tables, size, angle)
+        bits = log_likelihood(*_paired(head, people, seen, mode), fitted, size, angle)
+        cells = math.prod(cell_grid(size))
+        tell(f"{mode}: {bits + math.log2(cells):.3f} bits a fixation over uniform, validation")
+        manners[mode] = choose_manner(_by_step(head, seen, mode), people, fitted, seed=seed, tell=tell)
+    return manners, head, tables
+
+
+def _paired(head: SalienceHead, people: People, beliefs: Beliefs, mode: str) -> tuple[Tensor, Histories]:
+    """Return the maps by which each next fixation is chosen, and the histories; whole images serve as ``scene``."""
+    led = beliefs.rows[:, 2] >= 0
+    every = histories(people, beliefs)
+    history = Histories(every.past[led], every.count[led], every.target[led])
+    if mode == "belief":
+        return salience_of(head, beliefs, led.nonzero()[:, 0]), history
+    return _whole(head, beliefs)[beliefs.rows[led, 0]], history
+
+
+def _whole(head: SalienceHead, beliefs: Beliefs) -> Tensor:
+    """Return the maps of whole images in their order."""
+    numbers = (beliefs.rows[:, 2] < 0).nonzero()[:, 0]
+    return salience_of(head, beliefs, numbers[beliefs.rows[numbers, 0].argsort()])
+
+
+def _by_step(head: SalienceHead, beliefs: Beliefs, mode: str) -> Tensor:
+    """Return the maps of each image at each step, (S, T, 2, rows, columns); beyond a scanpath its last stays."""
+    if mode == "scene":
+        return _whole(head, beliefs)[:, None]
+    scenes, steps = int(beliefs.rows[:, 0].max()) + 1, int(beliefs.rows[:, 2].max()) + 1
+    place = torch.full((scenes, steps), -1)
+    for number, (scene, _, step) in enumerate(beliefs.rows.tolist()):
+        if step >= 0:
+            place[scene, step] = number
+    for step in range(1, steps):
+        place[:, step] = torch.where(place[:, step] < 0, place[:, step - 1], place[:, step])
+    maps = salience_of(head, beliefs, place.flatten())
+    return maps.reshape(scenes, steps, *maps.shape[1:])
 
 
 def cells_of(point_norm: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -110,15 +204,16 @@ def cells_of(point_norm: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def densities(people: People) -> Tensor:
-    """Return where people looked on each image, (S, rows, columns) float32, each summing to 1."""
+    """Return where people looked on each image, early and late, (S, 2, rows, columns) float32, each summing to 1."""
     grid = cell_grid(people.shown_size)
+    scale = np.array(grid[::-1]) / np.array(people.size[::-1])
     found = []
     for group in people.paths:
-        points = np.concatenate([path.fixation_px.numpy() for path in group])
-        scaled = points * (np.array(grid[::-1]) / np.array(people.size[::-1]))
-        smooth = metrics.fixation_map(scaled.astype(np.float32), grid, 0.8)
-        found.append(torch.from_numpy(smooth / smooth.sum()))
-    return torch.stack(found).float()
+        for part in (slice(None, EARLY), slice(EARLY, None)):
+            points = np.concatenate([path.fixation_px[part].numpy() for path in group])
+            smooth = metrics.fixation_map((points * scale).astype(np.float32), grid, 0.8)
+            found.append(torch.from_numpy((smooth + 1e-12) / (smooth + 1e-12).sum()))
+    return torch.stack(found).float().reshape(len(people.paths), 2, *grid)
 
 
 def fit_tables(people: People) -> Tables:
@@ -145,6 +240,7 @@ def fit_tables(people: People) -> Tables:
         odds.float(),
         people.size[0] / people.px_per_deg / rows,
         torch.zeros(len(FEATURES)),
+        torch.zeros(_AMPLITUDES),
         torch.from_numpy(quantiles).float(),
     )
 
@@ -157,88 +253,92 @@ def _smooth(table: Tensor, sd: float) -> Tensor:
     return F.conv2d(across, tap[None, None, :, None], padding=(3, 0))[0, 0]
 
 
-def fit_network(
-    beliefs: Beliefs,
-    people: People,
+def fit_head(
+    training: Part,
+    validation: Part,
     tables: Tables,
     *,
     epochs: int,
-    share: float = 0.5,
     seed: int = 0,
-    tell: Callable[[int, float, SalienceNetwork], None] = lambda epoch, loss, network: None,
-) -> SalienceNetwork:
-    """Teach a network where people look on an image, from what an eye has seen of it.
+    tell: Callable[[str], None] = lambda line: None,
+) -> SalienceHead:
+    """Teach a head where people look on an image, from what an eye has seen of it; the best epoch's is returned.
 
     Args:
-        beliefs: What was seen; whole images are added, so that the privileged variant needs no other network.
-        people: Whose fixations.
-        tables: Their centre bias, which the network is to go beyond.
+        training: People, and what was seen along their scanpaths. Each epoch takes half of that and all whole images,
+            so that the privileged variant needs no other head; half of all is shown with right for left.
+        validation: On which the best epoch is chosen.
+        tables: People's centre bias, which the head is to go beyond.
         epochs: Times that the data are gone through.
-        share: Of the beliefs, drawn anew each epoch.
         seed: Of everything drawn.
-        tell: Called after each epoch with its number, the mean loss in nats, and the network.
+        tell: Takes one line for each epoch.
     """
-    torch.manual_seed(seed)
     draws = np.random.default_rng(seed)
-    goal, whole = densities(people), shrink_pixels(torch.from_numpy(people.image), beliefs.image.shape[1:3])
-    network = SalienceNetwork()
-    taken, batch = int(len(beliefs.image) * share), 24
-    steps = epochs * math.ceil((taken + len(whole)) / batch)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
-    full = np.full(whole.shape[1:3], 255, np.uint8)
-    for epoch in range(epochs):
-        network.train()
-        seen = draws.permutation(len(beliefs.image))[:taken]
-        order = draws.permutation(np.concatenate((seen, -1 - np.arange(len(whole)))))
-        losses = []
-        for start in range(0, len(order), batch):
-            chosen = order[start : start + batch]
-            image = np.stack([beliefs.image[i] if i >= 0 else whole[-1 - i].numpy() for i in chosen])
-            acuity = np.stack([beliefs.acuity[i] if i >= 0 else full for i in chosen])
-            target = goal[[beliefs.scene[i] if i >= 0 else -1 - i for i in chosen]]
-            inputs = salience_inputs(torch.from_numpy(image), torch.from_numpy(acuity))
-            if draws.random() < 0.5:
-                inputs, target = inputs.flip(3), target.flip(2)
-            found = torch.log_softmax((network(inputs) + tables.centre).flatten(1), 1)
-            loss = -(target.flatten(1) * found).sum(1).mean()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-        tell(epoch, float(np.mean(losses)), network.eval())
-    return network.eval()
+    (_, seen), goal, other = training, densities(training[0]), densities(validation[0])
+    whole = (seen.rows[:, 2] < 0).numpy()
+    led, whole = np.flatnonzero(~whole), np.flatnonzero(whole)
+    taken = len(led) // 2
+    steps = epochs * math.ceil((taken + len(whole)) / _BATCH)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = SalienceHead()
+        _scale(head, seen)
+        optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+        best, kept = math.inf, copy.deepcopy(head)
+        for epoch in range(epochs):
+            head.train()
+            order = torch.from_numpy(draws.permutation(np.concatenate((draws.permutation(led)[:taken], whole))))
+            losses = []
+            for chosen in torch.split(order, _BATCH):
+                levels = [maps[chosen].float() for maps in seen.levels]
+                sharp, target = seen.acuity[chosen].float(), goal[seen.rows[chosen, 0]]
+                if draws.random() < 0.5:
+                    levels, sharp, target = [maps.flip(3) for maps in levels], sharp.flip(3), target.flip(3)
+                loss = _loss(head(levels, sharp), target, tables)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+                losses.append(float(loss.detach()))
+            reached = float(_loss(salience_of(head.eval(), validation[1]), other[validation[1].rows[:, 0]], tables))
+            tell(f"epoch {epoch + 1}: {np.mean(losses):.4f} nats, validation {reached:.4f}")
+            if reached < best:
+                best, kept = reached, copy.deepcopy(head)
+    return kept.eval()
 
 
-def salience_of(network: SalienceNetwork, image: NDArray[np.uint8], acuity: NDArray[np.uint8]) -> Tensor:
-    """Return log salience of many pictures, (N, rows, columns)."""
-    with torch.inference_mode():
-        parts = range(0, len(image), 32)
-        found = [
-            network(salience_inputs(torch.from_numpy(image[i : i + 32]), torch.from_numpy(acuity[i : i + 32])))
-            for i in parts
-        ]
-    return torch.cat(found)
+def _scale(head: SalienceHead, seen: Beliefs) -> None:
+    """Set mean and spread of the channels."""
+    some = [maps[::17].float() for maps in seen.levels]
+    head.mean.copy_(torch.cat([maps.mean((0, 2, 3)) for maps in some]))
+    head.spread.copy_(torch.cat([maps.std((0, 2, 3)) + 1e-3 for maps in some]))
 
 
-def fit_weights(salience: Tensor, beliefs: Beliefs, tables: Tables, size: tuple[int, int], side_deg: float) -> Tables:
+def _loss(salience: Tensor, target: Tensor, tables: Tables) -> Tensor:
+    """Return the cross entropy of densities (N, 2, rows, columns), nats."""
+    found = torch.log_softmax((salience + tables.centre).flatten(2), 2)
+    return -(target.flatten(2) * found).sum(2).mean()
+
+
+def fit_weights(salience: Tensor, history: Histories, tables: Tables, size: tuple[int, int], side_deg: float) -> Tables:
     """Return tables with the weights under which the next fixations of people are most likely.
 
     Args:
-        salience: (N, rows, columns) of the beliefs.
-        beliefs: Histories and next fixations.
+        salience: (N, 2, rows, columns), early and late.
+        history: N histories and next fixations.
         tables: Without weights.
         size: (H, W) of the scenes.
         side_deg: Visual angle of their short side.
     """
-    known = features(salience, beliefs.past, beliefs.count, tables, size, side_deg)
-    cell = cells_of(beliefs.target, (salience.shape[1], salience.shape[2]))
+    flat = replace(tables, amplitude=torch.zeros_like(tables.amplitude))
+    known = features(salience, history.past, history.count, flat, size, side_deg)
+    cell = cells_of(history.target, (salience.shape[2], salience.shape[3]))
     weights = torch.zeros(len(FEATURES), requires_grad=True)
     with torch.no_grad():
         for name in ("salience", "centre", "saccade"):
             weights[FEATURES.index(name)] = 1
-    optimiser = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([weights], max_iter=40, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
@@ -248,13 +348,17 @@ def fit_weights(salience: Tensor, beliefs: Beliefs, tables: Tables, size: tuple[
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return Tables(tables.centre, tables.saccade, tables.cell_deg, weights.detach(), tables.duration_ms)
+    found = weights.detach()
+    found[FEATURES.index("amplitude")] = 1
+    return replace(tables, weights=found)
 
 
-def log_likelihood(salience: Tensor, beliefs: Beliefs, tables: Tables, size: tuple[int, int], side_deg: float) -> float:
+def log_likelihood(
+    salience: Tensor, history: Histories, tables: Tables, size: tuple[int, int], side_deg: float
+) -> float:
     """Return the mean log probability of the next fixations of people, in bits."""
-    known = features(salience, beliefs.past, beliefs.count, tables, size, side_deg)
-    cell = cells_of(beliefs.target, (salience.shape[1], salience.shape[2]))
+    known = features(salience, history.past, history.count, tables, size, side_deg)
+    cell = cells_of(history.target, (salience.shape[2], salience.shape[3]))
     return float(log_priority(known, tables).gather(1, cell[:, None]).mean()) / math.log(2)
 
 
@@ -262,16 +366,43 @@ def save_scanpath(
     path: str | Path,
     network: SalienceNetwork,
     tables: Tables,
-    sharpness: float,
-    facts: Sequence[tuple[str, str]] = (),
+    manners: Mapping[str, Manner],
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write what the agent ``scanpath`` needs, the network in half precision.
+
+    Args:
+        path: The file.
+        network: Backbone and head.
+        tables: Centre bias, saccades and durations.
+        manners: How to draw, by ``belief`` and ``scene``.
+        facts: More for the file's metadata.
 
     Raises:
         WeightsError: The file cannot be written.
     """
     tensors = {f"network.{name}": tensor.half() for name, tensor in network.state_dict().items()}
-    tensors |= {"centre": tables.centre, "saccade": tables.saccade.half(), "weights": tables.weights}
-    tensors["duration_ms"] = tables.duration_ms
-    card = {"cell_deg": tables.cell_deg, "sharpness": sharpness, "cells": CELLS, **dict(facts)}
+    tensors |= {"centre": tables.centre, "saccade": tables.saccade.half(), "duration_ms": tables.duration_ms}
+    for name, manner in manners.items():
+        tensors |= {f"{name}.weights": manner.weights.clone(), f"{name}.amplitude": manner.amplitude.clone()}
+    card = {"cell_deg": tables.cell_deg, "cells": CELLS, **(facts or {})}
+    card["sharpness"] = {name: manner.sharpness for name, manner in manners.items()}
     write_tensors(path, tensors, {"scanpath": json.dumps(card)})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fit from the command line; return 0, or 1 after an error that is told."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="python -m foveasim.agents.scanpath_fit", description="fit the agent scanpath")
+    parser.add_class_arguments(FitConfig, as_group=False)
+    try:
+        fit(FitConfig(**vars(parser.parse_args(arguments))))
+    except FoveasimError as error:
+        print(f"scanpath_fit: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

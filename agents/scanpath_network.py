@@ -1,100 +1,89 @@
-"""What draws people's gaze, as far as a small network can tell from what an eye has seen so far.
+"""What draws people's gaze, as far as can be told from what an eye has seen so far.
 
-A belief is shrunk to a short side of 96 px and turned into nine maps at half of that: colour, acuity, contrasts and the
-spectral residual. Three levels of convolutions make of them one number for each cell of a grid of 24 along the short
-side: how much more likely people look there than their centre bias says, as a log probability.
+A belief, shrunk to a short side of 144 px, goes through a frozen network that knows pictures in general
+(:mod:`foveasim.agents.scanpath_backbone`). A small one on top of it, which people's fixations taught, makes of its maps
+two numbers for each cell of a grid of 24 along the short side: how much more likely people look there than their centre
+bias says, among their first two fixations and among the later ones, as log probabilities.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["INPUTS", "SalienceNetwork", "salience_inputs"]
+from foveasim.agents.scanpath_backbone import LEVELS, Backbone, backbone_inputs
 
-INPUTS = 9
-"""Maps: red, green, blue, acuity, fine and coarse luminance contrast, red-green, blue-yellow, spectral residual."""
+__all__ = ["EARLY", "SalienceHead", "SalienceNetwork"]
+
+EARLY = 2
+"""Fixations of a scanpath that the first of the two maps is for."""
+
+_WIDTH, _LAST = 48, 32
 
 
-class SalienceNetwork(nn.Module):
-    """Three levels of 3 x 3 convolutions, joined on the finest: 97,000 parameters."""
+class SalienceHead(nn.Module):
+    """Two maps of log salience from the levels of a backbone: 27,000 parameters.
+
+    Attributes:
+        mean: (C,) float32 of all channels in their order, over training pictures.
+        spread: (C,) float32, their standard deviation.
+    """
+
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(INPUTS, 32, 5, stride=2, padding=2)
-        self.fine = nn.Conv2d(32, 32, 3, padding=1)
-        self.middle = nn.ModuleList([nn.Conv2d(32, 48, 3, padding=1), nn.Conv2d(48, 48, 3, padding=1)])
-        self.coarse = nn.ModuleList([nn.Conv2d(48, 48, 3, padding=1), nn.Conv2d(48, 48, 3, padding=1)])
-        self.join = nn.Conv2d(32 + 48 + 48, 32, 1)
-        self.leave = nn.Conv2d(32, 1, 1)
-        self.drop = nn.Dropout2d(0.15)
+        self.register_buffer("mean", torch.zeros(sum(LEVELS)))
+        self.register_buffer("spread", torch.ones(sum(LEVELS)))
+        self.enter = nn.ModuleList([nn.Conv2d(channels, _WIDTH, 1) for channels in LEVELS])
+        self.sharp = nn.Conv2d(1, _WIDTH, 1)
+        self.around = nn.Conv2d(_WIDTH, _LAST, 3, padding=1)
+        self.leave = nn.Conv2d(_LAST, 2, 1)
+        self.drop = nn.Dropout2d(0.3)
+        self.drop_late = nn.Dropout2d(0.2)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return log salience (B, rows, columns) from maps (B, 9, 2 rows, 2 columns), of (B, H, W) images."""
-        levels = [torch.relu(self.fine(torch.relu(self.enter(inputs))))]
-        for convolutions in (self.middle, self.coarse):
-            maps = F.avg_pool2d(levels[-1], 2, ceil_mode=True)
-            for convolution in convolutions:
-                maps = torch.relu(convolution(maps))
-            levels.append(maps)
-        size = levels[0].shape[-2:]
-        wide = [levels[0], *(F.interpolate(maps, size, mode="bilinear", align_corners=False) for maps in levels[1:])]
-        found: Tensor = self.leave(torch.relu(self.join(self.drop(torch.cat(wide, 1)))))
-        return found[:, 0]
+    def forward(self, levels: Sequence[Tensor], acuity: Tensor) -> Tensor:
+        """Return log salience, early and late, (B, 2, rows, columns).
 
-
-def salience_inputs(image: Tensor, acuity: Tensor) -> Tensor:
-    """Return what the network sees of a picture.
-
-    Args:
-        image: (B, H, W, 3) uint8, about 96 px on the short side.
-        acuity: (B, H, W) uint8, 0 where nothing is known; there the mean of what is known stands.
-
-    Returns:
-        (B, 9, h, w) float32, half as large, about -1 to 1.
-    """
-    known = acuity[:, None].float() / 255
-    rgb = image.permute(0, 3, 1, 2).float() / 255
-    seen = (known > 0).float()
-    mean = (rgb * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True).clamp_min(1)
-    rgb = torch.where(known > 0, rgb, mean)
-    red, green, blue = rgb[:, :1], rgb[:, 1:2], rgb[:, 2:]
-    opponent = torch.cat((rgb.mean(1, keepdim=True), red - green, blue - (red + green) / 2), 1)
-    small = F.avg_pool2d(opponent, 2)
-    wide = _spread(small, 5)
-    fine = F.avg_pool2d((opponent[:, :1] - _spread(opponent[:, :1], 3)).abs(), 2)
-    contrast = (small - wide).abs()
-    return torch.cat(
-        (
-            2 * F.avg_pool2d(rgb, 2) - 1,
-            F.avg_pool2d(known, 2),
-            8 * fine,
-            4 * contrast,
-            _residual(small[:, :1]),
-        ),
-        1,
-    )
+        Args:
+            levels: (B, C, h, w) float32 for the C of ``LEVELS``.
+            acuity: (B, 1, rows, columns) float32 in [0, 1], of the cells.
+        """
+        total = self.sharp(acuity)
+        places = torch.tensor([0, *LEVELS]).cumsum(0).tolist()
+        for place, (maps, convolution) in enumerate(zip(levels, self.enter, strict=True)):
+            part = slice(places[place], places[place + 1])
+            scaled = (maps - self.mean[part, None, None]) / self.spread[part, None, None]
+            narrow = convolution(self.drop(scaled))
+            total = total + F.interpolate(narrow, acuity.shape[2:], mode="bilinear", align_corners=False)
+        found: Tensor = self.leave(torch.relu(self.around(self.drop_late(torch.relu(total)))))
+        return found
 
 
-def _spread(maps: Tensor, reach: int) -> Tensor:
-    return F.avg_pool2d(F.pad(maps, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)
+class SalienceNetwork(nn.Module):
+    """The backbone and the head on it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.head = SalienceHead()
 
-def _residual(grey: Tensor) -> Tensor:
-    """Return the spectral residual, the square root of its energy over the mean (Hou and Zhang 2007)."""
-    margin = 8
-    padded = F.pad(grey - grey.mean((2, 3), keepdim=True), (margin,) * 4, mode="replicate")
-    height, width = padded.shape[-2:]
-    padded = padded * _fade(height, margin, grey)[:, None] * _fade(width, margin, grey)
-    spectrum = torch.fft.fft2(padded)
-    log_amplitude = torch.log(spectrum.abs().clamp_min(1e-4))
-    average = F.avg_pool2d(F.pad(log_amplitude, (1, 1, 1, 1), mode="circular"), 3, 1)
-    energy = torch.fft.ifft2(torch.polar(torch.exp(log_amplitude - average), spectrum.angle())).abs().square()
-    smooth = _spread(_spread(energy, 2), 2)[..., margin:-margin, margin:-margin]
-    return (smooth / smooth.mean((2, 3), keepdim=True).clamp_min(1e-12)).sqrt().clamp_max(4) / 2 - 0.5
+    def levels(self, image: Tensor, acuity: Tensor, grid: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
+        """Return what the head works on: maps at several scales, and the acuity of each cell, (B, 1, rows, columns).
 
+        Args:
+            image: (B, H, W, 3) uint8.
+            acuity: (B, H, W) uint8.
+            grid: (rows, columns).
+        """
+        pixels, sharp = backbone_inputs(image, acuity)
+        return self.backbone(pixels), F.adaptive_avg_pool2d(sharp, grid)
 
-def _fade(extent: int, margin: int, like: Tensor) -> Tensor:
-    ramp = torch.arange(extent, device=like.device, dtype=like.dtype)
-    return (torch.minimum(ramp + 1, extent - ramp) / (margin + 1)).clamp_max(1)
+    def forward(self, image: Tensor, acuity: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return log salience, early and late, (B, 2, rows, columns); see :meth:`levels`."""
+        found: Tensor = self.head(*self.levels(image, acuity, grid))
+        return found

@@ -14,9 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim.agents.predictive_gain import cell_grid
+from foveasim.agents.scanpath_network import EARLY
 from foveasim.geometry import grid_norm
 
-__all__ = ["FEATURES", "MEMORY", "NEAR_DEG", "Tables", "features", "log_priority"]
+__all__ = [
+    "AMPLITUDE_DEG",
+    "FEATURES",
+    "MEMORY",
+    "NEAR_DEG",
+    "Manner",
+    "Tables",
+    "draw_points",
+    "features",
+    "log_priority",
+]
 
 FEATURES = (
     "salience",
@@ -33,16 +44,20 @@ FEATURES = (
     "back_2",
     "back_3",
     "back_4",
+    "amplitude",
 )
 """Log salience, also at the first and at the next two choices · log centre bias, also at the first · log odds of the
 saccade, also at the first · cosine of the turn and of twice the turn · nearness to the present fixation, and to those
-one, two, three to five, and more before it."""
+one, two, three to five, and more before it · a correction by the size of the saccade, for draws only."""
 
 MEMORY = 16
 """Fixations that are remembered; those before are forgotten."""
 
 NEAR_DEG = 1.5
 """Standard deviation of nearness."""
+
+AMPLITUDE_DEG = 20 / 24
+"""Width of a bin of the correction by amplitude, of 30: those of :func:`foveasim.metrics.amplitude_counts` on OSIE."""
 
 _GROUPS = ((1, 2), (2, 3), (3, 6), (6, MEMORY))
 
@@ -57,6 +72,8 @@ class Tables:
             ``cell_deg``, against two fixations drawn independently of each other.
         cell_deg: Degrees to a cell.
         weights: (F,) float32 by ``FEATURES``.
+        amplitude: (A,) float32, added to the log probability of saccades in bins of ``AMPLITUDE_DEG`` when one is
+            drawn, so that those drawn are distributed as people's; the last bin is open.
         duration_ms: (Q,) float32, evenly spaced quantiles of fixation durations.
     """
 
@@ -64,7 +81,23 @@ class Tables:
     saccade: Tensor
     cell_deg: float
     weights: Tensor
+    amplitude: Tensor
     duration_ms: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Manner:
+    """How an agent that sees one thing draws its fixations.
+
+    Attributes:
+        weights: (F,) float32 by ``FEATURES``.
+        amplitude: (A,) float32, see :class:`Tables`.
+        sharpness: See :func:`log_priority`.
+    """
+
+    weights: Tensor
+    amplitude: Tensor
+    sharpness: float
 
 
 def features(
@@ -73,7 +106,7 @@ def features(
     """Return what is known of every cell, (B, F, K) float32 by ``FEATURES``.
 
     Args:
-        salience: (B, rows, columns) float32, log.
+        salience: (B, 2, rows, columns) float32, log: of the first ``EARLY`` fixations, and of later ones.
         past: (B, N, 2) float32 normalised: the fixations so far, the present one first, the start among them.
         count: (B,) int64, how many of them there are, at least 1.
         tables: What is known of people's eyes.
@@ -88,7 +121,7 @@ def features(
     near = torch.exp(-away.square().sum(3) / (2 * NEAR_DEG**2)) * known
     first = (count == 1).float()[:, None]
     early = ((count == 2) | (count == 3)).float()[:, None]
-    bright = salience.flatten(1)
+    bright = torch.where((count <= EARLY)[:, None], salience[:, 0].flatten(1), salience[:, 1].flatten(1))
     centre = F.interpolate(tables.centre[None, None], (rows, columns), mode="bilinear", align_corners=False)
     middle = centre.flatten(1).expand(len(past), -1)
     saccade = _look_up(tables, away[:, 0])
@@ -108,6 +141,7 @@ def features(
         collinear,
         near[:, 0],
         *back,
+        tables.amplitude[(away[:, 0].norm(dim=2) / AMPLITUDE_DEG).long().clamp_max(len(tables.amplitude) - 1)],
     )
     return torch.stack(found, 1)
 
@@ -138,14 +172,32 @@ def _turn(away_deg: Tensor, past: Tensor, count: Tensor, half_deg: Tensor) -> tu
     return cosine, (2 * cosine.square() - 1) * made
 
 
-def log_priority(known: Tensor, tables: Tables, sharpness: float = 1.0) -> Tensor:
+def log_priority(known: Tensor, tables: Tables, sharpness: float | None = None) -> Tensor:
     """Return log probabilities of the cells, (B, K) float32, from :func:`features`.
 
     Args:
         known: (B, F, K) float32.
         tables: With weights.
-        sharpness: Times the weights of salience and centre.
+        sharpness: To draw by: times the weights of salience and centre, and with the correction by amplitude. None is
+            what is most likely of people.
     """
-    content = torch.tensor([name.startswith(("salience", "centre")) for name in FEATURES])
-    weights = torch.where(content, sharpness * tables.weights, tables.weights)
-    return torch.log_softmax((known * weights[:, None]).sum(1), 1)
+    if sharpness is None:
+        shares = [float(name != "amplitude") for name in FEATURES]
+    else:
+        shares = [sharpness if name.startswith(("salience", "centre")) else 1.0 for name in FEATURES]
+    return torch.log_softmax((known * (torch.tensor(shares) * tables.weights)[:, None]).sum(1), 1)
+
+
+def draw_points(likely: Tensor, drawn: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return fixations drawn from log probabilities of cells, anywhere within the cells, (B, 2) float32 in [-1, 1].
+
+    Args:
+        likely: (B, K) float32 log probabilities.
+        drawn: (B, 3) float64 in [0, 1): for the cell, and for x and y within it.
+        grid: (rows, columns), K cells.
+    """
+    share = likely.double().exp().cumsum(1)
+    place = torch.searchsorted(share, drawn[:, :1] * share[:, -1:], right=True).clamp_max(share.shape[1] - 1)[:, 0]
+    rows, columns = grid
+    inside = (drawn[:, 1:3] - 0.5) * (2 / torch.tensor([columns, rows]))
+    return (grid_norm(rows, columns)[place] + inside).clamp(-1, 1).float()

@@ -67,7 +67,7 @@ def digests(observation: Mapping[str, Any]) -> dict[str, str]:
 
     Example:
         >>> digests({"time": np.ones(1, np.float32)})
-        {'time': 'a9cd9bcb0e5c9c55'}
+        {'time': '1714d9efae302404'}
     """
     found = {}
     for key, value in observation.items():

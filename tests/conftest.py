@@ -92,7 +92,7 @@ def answers() -> Callable[..., object]:
 
 
 SPEAKS = re.compile(
-    r"\b(must|needs?|takes|give|use|check|remove|choose|copy|train|save|scale|convert|name|write|make|get|mend|register|fit"
+    r"\b(must|needs?|takes|give|use|check|remove|choose|copy|train|save|scale|convert|name|write|make|get|mend|register|fit|run|install"
     r"|cannot be|expected|allowed|not a|no such|only for|are for|too (large|small)|damaged|breaks? off)\b",
     re.IGNORECASE,
 )

@@ -207,4 +207,4 @@ def test_signals_end_a_recording_and_leave_whole_files(tmp_path: Path, sent: lis
         process.send_signal(one)
         time.sleep(0.01)
     assert process.wait(30) == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.episode.json", "a.mp4"]

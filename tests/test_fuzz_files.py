@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import struct
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -360,7 +358,7 @@ def test_files_that_are_no_network(answers: Answers, tmp_path: Path, content: by
 
 
 PETABYTES: dict[str, tuple[str, dict[str, Any]]] = {
-    "unet": ("unet", {"widths": [4096, 4096, 4096], "blocks": [30, 30, 30]}),
+    "unet": ("unet", {"widths": [4096, 4096, 4096], "blocks": [6, 6, 6]}),
     "vit": ("vit", {"dim": 4096, "depth": 100, "decoder_depth": 100}),
     "lean": ("lean", {"width": 4096, "code": 4096, "neck": [4096, 4096], "blocks": [50, 50]}),
 }
@@ -368,6 +366,7 @@ PETABYTES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured by ru_maxrss in kB")
 def test_a_file_cannot_ask_for_more_memory_than_it_is_long(tmp_path: Path, policy_file: Path) -> None:
+    resource = pytest.importorskip("resource")
     paths = []
     for name, (network, config) in PETABYTES.items():
         told = {"format": "foveasim-network-1", "network": network, "config": json.dumps(config), "card": "{}"}
@@ -381,39 +380,14 @@ def test_a_file_cannot_ask_for_more_memory_than_it_is_long(tmp_path: Path, polic
     paths[-1].write_bytes(safetensors(header, data))
     (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000))
     (tmp_path / "wide.png").write_bytes(png(9_999, 10_000))
-    program = f"""
-import resource, sys
-from pathlib import Path
-from foveasim.agents.mim.files import load_network
-from foveasim.agents.rl.policy_files import load_policy
-from foveasim.errors import FoveasimError
-from foveasim.scenes import open_scenes
-try: load_network({str(tmp_path / "none.safetensors")!r})
-except FoveasimError: pass
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sys.argv[1:]:
-    load = load_policy if "policy" in path else load_network if path.endswith("safetensors") else open_scenes
-    try:
-        found = load(path)
-        found.picture(0)
-    except FoveasimError as error:
-        print(Path(path).name, str(error)[:200])
-    else:
-        raise SystemExit(path + " was opened")
-print("grown by", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
-    pictures = [str(tmp_path / name) for name in ("bomb.png", "wide.png")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, paths), *pictures],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) < MOST_GROWTH_MB, done.stdout
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for path in paths:
+        with pytest.raises(WeightsError, match=r"missing tensors|superfluous"):
+            (load_policy if path.name.startswith("policy") else load_network)(path)
+    for name, message in (("bomb.png", "100 megapixels"), ("wide.png", "damaged")):
+        with pytest.raises(SceneError, match=message):
+            open_scenes(str(tmp_path / name)).picture(0)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < MOST_GROWTH_MB
 
 
 def yaml_documents() -> st.SearchStrategy[str]:

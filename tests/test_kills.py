@@ -320,7 +320,7 @@ def test_sigterm_ends_the_workers_of_a_paper_in_order(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # all of them, as a terminal does
     began_s = time.monotonic()
     assert process.wait(60) == 130
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20  # more than five, for many may share the processor
     text = (tmp_path / "said").read_text()
     assert "2 of 3 runs are done" in text and "The same command goes on" in text and "Traceback" not in text
     assert step_of(run) > 0  # no checkpoint was due: it was written at the end

@@ -45,10 +45,7 @@ def test_what_rllib_does_not_do_is_refused(options: dict[str, Any], message: str
 def test_without_ray_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("foveasim.agents.rl.rllib", "foveasim.agents.rl.rllib_module"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.setitem(sys.modules, "ray.rllib.core.rl_module.torch.torch_rl_module", None)
+    monkeypatch.setitem(sys.modules, "ray.rllib.algorithms.ppo", None)
     assert cli.main(["train", "--engine=rllib", "--env-runners=2", f"--out={tmp_path}"]) == 1
     assert "pip install 'foveasim[ray]'" in capsys.readouterr().err
 

@@ -220,7 +220,6 @@ def test_the_command_line_takes_presets_and_options(
         ({"policy_options": {"memory": 3}}, "memory is for recurrent_ppo"),
         ({"rewards": {}}, "at least one term"),
         ({"features": {"maps": ["std"]}, "policy_options": {"prior": 1.0}}, "prior goes by the map"),
-        ({"data": []}, "data must name images"),
         ({"budget": 0}, "budget"),
         ({"minutes": 0.0}, "minutes"),
     ],
@@ -245,6 +244,17 @@ def test_a_learning_rate_may_fall() -> None:
     assert made["learning_rate"](-3.0) == 0  # a rollout that reaches beyond the end must not climb the loss
     assert made["clip_range"] == 0.2
     assert (made["ent_coef"], made["n_steps"]) == ("auto", 8)
+
+
+def test_a_learning_rate_is_never_negative_in_a_run_that_overshoots(network: str, tmp_path: Path) -> None:
+    """One saccade is asked for, and a rollout is 16 long: the rate has then fallen to 0, and not below."""
+    options = {**PPO, "learning_rate": "lin_0.001"}
+    with torch.random.fork_rng():
+        training = Training(config(network, tmp_path, steps=1, options=options), tmp_path, Stop())
+        assert training.run() == 0
+    assert training.model.num_timesteps == 16
+    rates = [group["lr"] for group in training.model.policy.optimizer.param_groups]
+    assert rates == [0.0]
 
 
 def test_scores_are_compared_scene_by_scene() -> None:

@@ -25,6 +25,7 @@ import yaml
 
 from foveasim import archives
 from foveasim.agents.base import make_agent
+from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.rl.model_files import algorithm_of
@@ -216,7 +217,7 @@ def test_a_pickle_by_any_name_is_not_opened(mark: Path, kind: str) -> None:
         assert not mark.exists(), f"{kind} ran as {path}"
 
 
-@pytest.mark.parametrize("command", ["watch", "record", "check"])
+@pytest.mark.parametrize("command", ["record", "check"])
 def test_a_model_needs_trust_and_the_error_says_so(
     mark: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,11 +305,34 @@ def test_a_config_cannot_name_code(mark: Path, text: str, command: str, capsys: 
     assert not mark.exists()
 
 
-def test_a_list_of_agents_cannot_either(mark: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_of_agents_cannot_either(mark: Path) -> None:
     Path("planted.py").write_text(textwrap.dedent(PLANTED.format(mark=str(mark))), encoding="utf-8")
-    Path("config.yaml").write_text("agents: [random, mine=planted:Agent]\ndata: noise\nlimit: 1\n", encoding="utf-8")
-    assert main(["compare", "--config", "config.yaml"]) == 1
-    assert "'planted:Agent' names code" in capsys.readouterr().err
+    with guarded(["--config", "config.yaml"]), pytest.raises(UntrustedError, match="'planted:Agent' names code"):
+        open_entries(["random", "mine=planted:Agent"], {}, {})
+    assert not mark.exists()
+    sys.path.append(str(mark.parent))
+    with guarded(["random", "mine=planted:Agent"]):
+        open_entries(["random", "mine=planted:Agent"], {}, {})
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("named", [{"retina": "planted:Agent"}, {"scenes": "planted:Agent"}, {"id": "planted:Env-v0"}])
+def test_a_recorded_episode_cannot_either(
+    mark: Path, named: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("planted.py").write_text(textwrap.dedent(PLANTED.format(mark=str(mark))), encoding="utf-8")
+    main(["record", "good.gif", "--scenes", "noise", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
+    content = json.loads(Path("good.episode.json").read_text(encoding="utf-8"))
+    if "id" in named:
+        content["kind"] = "env"
+        content["made"] = {"id": named["id"], "kwargs": {}, "seed": 0, "episode_number": 0, "options": {}}
+    else:
+        content["made"]["config"] |= named
+    Path("bad.episode.json").write_text(json.dumps(content), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["record", "--replay", "bad.episode.json"]) == 1
+    said = capsys.readouterr().err
+    assert "'planted:Agent' names code" in said or "id must be of an env of foveasim" in said
     assert not mark.exists()
 
 

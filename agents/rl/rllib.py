@@ -58,9 +58,11 @@ class RllibTraining:
 
     Raises:
         FoveasimError: An option that cannot be used, data that cannot be read.
+        MissingDependencyError: Ray is not installed.
     """
 
     def __init__(self, config: TrainConfig, out: Path, stop: Stop) -> None:
+        ray_part("ray.rllib.algorithms.ppo")  # before anything that takes time
         self.config, self.out, self.stop = config, out, stop
         self.foresight = Foresight(config.network, config.device, config.precision)
         network = self.foresight.imaginer.network

@@ -37,12 +37,14 @@ def ray_part(name: str) -> Any:
         ) from error
 
 
-_torch_modules: Any = ray_part("ray.rllib.core.rl_module.torch.torch_rl_module")
-_interfaces: Any = ray_part("ray.rllib.core.rl_module.apis")
-_columns: Any = ray_part("ray.rllib.core.columns").Columns
+try:
+    _RLModule: Any = importlib.import_module("ray.rllib.core.rl_module.torch.torch_rl_module").TorchRLModule
+    _Value: Any = importlib.import_module("ray.rllib.core.rl_module.apis").ValueFunctionAPI
+except ImportError:  # the engine says so where it is asked for; a module that only documents itself needs no Ray
+    _RLModule, _Value = nn.Module, object
 
 
-class GazeModule(_torch_modules.TorchRLModule, _interfaces.ValueFunctionAPI):  # type: ignore[misc]
+class GazeModule(_RLModule, _Value):  # type: ignore[misc]
     """The policy of :class:`foveasim.agents.rl.actors.Actor`, and beside it a value of the same form.
 
     Its ``model_config`` holds the actor's :class:`ActorConfig` under ``actor``.
@@ -58,15 +60,15 @@ class GazeModule(_torch_modules.TorchRLModule, _interfaces.ValueFunctionAPI):  #
 
     def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         """Return the scores of the cells; or of points the mean, and the logarithm of the standard deviation."""
-        seen = batch[_columns.OBS]
+        seen = batch["obs"]
         answer, _ = self.actor(seen["maps"], seen["numbers"])
         if self.log_std is not None:
             answer = torch.cat((answer, self.log_std.expand_as(answer)), 1)
-        return {_columns.ACTION_DIST_INPUTS: answer}
+        return {"action_dist_inputs": answer}
 
     def compute_values(self, batch: Mapping[str, Any], embeddings: Any = None) -> Tensor:
         """Return what is still to be earned, (B,)."""
-        seen = batch[_columns.OBS]
+        seen = batch["obs"]
         found: Tensor = self.value(self.trunk(seen["maps"], seen["numbers"]))
         return found[:, 0]
 

@@ -162,7 +162,7 @@ class Trials:
         url, self.server = served(self.archive)
         self.works = {k: w for k, w in works(folder / "data", url, self.archive).items() if only in k}
         self.count: Counter[str] = Counter()
-        self.slowest_end_s, self.slowest_clock_s, self.exact = 0.0, 0.0, True
+        self.slowest_end_s, self.slowest_clock_s, self.exact, self.unfinished = 0.0, 0.0, True, 0
 
     def learn(self) -> None:
         """Run everything undisturbed: here, so that runs find modules, kernels and fonts in memory, and as a run."""
@@ -193,7 +193,7 @@ class Trials:
         work, out = self.works[name], self.folder / "killed"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        self.exact = True
+        self.exact, self.unfinished = True, 0
         words = work.words(out)
         while True:
             plan = draw(self.draws, work)
@@ -221,10 +221,11 @@ class Trials:
         if plan.kind.startswith("SIG"):
             assert status in (0, 130) and took_s < END_S, f"{took_s:.1f} s; {where}"
             self.slowest_clock_s = max(self.slowest_clock_s, clock_s)
-            assert not unfinished, where
+            assert unfinished <= self.unfinished, where  # none of its own
             # A policy's run that was asked to end is saved between two rollouts of its own, where episodes go on.
             self.exact = self.exact and (name != "train" or status == 0)
             self.slowest_end_s = max(self.slowest_end_s, took_s)
+            self.unfinished = unfinished
             self.count[f"{plan.kind} {'ended in order' if status else 'came too late'}"] += 1
             return
         if plan.kind == "byte" and status == 1:  # another program wrote, such as ffmpeg, and the run said so
@@ -234,6 +235,7 @@ class Trials:
         if status == 0:
             self.count["was done before it was killed"] += 1
             return
+        self.unfinished = unfinished
         self.count[f"killed: {plan.kind}"] += 1
         self.count[f"killed: {name}"] += 1
         self.count["kills"] += 1
