@@ -35,6 +35,7 @@ from gymnasium.vector import AutoresetMode
 
 from foveasim.envs import FoveaVectorEnv
 from foveasim.procedural import NoiseScenes
+from foveasim.retina import RETINAS
 from foveasim.saccade import Saccades
 
 MOST_MB = 24.0
@@ -182,11 +183,11 @@ class Screen:
         for _ in range(frames):
             self.turn += 1
             self.window.tick(1000 / 60)
-            if self.turn % 400 == 0:
-                session.set_retina(("disc", "pyramid", "log_polar")[self.turn // 400 % 3])
-            if self.turn % 700 == 0:
-                session.set_agent(("walk", "saliency", "surprise")[self.turn // 700 % 3])
-            if self.turn % 900 == 0 and session.budget:
+            if self.turn % 40 == 0:
+                session.set_retina(("disc", "pyramid", "log_polar")[self.turn // 40 % 3])
+            if self.turn % 60 == 0:
+                session.set_agent(("walk", "saliency", "surprise")[self.turn // 60 % 3])
+            if self.turn % 90 == 0:
                 session.next_scene()
 
     def close(self) -> None:
@@ -235,8 +236,7 @@ def fresh(lanes: int, number: int, folder: Path) -> None:
     """Make, use and leave behind an env, a session and a video."""
     from foveasim.record import RecordConfig, record_frames
 
-    retina = ("disc", "pyramid", "multiscale", "two_spot", "window", "full")[number % 6]
-    env = Eyes(lanes, number, retina=retina, belief=True)
+    env = Eyes(lanes, number, retina=RETINAS.names()[number % len(RETINAS.names())], belief=True)
     env(4)
     env.env.close()
     config = RecordConfig(seed=number, size=(180, 320), network=None)
@@ -250,6 +250,8 @@ def run(minutes: float, lanes: int, say: Callable[[str], None] = print) -> list[
     with TemporaryDirectory() as name:
         folder = Path(name)
         work = workloads(lanes, folder)
+        for number in range(len(RETINAS.names())):  # what is used for the first time is loaded, and stays
+            fresh(lanes, number, folder)
         begin = told = time.monotonic()
         try:
             while time.monotonic() - begin < 60 * minutes or len(rounds) < 8:
