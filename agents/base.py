@@ -40,9 +40,10 @@ Observation: TypeAlias = Mapping[str, Any]
 ACTION_MODES = ("absolute", "relative", "grid")
 """How an action is read: a place in the scene, a displacement from the fixation, or a cell of a grid."""
 
-EXTRA_KEYS = ("belief", "scene", "patch")
+EXTRA_KEYS = ("belief", "scene", "patch", "target")
 """What an agent may ask for on top of the usual observation. ``scene`` holds hidden pixels; ``patch`` is there with the
-retinas that have receptors: ``window``, ``multiscale``, ``log_polar``."""
+retinas that have receptors: ``window``, ``multiscale``, ``log_polar``; ``target``, what to look for, with scenes that
+have one: those of ``foveasim/Search-v0``, and ``search`` in the window."""
 
 DEFAULT_GRID = (8, 8)
 """(rows, cols) of the grid of an agent with ``action_mode`` ``"grid"`` that does not say."""
@@ -57,8 +58,9 @@ class Agent(Protocol):
 
     An agent may also have the attributes ``needs``, a tuple of further keys (``("belief",)`` adds ``belief``
     (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1); ``("scene",)`` adds ``scene`` (B, H, W, 3); ``("patch",)`` adds
-    ``patch`` (B, h, w, 3 S) uint8), ``action_mode``, one of :data:`ACTION_MODES`, ``grid``, (rows, cols) of its cells,
-    ``size``, (H, W) of the only scenes it can see or None, and ``name``, for people.
+    ``patch`` (B, h, w, 3 S) uint8; ``("target",)`` adds ``target`` (B, S, S, 3) uint8, where there is one),
+    ``action_mode``, one of :data:`ACTION_MODES`, ``grid``, (rows, cols) of its cells, ``size``, (H, W) of the only
+    scenes it can see or None, and ``name``, for people.
 
     Example:
         >>> class Corner:
@@ -115,6 +117,8 @@ for _name, _class in {
     "human_replay": "human_replay:HumanReplay",
     "saliency_centre": "scanpath_saliency:SaliencyCentre",
     "scanpath": "scanpath_agent:ScanpathAgent",
+    "seek": "search:Seek",
+    "search_policy": "rl.task_agent:SearchPolicy",
 }.items():
     AGENTS.add(_name, f"foveasim.agents.{_class}")
 

@@ -18,15 +18,15 @@ from foveasim import check
 from foveasim.agents.compare_entries import open_entries, references
 from foveasim.agents.compare_files import Comparison, write_tables
 from foveasim.agents.compare_judge import Judge, Scenes
-from foveasim.agents.compare_kept import Kept, kept_in
+from foveasim.agents.compare_kept import Kept
 from foveasim.agents.compare_looks import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
 from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import show_table
+from foveasim.agents.kept import check_folder
 from foveasim.agents.mim.data import centred, read_pool
 from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.mim.imagine import Imaginer
-from foveasim.atomic import make_folder, remove_parts
 from foveasim.errors import InvalidValueError
 from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
@@ -147,7 +147,7 @@ def run(config: CompareConfig) -> int:
 
     console, began, stop = Console(), time.monotonic(), Stop()
     out = Path(config.out).expanduser()
-    _check_folder(out, config)
+    check_folder(out, "compare.json", resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
         found, kept = _compare(config, console, out)
         stop.finishing = True
@@ -251,31 +251,6 @@ def read_scenes(config: CompareConfig) -> Scenes:
     if count > MOST_SCENES:
         raise InvalidValueError(f"data must be at most {MOST_SCENES:,} images; got {count:,}. Use --limit.")
     return Scenes(np.ascontiguousarray(centred(pool, size)[:count]), pool.names[:count])
-
-
-def _check_folder(out: Path, config: CompareConfig) -> None:
-    """Refuse a folder that cannot be written to, or that holds a comparison already.
-
-    Raises:
-        InvalidValueError: See above.
-    """
-    if config.resume and config.overwrite:
-        raise InvalidValueError("give --resume or --overwrite, not both.")
-    if not (config.resume or config.overwrite):
-        if kept_in(out).exists():
-            raise InvalidValueError(
-                f"{out} holds a comparison that was not finished. Go on with it by --resume, begin anew by "
-                "--overwrite, or choose another --out."
-            )
-        if (out / "compare.json").exists():
-            raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
-    try:
-        make_folder(out)
-        remove_parts(out)  # of a run that was killed while it wrote
-    except OSError as error:
-        raise InvalidValueError(
-            f"out must be a folder that can be written to; got {out}: {error.strerror or error}. Choose another --out."
-        ) from error
 
 
 def _shown(config: CompareConfig, count: int) -> list[int]:

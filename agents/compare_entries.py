@@ -63,14 +63,15 @@ def open_entries(
 
 
 def default_agents() -> list[str]:
-    """Return the names of all agents that look by themselves with the eye alone, each once."""
+    """Return the names of all agents that look by themselves, with the eye alone, at any scene; each once."""
     names, known = [], []
     for name in AGENTS:
         try:
             factory = agent_factory(name)
         except FoveasimError:  # of another package that is broken here
             continue
-        if name not in ("human", "human_replay") and factory not in known and "scene" not in agent_needs(factory):
+        special = name in ("human", "human_replay") or {"scene", "target"} & set(agent_needs(factory))
+        if not special and factory not in known:
             names.append(name)
             known.append(factory)
     return names

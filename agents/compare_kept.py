@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,10 @@ from foveasim import __version__
 from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import Entry, Looked, Moment
 from foveasim.agents.compare_measures import NUMBERS
-from foveasim.agents.mim.files import read_tensors, write_tensors
+from foveasim.agents.kept import KeptFiles
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.errors import InvalidValueError, WeightsError
 
-__all__ = ["Kept", "kept_in"]
+__all__ = ["Kept"]
 
 _PICTURES = ("glimpse", "belief", "prediction", "std")
 
@@ -39,12 +36,11 @@ class Kept:
     """
 
     def __init__(self, out: Path, options: Mapping[str, Any], scenes: Scenes, network: MimNetwork) -> None:
-        self.folder = kept_in(out)
         digest = hashlib.sha256(json.dumps([__version__, dict(options), list(scenes.name)], sort_keys=True).encode())
         digest.update(np.ascontiguousarray(scenes.image).data)
         for name, value in network.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-        self._identity = digest.hexdigest()
+        self._files = KeptFiles(out, digest.hexdigest(), "other scenes, another network or other options")
 
     def take(self, entry: Entry) -> Looked | None:
         """Return what an agent did in the run that goes on, None where it was not done.
@@ -52,17 +48,10 @@ class Kept:
         Raises:
             InvalidValueError: The run was another one.
         """
-        path = self._path(entry)
-        try:
-            tensors, metadata = read_tensors(path)
-            told = json.loads(metadata["told"])
-        except (WeightsError, KeyError, ValueError):
+        found = self._files.take(_name(entry))
+        if found is None:
             return None
-        if told["identity"] != self._identity:
-            raise InvalidValueError(
-                f"{path.parent.parent} holds a comparison of other scenes, another network or other options. Give "
-                "those of that one to go on with it, or --overwrite to begin anew."
-            )
+        tensors, told = found
         arrays = {name: value.numpy() for name, value in tensors.items()}
         moments: dict[int, list[Moment]] = {int(scene): [] for scene in told["moments"]}
         for scene, rows in told["moments"].items():
@@ -98,7 +87,6 @@ class Kept:
                     if (picture := getattr(moment, name)) is not None:
                         tensors[f"{scene} {place} {name}"] = _tensor(picture)
         told = {
-            "identity": self._identity,
             "privileged": looked.privileged,
             "act_ms": looked.act_ms,
             "lanes": looked.lanes,
@@ -107,21 +95,15 @@ class Kept:
                 for scene, rows in looked.moments.items()
             },
         }
-        write_tensors(self._path(looked), tensors, {"told": json.dumps(told)})
+        self._files.keep(_name(looked), tensors, told)
 
     def forget(self) -> None:
         """Remove everything that was kept."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.folder)
-
-    def _path(self, entry: Entry | Looked) -> Path:
-        name = hashlib.sha256(f"{entry.label}={entry.spec}".encode()).hexdigest()[:16]
-        return self.folder / f"{name}.safetensors"
+        self._files.forget()
 
 
-def kept_in(out: Path) -> Path:
-    """Return where a comparison keeps the agents that are done, until it is."""
-    return out / ".unfinished"
+def _name(entry: Entry | Looked) -> str:
+    return f"{entry.label}={entry.spec}"
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

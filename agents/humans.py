@@ -21,10 +21,12 @@ from foveasim.agents.compare_looks import MOST_SEED, Entry
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_files import Against, write_humans
 from foveasim.agents.humans_floors import FLOORS, view_floors
+from foveasim.agents.humans_kept import KeptViewings
 from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.humans_minds import remembering
 from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
+from foveasim.agents.kept import check_folder
 from foveasim.agents.mim.evaluate import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
@@ -67,6 +69,7 @@ class HumansConfig:
         device: Where networks compute.
         out: Folder for scores, scanpaths, figures and the report.
         overwrite: Write into a folder that holds a comparison already.
+        resume: Go on with a comparison that was killed or stopped: agents that were done do not view the images again.
     """
 
     agents: list[str] = field(default_factory=list)
@@ -91,6 +94,7 @@ class HumansConfig:
     device: str = "cpu"
     out: str = "runs/humans"
     overwrite: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check.whole("count", self.count, 1, 1000)
@@ -127,15 +131,17 @@ def run(config: HumansConfig) -> int:
 
     console, began, stop = Console(), time.monotonic(), Stop()
     out = Path(config.out).expanduser()
-    _check_folder(out, config.overwrite)
+    check_folder(out, "humans.json", resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
-        found = humans(config, console)
+        found, kept = _humans(config, console, out)
         stop.finishing = True
         _write(out, found, config.show)
+        if kept is not None and found.whole:
+            kept.forget()
     show_humans(console, found.scored, len(found.people.name), config.count)
     console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
     if not found.whole:
-        console.print("interrupted; the agents that were done until then are kept")
+        console.print("interrupted; the agents that were done until then are kept. Go on with --resume.")
     return 0 if found.whole else 130
 
 
@@ -153,6 +159,11 @@ def humans(config: HumansConfig, console: Console | None = None) -> Against:
         FoveasimError: See :func:`run`.
         KeyboardInterrupt: Ctrl-C before the first agent was done.
     """
+    return _humans(config, console, None)[0]
+
+
+def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> tuple[Against, KeptViewings | None]:
+    """Compare agents with people; keep those that are done below ``out``, if it is given."""
     check_device(config.device)
     people = read_people(
         config.data,
@@ -176,14 +187,25 @@ def humans(config: HumansConfig, console: Console | None = None) -> Against:
         raise InvalidValueError(
             f"agents must not be called as people or a floor is; got {name!r}. Write my_{name}={name}, or --floors no."
         )
+    kept: KeptViewings | None = None
+    if out is not None:
+        kept = KeptViewings(out, _deciding(config), people)
+        if not config.resume:
+            kept.forget()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the maps of one lane are too small for two, and agents share the cores by ``jobs``
     try:
         scorer = Scorer(people, config.resamples, config.seed)
-        rows, whole = _view(config, people, retina, scorer, entries, console)
+        rows, whole = _view(config, people, retina, scorer, entries, console, kept)
     finally:
         torch.set_num_threads(threads)
-    return Against(asdict(config), people, (scorer.people_scores(), *rows), whole)
+    return Against(asdict(config), people, (scorer.people_scores(), *rows), whole), kept
+
+
+def _deciding(config: HumansConfig) -> dict[str, Any]:
+    """Return the options on which it depends what an agent does."""
+    names = ("agent_arguments", "count", "retina", "retina_options", "network", "conditional", "seed")
+    return {name: getattr(config, name) for name in names}
 
 
 def _view(
@@ -193,6 +215,7 @@ def _view(
     scorer: Scorer,
     entries: Sequence[Entry],
     console: Console | None,
+    kept: KeptViewings | None,
 ) -> tuple[list[Scored], bool]:
     """Let all agents view the images; return the scores of those that came to an end, and whether all did."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -211,7 +234,16 @@ def _view(
 
     def agent(entry: Entry, tell: Callable[[int], None]) -> list[Scored]:
         mine, told = viewer(tell)
-        return [scorer.score(mine.view(remembering(entry), told))]
+        viewing = None if kept is None else kept.take(entry)
+        if viewing is not None:
+            told(len(people.name) * config.count)
+            if console is not None:
+                console.print(f"{entry.label} was done before", markup=False, highlight=False)
+        else:
+            viewing = mine.view(remembering(entry), told)
+            if kept is not None:
+                kept.keep(viewing)
+        return [scorer.score(viewing)]
 
     def floors(tell: Callable[[int], None]) -> list[Scored]:
         mine, told = viewer(tell)
@@ -247,20 +279,6 @@ def _view(
 
 def _done(future: Future[list[Scored]]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written to, or that holds a comparison already.
-
-    Raises:
-        InvalidValueError: See above.
-    """
-    if (out / "humans.json").exists() and not overwrite:
-        raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidValueError(f"out must be a folder; cannot make {out}: {error.strerror}.") from error
 
 
 def _write(out: Path, found: Against, show: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveasim import metrics
 from foveasim.agents.base import Agent, Observation, agent_action_mode, agent_grid, agent_needs, agent_size
@@ -24,7 +25,7 @@ from foveasim.scanpath import Scanpath
 from foveasim.scenes import ArrayScenes
 from foveasim.simulator import Simulator
 
-__all__ = ["CONDITIONAL", "Dwells", "Prioritises", "Viewer", "Viewing"]
+__all__ = ["CONDITIONAL", "Dwells", "Prioritises", "Viewer", "Viewing", "scanpath_of"]
 
 CONDITIONAL = ("cnss", "cauc", "cig")
 """What a priority map scores that follows people."""
@@ -117,7 +118,8 @@ class Viewer:
 
         Args:
             entry: Who.
-            tell: Called with the number of scanpaths that were made since the last call.
+            tell: Called with the number of scanpaths that were made since the last call, 0 between fixations; what it
+                raises ends the viewing.
 
         Raises:
             AgentError: The agent raised something, sees only scenes of another size, or broke its protocol.
@@ -137,6 +139,7 @@ class Viewer:
             privileged = "scene" in agent_needs(agent)
             lanes = _Lanes(which // self.count, length[which], start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
+                tell(0)
                 action = _call(entry.label, agent.act, observation)
                 self._move(entry.label, agent, simulator, action, length[which] <= step)
                 points[which, step] = simulator.measured.fixation_px
@@ -145,18 +148,27 @@ class Viewer:
             tell(len(which))
         ratio = np.array(self.people.size[::-1]) / np.array(self.people.shown_size[::-1])
         paths = [
-            _scanpath(points[i, :n] * ratio, durations[i, :n], self.people.name[i // self.count], f"{i % self.count}")
+            scanpath_of(
+                torch.from_numpy((points[i, :n] * ratio).astype(np.float32)),
+                torch.from_numpy(durations[i, :n].copy()),
+                self.people.name[i // self.count],
+                f"{i % self.count}",
+            )
             for i, n in enumerate(length.tolist())
         ]
         grouped = tuple(tuple(paths[i * self.count : (i + 1) * self.count]) for i in range(scenes))
-        conditional = self.follow(entry) if maps and self._follows else None
+        conditional = self.follow(entry, tell) if maps and self._follows else None
         return Viewing(entry.label, entry.spec, privileged, own, grouped, conditional)
 
-    def follow(self, entry: Entry) -> NDArray[np.float64]:
+    def follow(self, entry: Entry, tell: Callable[[int], None] = lambda viewed: None) -> NDArray[np.float64]:
         """Score the priority map of an agent whose eye is led along the scanpaths of people, (S, 3) float64.
 
         Fixation i is scored on the map that follows from the start at the centre and the person's fixations 0 to i - 1;
         the first is given. Maps are mixed with 1 % of the centre bias.
+
+        Args:
+            entry: Who.
+            tell: Called with 0 between fixations; what it raises ends the following.
 
         Raises:
             AgentError: The agent raised something, or what it returned is no map.
@@ -177,6 +189,7 @@ class Viewer:
             agent = self._agent(entry, start)
             lanes = _Lanes(owner[which], length, start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
+                tell(0)
                 maps = _call(entry.label, agent.priority, observation)  # type: ignore[attr-defined]
                 going = np.flatnonzero(length > step)
                 if step:
@@ -281,7 +294,6 @@ def _durations(label: str, value: object, lanes: int) -> NDArray[np.float32]:
     return array
 
 
-def _scanpath(points: NDArray[np.float64], duration_ms: NDArray[np.float32], image: str, subject: str) -> Scanpath:
-    duration = torch.from_numpy(duration_ms.copy())
-    fixation = torch.from_numpy(points.astype(np.float32))
-    return Scanpath(fixation, torch.cumsum(duration, 0) - duration, duration, image, subject)
+def scanpath_of(fixation_px: Tensor, duration_ms: Tensor, image: str, subject: str) -> Scanpath:
+    """Return the scanpath of fixations (N, 2) float32 that follow each other at once, for (N,) float32 ms each."""
+    return Scanpath(fixation_px, torch.cumsum(duration_ms, 0) - duration_ms, duration_ms, image, subject)

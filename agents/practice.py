@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveasim.search_scenes import TARGET_SIDE_PX
+
 __all__ = ["PATCH_SHAPE", "practice_observations"]
 
 PATCH_SHAPE = (12, 12, 12)
@@ -34,8 +36,8 @@ def practice_observations(
         seed: Another seed, other scenes and fixations.
 
     Returns:
-        Observations as an env gives them, with ``belief`` and ``belief_acuity``, ``scene`` or ``patch`` where asked
-        for. The receptors of ``patch`` are nested squares around the fixation, each twice as wide as the one before,
+        Observations as an env gives them, with ``belief`` and ``belief_acuity``, ``scene``, ``patch`` or ``target``
+        where asked for. The receptors of ``patch`` are nested squares around the fixation, each twice as wide as the one before,
         read at the nearest pixel.
 
     Example:
@@ -70,6 +72,8 @@ def practice_observations(
             observation["scene"] = scene.copy()
         if "patch" in needs:
             observation["patch"] = _patch(scene, centre, patch_shape)
+        if "target" in needs:
+            observation["target"] = _target(scene)
         observations.append(observation)
     return observations
 
@@ -85,6 +89,15 @@ def _patch(scene: NDArray[np.uint8], centre_px: NDArray[Any], shape: tuple[int, 
         col = np.clip(x.astype(np.int64), 0, scene.shape[2] - 1)
         squares.append(scene[lane, row[:, :, None], col[:, None, :]])
     return np.concatenate(squares, 3)
+
+
+def _target(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a corner of each scene on grey."""
+    target = np.full((len(scene), TARGET_SIDE_PX, TARGET_SIDE_PX, 3), 128, np.uint8)
+    item = scene[:, :12, :12]
+    first = (TARGET_SIDE_PX - 12) // 2
+    target[:, first : first + item.shape[1], first : first + item.shape[2]] = item
+    return target
 
 
 def _patchwork(draws: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:

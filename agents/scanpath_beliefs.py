@@ -1,8 +1,14 @@
-"""What eyes that are led along the scanpaths of people see before each fixation, as the agent ``scanpath`` sees it."""
+"""What the agent ``scanpath`` learns from: views of eyes that know nothing of where people looked on the image.
+
+An eye that is led along a person's scanpath sees sharply where people look, and what is sharp would tell where that is.
+Each eye is therefore led along a scanpath that a person made on another image; an agent that looks by itself knows no
+more of people either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +24,22 @@ from foveasim.agents.scanpath_backbone import LEVELS
 from foveasim.agents.scanpath_network import SalienceHead, SalienceNetwork
 from foveasim.agents.scanpath_prior import MEMORY
 from foveasim.envs.observation import ObservationCode
+from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina
+from foveasim.scanpath import Scanpath
 from foveasim.scenes import ArrayScenes
 from foveasim.simulator import Simulator
 
-__all__ = ["Beliefs", "Histories", "collect_beliefs", "histories", "read_beliefs", "salience_of", "write_beliefs"]
+__all__ = [
+    "Beliefs",
+    "Histories",
+    "collect_beliefs",
+    "histories",
+    "identity",
+    "read_beliefs",
+    "salience_of",
+    "write_beliefs",
+]
 
 _AT_ONCE = 16
 _MOST_STEPS = 14
@@ -30,13 +47,13 @@ _MOST_STEPS = 14
 
 @dataclass(frozen=True, eq=False)
 class Beliefs:
-    """What the backbone makes of whole images, and of what was seen of them before each fixation of some scanpaths.
+    """What the backbone makes of whole images, and of what eyes that were led along other scanpaths saw of them.
 
     Attributes:
         levels: (N, C, h, w) float16 for the C of ``LEVELS``.
         acuity: (N, 1, rows, columns) float16.
-        rows: (N, 3) int64: number of the image, of the person, and of the fixation that comes next; the last two are -1
-            where the whole image was seen.
+        rows: (N, 3) int64: number of the image, of the person whose next fixation is to be told from it, and of that
+            fixation, as many as the eye had made; the last two are -1 where the whole image was seen.
     """
 
     levels: tuple[Tensor, ...]
@@ -63,26 +80,33 @@ def collect_beliefs(
     people: People,
     retina: Retina,
     network: SalienceNetwork,
+    leaders: Sequence[Scanpath],
     *,
     seed: int = 0,
     lanes: int = 50,
     tell: Callable[[int], None] = lambda images: None,
 ) -> Beliefs:
-    """Lead an eye along the scanpath of one person on each image, and keep what it had seen before every fixation.
+    """Lead an eye over each image along a scanpath from another one, and keep what it had seen before every fixation.
 
     Args:
-        people: Whose scanpaths.
+        people: Who viewed which images. One of them is drawn for each image, whose fixations are to be told.
         retina: With which eye.
         network: Whose backbone.
-        seed: Which person.
+        leaders: Scanpaths to be led along, px of ``people.size``; one of another image is drawn for each image.
+        seed: Of both.
         lanes: Eyes at a time.
         tell: Called with the number of images that are done.
+
+    Raises:
+        InvalidValueError: All leaders are of one of the images.
     """
     draws = np.random.default_rng(seed)
     height, width = people.shown_size
     grid = cell_grid(people.shown_size)
     person = [int(draws.integers(len(group))) for group in people.paths]
-    points = [people.shown(group[k].fixation_px.numpy()) for group, k in zip(people.paths, person, strict=True)]
+    led = [_leader(leaders, name, draws) for name in people.name]
+    points = [people.shown(path.fixation_px.numpy()) for path in led]
+    steps = [min(len(path), len(group[k])) for path, group, k in zip(led, people.paths, person, strict=True)]
     source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
     code, half = ObservationCode(belief=True), np.array([[width / 2, height / 2]], np.float32)
     kept: list[tuple[list[Tensor], Tensor]] = []
@@ -94,9 +118,8 @@ def collect_beliefs(
             rows += [(image, -1, -1) for image in which]
             simulator = Simulator(source, retina, len(which), size=people.shown_size)
             simulator.reset(seed=list(which), index=list(which))
-            longest = min(_MOST_STEPS, max(len(points[image]) for image in which))
-            for step in range(longest):
-                going = [lane for lane, image in enumerate(which) if len(points[image]) > step]
+            for step in range(min(_MOST_STEPS, max(steps[image] for image in which))):
+                going = [lane for lane, image in enumerate(which) if steps[image] > step]
                 seen = code.build(simulator, half, np.ones((len(which), 1), np.float32))
                 kept += _levels(network, seen["belief"][going], seen["belief_acuity"][going][..., 0], grid)
                 rows += [(which[lane], person[which[lane]], step) for lane in going]
@@ -105,6 +128,15 @@ def collect_beliefs(
             tell(len(which))
     levels = tuple(torch.cat([part[0][level] for part in kept]) for level in range(len(LEVELS)))
     return Beliefs(levels, torch.cat([part[1] for part in kept]), torch.tensor(rows))
+
+
+def _leader(leaders: Sequence[Scanpath], name: str, draws: np.random.Generator) -> Scanpath:
+    """Draw a scanpath that was not made on an image."""
+    if all(path.image == name for path in leaders):
+        raise InvalidValueError(f"leaders must hold scanpaths of other images than {name!r}; got {len(leaders)} of it.")
+    while (path := leaders[int(draws.integers(len(leaders)))]).image == name:
+        pass
+    return path
 
 
 def _levels(
@@ -144,22 +176,47 @@ def salience_of(head: SalienceHead, beliefs: Beliefs, which: Tensor | None = Non
     return torch.cat(parts)
 
 
-def write_beliefs(path: Path, beliefs: Beliefs) -> None:
+def identity(people: People, leaders: Sequence[Scanpath], retina: str, seed: int) -> str:
+    """Return what beliefs depend on, as hexadecimal digits: two that differ are of different people, eyes or seeds."""
+    digest = hashlib.sha256(f"{people.name} {people.size} {people.px_per_deg} {retina} {seed}".encode())
+    digest.update(np.ascontiguousarray(people.image).data)
+    for paths in (*people.paths, leaders):
+        for path in paths:
+            digest.update(f"{path.image} {path.subject} ".encode() + path.fixation_px.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_beliefs(path: Path, beliefs: Beliefs, of: str) -> None:
     """Write beliefs to a safetensors file.
+
+    Args:
+        path: The file.
+        beliefs: What was seen.
+        of: See :func:`identity`.
 
     Raises:
         WeightsError: The file cannot be written.
     """
     tensors = {f"level{place}": maps for place, maps in enumerate(beliefs.levels)}
-    write_tensors(path, {**tensors, "acuity": beliefs.acuity, "rows": beliefs.rows}, {})
+    write_tensors(path, {**tensors, "acuity": beliefs.acuity, "rows": beliefs.rows}, {"of": of})
 
 
-def read_beliefs(path: Path) -> Beliefs:
+def read_beliefs(path: Path, of: str) -> Beliefs:
     """Read what :func:`write_beliefs` wrote.
 
+    Args:
+        path: The file.
+        of: See :func:`identity`.
+
     Raises:
+        InvalidValueError: The file holds what others saw.
         WeightsError: The file cannot be used.
     """
-    tensors, _ = read_tensors(path)
+    tensors, metadata = read_tensors(path)
+    if metadata.get("of") != of:
+        raise InvalidValueError(
+            f"{path} holds what was seen of other people, by another eye or with another seed. Remove it, or choose "
+            "another folder for work."
+        )
     levels = tuple(tensors[f"level{place}"] for place in range(len(LEVELS)))
     return Beliefs(levels, tensors["acuity"], tensors["rows"])

@@ -37,8 +37,8 @@ def draw_scanpaths(
 ) -> list[list[Scanpath]]:
     """Draw scanpaths on images by maps that were made beforehand.
 
-    What the eye has seen is not followed: at each step the map is that of an eye which was led along a person's
-    scanpath.
+    What the eye has seen is not followed: at each step the map is that of an eye which was led along a scanpath from
+    another image.
 
     Args:
         maps: (S, T, 2, rows, columns) log salience by step; after T steps the last one's.

@@ -1,8 +1,8 @@
 """Fits the agent ``scanpath`` to people: ``python -m foveasim.agents.scanpath_fit --data osie --out mine.safetensors``.
 
 People's training images teach the network, the tables and the weights; on the validation images is chosen when to stop
-and how sharply to draw. The backbone comes from the shipped file and stays as it is. What was seen along the scanpaths,
-the longest part, is kept in ``--work`` as it comes: a run that was ended goes on from there.
+and how sharply to draw. The backbone comes from the shipped file and stays as it is. What eyes saw of the images is the
+longest part, and is kept in ``--work`` as it comes: a run that was ended goes on from there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from foveasim.agents.scanpath_beliefs import (
     Histories,
     collect_beliefs,
     histories,
+    identity,
     read_beliefs,
     salience_of,
     write_beliefs,
@@ -39,6 +40,7 @@ from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwor
 from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.retina import make_retina
+from foveasim.scanpath import Scanpath
 
 __all__ = ["FitConfig", "cells_of", "fit", "fit_head", "fit_tables", "fit_weights", "main", "save_scanpath"]
 
@@ -56,7 +58,7 @@ class FitConfig:
     Attributes:
         data: Folder with ``images/``, ``fixations.csv`` and ``splits.json``; see docs/humans.md.
         out: The file to write, ``….safetensors``.
-        work: Folder for what was seen along the scanpaths, 110 kB a fixation; a run goes on from what lies there.
+        work: Folder for what eyes saw of the images, 110 kB a fixation; a run goes on from what lies there.
         training: Split to learn from.
         validation: Split to choose on.
         retina: With which eye.
@@ -95,10 +97,11 @@ def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
     try:
         training = read_people(config.data, split=config.training, training=config.validation)
         validation = read_people(config.data, split=config.validation, training=config.training)
+        leaders = [path for group in training.paths for path in group]
         network = copy.deepcopy(load_scanpath(None).network)  # that of all agents stays as it is
         parts = [
-            (training, _seen(config, training, network, "training", 1, tell)),
-            (validation, _seen(config, validation, network, "validation", 3, tell)),
+            (training, _seen(config, training, leaders, network, "training", 1, tell)),
+            (validation, _seen(config, validation, leaders, network, "validation", 3, tell)),
         ]
         manners, head, tables = fit_all(*parts, epochs=config.epochs, seed=config.seed, tell=tell)
     finally:
@@ -111,14 +114,16 @@ def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
 def _seen(
     config: FitConfig,
     people: People,
+    leaders: Sequence[Scanpath],
     network: SalienceNetwork,
     name: str,
     seed: int,
     tell: Callable[[str], None],
 ) -> Beliefs:
     path = Path(config.work).expanduser() / f"{name}.safetensors"
+    of = identity(people, leaders, config.retina, config.seed + seed)
     if path.is_file():
-        return read_beliefs(path)
+        return read_beliefs(path, of)
     done = 0
 
     def count(images: int) -> None:
@@ -127,8 +132,8 @@ def _seen(
         tell(f"{name}: {done} of {len(people.name)} images")
 
     retina = make_retina(config.retina)
-    found = collect_beliefs(people, retina, network, seed=config.seed + seed, tell=count)
-    write_beliefs(path, found)
+    found = collect_beliefs(people, retina, network, leaders, seed=config.seed + seed, tell=count)
+    write_beliefs(path, found, of)
     return found
 
 
@@ -141,7 +146,7 @@ def fit_all(
     """Fit everything to what was seen; return how to draw by what is seen, the head and the tables.
 
     Args:
-        training: People, and what was seen along their scanpaths.
+        training: People, and what eyes saw of their images.
         validation: To choose on.
         epochs: Times that the data are gone through.
         seed: Of everything drawn.
@@ -265,7 +270,7 @@ def fit_head(
     """Teach a head where people look on an image, from what an eye has seen of it; the best epoch's is returned.
 
     Args:
-        training: People, and what was seen along their scanpaths. Each epoch takes half of that and all whole images,
+        training: People, and what eyes saw of their images. Each epoch takes half of that and all whole images,
             so that the privileged variant needs no other head; half of all is shown with right for left.
         validation: On which the best epoch is chosen.
         tables: People's centre bias, which the head is to go beyond.

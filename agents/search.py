@@ -55,7 +55,7 @@ class Seek:
     """
 
     name = "seek"
-    needs: tuple[str, ...] = ("belief",)
+    needs: tuple[str, ...] = ("belief", "target")
 
     def __init__(self, doubt: float = 0.6, seed: int = 0) -> None:
         self._doubt = number("doubt", doubt, 0, 100)
@@ -79,7 +79,7 @@ class Seek:
         if "target" not in observation:
             raise AgentError(
                 f"the agent {self.name!r} looks for a 'target', and the observation has {', '.join(observation)}. "
-                "It is for foveasim/Search-v0."
+                "It is for foveasim/Search-v0, and for watching with --scenes search."
             )
         fixation = observed(observation, "fixation").astype(np.float32)
         self._noise.check(len(fixation))

@@ -7,7 +7,7 @@ the course of the prediction error and a status line.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ GAZE: Colour = (255, 181, 71)
 PATH: Colour = (236, 242, 250)
 INK: Colour = (18, 20, 26)
 ALERT: Colour = (255, 92, 99)
+FOUND: Colour = (104, 211, 145)
 
 
 class Heat(NamedTuple):
@@ -89,6 +90,8 @@ class View:
         retina: Its name.
         scene_name: The scene's name.
         reward: Reward of the last fixation, or None.
+        target: (S, S, 3) uint8, what is to be found in the scene, or None.
+        found: Whether it was.
         speed: How fast time runs, 1 for real time.
         fps: Frames per second, or None.
         paused: Whether time stands still.
@@ -116,6 +119,8 @@ class View:
     retina: str = ""
     scene_name: str = ""
     reward: float | None = None
+    target: Image | None = None
+    found: bool = False
     speed: float = 1.0
     fps: float | None = None
     paused: bool = False
@@ -143,11 +148,13 @@ def render(view: View, size: tuple[int, int]) -> Image:
     Raises:
         InvalidValueError: ``size`` is too small, or a picture of the view is not (H, W, 3) uint8.
     """
-    for name in ("scene", "glimpse", "belief", "prediction"):
+    for name in ("scene", "glimpse", "belief", "prediction", "target"):
         image = getattr(view, name)
         if image is not None and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
             raise InvalidValueError(f"{name} must be (H, W, 3) uint8; got {image.shape} {image.dtype}.")
-    layout = layout_of(view, size)
+    layout, corner = layout_of(view, size), None
+    if view.target is not None:
+        layout, corner = _with_corner(layout)
     titles, pictures = _panels(view)
     canvas = _backdrop(layout, titles, view.plot).copy()
     for rect, picture in zip(layout.images, pictures, strict=True):
@@ -158,6 +165,8 @@ def render(view: View, size: tuple[int, int]) -> Image:
     for index, rect in enumerate(layout.images[1:], start=1):
         _draw_gaze(rect.view(canvas), layout.scale * (1 if index == 1 else 0.7), view, plain=True)
     _draw_plot(canvas, layout, view)
+    if corner is not None and view.target is not None:
+        _draw_target(canvas, layout, corner, view.target, view.found)
     _draw_status(canvas, layout, view)
     if view.alert:
         _draw_alert(canvas, layout, view.alert)
@@ -311,6 +320,25 @@ def _draw_plot(canvas: Image, layout: Layout, view: View) -> None:
         place_x = x + layout.px(10) if beside else x
         place_y = y - (0 if beside else layout.px(14))
         text(canvas, place_x, place_y, string, layout.px(13), TEXT, align="left" if beside else "right", middle=beside)
+
+
+def _with_corner(layout: Layout) -> tuple[Layout, Rect]:
+    """Return a layout whose plot leaves room for a square at its right end, and the square."""
+    plot = layout.plot
+    side = min(plot.height, plot.width // 3)
+    corner = Rect(plot.x + plot.width - side, plot.y, side, side)
+    return replace(layout, plot=plot._replace(width=plot.width - side - layout.px(16))), corner
+
+
+def _draw_target(canvas: Image, layout: Layout, corner: Rect, target: Image, found: bool) -> None:
+    """Show what is to be found beside the plot."""
+    colour, px = (FOUND if found else TEXT), layout.px(14)
+    title = fit_text("found" if found else "to be found", px, corner.width)
+    text(canvas, corner.x, corner.y - layout.px(8), title, px, colour)
+    rim = layout.px(3) if found else 0
+    corner.view(canvas)[:] = FOUND if found else PANEL
+    inner = Rect(corner.x + rim, corner.y + rim, max(1, corner.width - 2 * rim), max(1, corner.height - 2 * rim))
+    inner.view(canvas)[:] = fit_to(target, (inner.height, inner.width))
 
 
 def _draw_status(canvas: Image, layout: Layout, view: View) -> None:

@@ -18,7 +18,7 @@ from foveasim.rng import uniform
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.search_items import COLOURS, GREY, Item, paint_item, portrait
 
-__all__ = ["SEARCH_KINDS", "SEARCH_SPLITS", "Display", "SearchScenes", "SearchSource"]
+__all__ = ["SEARCH_KINDS", "SEARCH_SPLITS", "TARGET_SIDE_PX", "Display", "SearchScenes", "SearchSource"]
 
 SEARCH_KINDS = ("colour", "shape", "conjunction", "letters", "textures", "photos")
 """Feature search by colour or shape, search for a conjunction of both, T among L, gratings, crops of photographs."""

@@ -188,6 +188,8 @@ class Session:
             retina=self.retina.name if self.fovea_scale == 1 else f"{self.retina.name} {self.fovea_scale:.2f}x",
             scene_name=self.scene_name,
             reward=self._reward,
+            target=sight.target,
+            found=sight.found,
             speed=self.speed,
             paused=self.paused,
             alert=self.alert or self.notice,
@@ -390,7 +392,7 @@ class Session:
                 self._single, self.paused = False, True
             return True
         human = isinstance(self.agent, Human)
-        if self.budget and self.fixations >= self.budget and not human and not self._single:
+        if self._over and not human and not self._single:
             self.next_scene()
             return True
         self.think()
@@ -403,6 +405,10 @@ class Session:
         self._target_px = None
         self._flight = Flight(self._trail.points_px[-1], self._sight.fixation_px, duration_ms)
         return True
+
+    @property
+    def _over(self) -> bool:
+        return bool(self.budget and self.fixations >= self.budget) or self._sight.found
 
     @property
     def _gaze_norm(self) -> tuple[float, float]:
@@ -458,9 +464,8 @@ class Session:
             self._reward = self._sight.reward if self.fixations > 1 else None
         else:
             self._trail.points_px[-1] = self._sight.fixation_px
-        last = self.budget and self.fixations >= self.budget
-        self._rest_ms = self.dwell_ms * (_LAST_DWELL if last else 1)
-        if last and new and self._threaded and not self._source.moving:
+        self._rest_ms = self.dwell_ms * (_LAST_DWELL if self._over else 1)
+        if self._over and new and self._threaded and not self._source.moving:
             self._opener.prepare(self._source, self.index + 1, self._scaled_retina, self._thinker.size)
         self._perceive(choose=not self._agent_failed, new=True)
 

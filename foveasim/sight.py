@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from foveasim.picture import Picture, fit_picture
 from foveasim.retina import Retina
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
+from foveasim.search_scenes import TARGET_SIDE_PX, Display, SearchSource
 from foveasim.simulator import Simulator
 
 __all__ = [
@@ -138,6 +140,7 @@ class Sight:
         mind_acuity: (h, w) uint8, how sharply the mind has seen so far, on its own grid.
         fovea_px: How far from the fixation the mind sees at half acuity or better, px of the scene as the eye sees it;
             0 where it does so everywhere.
+        target: (S, S, 3) uint8, what is to be found in the scene; None where nothing is.
     """
 
     def __init__(
@@ -171,6 +174,9 @@ class Sight:
             start = torch.tensor([fixation_norm], dtype=torch.float64)  # float32 would not give the same pixel back
             self._eye.fixation_px.copy_(geometry.norm_to_px(start, self._eye.size))
         self._mind.fixation_px.copy_(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
+        self._display = source.display(index) if isinstance(source, SearchSource) else None
+        self._source_size = source.size if isinstance(source, SearchSource) else self._eye.size
+        self.target = None if self._display is None else self._display.target
         self.retina = retina
         self.name = self._eye.names[0]
         self.shown: tuple[Image, Image]
@@ -192,6 +198,14 @@ class Sight:
     def reward(self) -> float:
         """What the last saccade earns in an env: the gain of acuity-weighted coverage minus the cost of moving."""
         return sum(float(term[0]) for term in Coverage()(self._mind).values())
+
+    @property
+    def found(self) -> bool:
+        """Whether the eye has moved to the target, as in ``foveasim/Search-v0``."""
+        if self._display is None or not int(self._eye.step_count[0]):
+            return False
+        gaze = geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._source_size)[0].numpy()
+        return bool(np.hypot(*(gaze - self._display.items_px[0])) <= self._display.radius_px)
 
     def depart(self, target_px: tuple[float, float]) -> float:
         """Move the eye, without looking yet.
@@ -250,7 +264,10 @@ class Sight:
         """
         code = ObservationCode(belief=True, patch=self._mind.glimpse.patch is not None, scene=True)
         half = np.array([self._mind.size[1] / 2, self._mind.size[0] / 2], np.float32)
-        return code.build(self._mind, half, np.array([[time_left]], np.float32))
+        seen = code.build(self._mind, half, np.array([[time_left]], np.float32))
+        if self._display is not None:
+            seen["target"] = _at_scale(self._display, self._mind.size[0] / self._source_size[0])[None]
+        return seen
 
     def _follow(self) -> None:
         self._mind.advance(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
@@ -378,6 +395,20 @@ class _Wanted:
     start: int
     retina: Retina
     mind_size: tuple[int, int] | None
+
+
+def _at_scale(display: Display, scale: float) -> Image:
+    """Return what is to be found as large as where the scene is scaled, (S, S, 3) uint8, on its own ground."""
+    target = display.target
+    if scale == 1:
+        return target
+    side = max(1, round(len(target) * scale))
+    small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
+    ground = np.empty((max(side, TARGET_SIDE_PX),) * 2 + (3,), np.uint8)
+    ground[:] = target[0, 0]
+    first = (len(ground) - side) // 2
+    ground[first : first + side, first : first + side] = small
+    return ground
 
 
 def _fovea_px(sharp: NDArray[np.bool_], fixation_px: tuple[float, float]) -> float:

@@ -266,7 +266,7 @@ def test_a_good_agent_keeps_it(cls):
         (NotANumber, "acts", "must be finite and in [-1, 1]; lane 0 is [nan, nan]", "0 / 0"),
         (InPixels, "acts", "must be finite and in [-1, 1]; lane 0 is", "2 * x_px / width - 1"),
         (ReturnsNone, "acts", "returned None", "'return' missing"),
-        (Words, "acts", "action must be numbers", "NumPy array"),
+        (Words, "acts", "action must be real numbers", "NumPy array"),
         (OddCell, "acts", "from 0 to 63; got [-1]", "Count from 0"),
         (CellTooFar, "acts", "from 0 to 5; got [6]", "Another grid than 2 x 3"),
         (HalfACell, "acts", "whole numbers in grid mode; got float64", "NumPy array"),

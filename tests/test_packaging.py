@@ -27,6 +27,7 @@ BUILD_FILES = (
 DATA_FOLDERS = {
     "foveasim/photos": "foveasim/photos",
     "agents/mim/weights": "foveasim/agents/mim/weights",
+    "agents/rl/weights": "foveasim/agents/rl/weights",
     "agents/weights": "foveasim/agents/weights",
 }
 IMPORT_ALL = """

@@ -331,8 +331,8 @@ def test_a_policy_learns_to_look_at_photos(tmp_path: Path) -> None:
     )
     assert run(made) == 0
     found = json.loads((tmp_path / "train.json").read_text())
-    returns = [row["return"] for row in found["training"]]
-    assert returns[-1] > returns[0]
+    errors = [row["error"] for row in found["validation"]]
+    assert errors[0] > errors[1] > errors[2]
     last = found["validation"][-1]["less_than"]["random"]
     assert last["mean"] > last["half"] > 0
     assert found["validation"][-1]["error"] < 0.8 * found["references"]["random"]["error"]

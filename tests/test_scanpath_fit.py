@@ -17,7 +17,7 @@ from foveasim.agents.base import make_agent
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.scanpath_agent import load_scanpath
-from foveasim.agents.scanpath_beliefs import Beliefs, collect_beliefs, histories, read_beliefs, write_beliefs
+from foveasim.agents.scanpath_beliefs import Beliefs, collect_beliefs, histories, identity, read_beliefs, write_beliefs
 from foveasim.agents.scanpath_draws import choose_manner, draw_scanpaths
 from foveasim.agents.scanpath_fit import FitConfig, densities, fit, fit_head, fit_tables, main
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY
@@ -64,13 +64,14 @@ def people(folder: Path) -> People:
 
 @pytest.fixture(scope="module")
 def seen(people: People) -> Beliefs:
-    return collect_beliefs(people, make_retina("pyramid"), load_scanpath(None).network, seed=1)
+    return collect_beliefs(people, make_retina("pyramid"), load_scanpath(None).network, people.training, seed=1)
 
 
 def test_beliefs_are_those_before_each_fixation(people: People, seen: Beliefs) -> None:
     persons = {int(row[0]): int(row[1]) for row in seen.rows if row[1] >= 0}
     lengths = [len(people.paths[image][persons[image]]) for image in (0, 1)]
-    assert len(seen.rows) == 2 + sum(lengths) == len(seen.acuity)
+    assert 2 + 4 + 4 <= len(seen.rows) <= 2 + sum(lengths)  # those who led made four fixations or more
+    assert len(seen.rows) == len(seen.acuity)
     assert [tuple(maps.shape[2:]) for maps in seen.levels] == [(18, 24), (18, 24), (9, 12), (9, 12)]
     whole, led = seen.acuity[seen.rows[:, 2] < 0], seen.acuity[seen.rows[:, 2] == 0]
     assert whole.min() == 1
@@ -82,11 +83,40 @@ def test_beliefs_are_those_before_each_fixation(people: People, seen: Beliefs) -
     assert past.count[third] == 3 and torch.allclose(past.target[third], norm[2])
 
 
-def test_beliefs_are_written_and_read(seen: Beliefs, tmp_path: Path) -> None:
-    write_beliefs(tmp_path / "seen.safetensors", seen)
-    again = read_beliefs(tmp_path / "seen.safetensors")
+def corner(image: str, x: float, y: float) -> Scanpath:
+    duration = torch.full((5,), 200.0)
+    return Scanpath(torch.tensor([[x, y]]).expand(5, 2), torch.arange(5) * 200.0, duration, image, "p")
+
+
+def test_what_was_seen_says_nothing_of_where_people_looked(people: People) -> None:
+    network, retina = load_scanpath(None).network, make_retina("pyramid")
+    leaders = [corner("s0", 10, 10), corner("s1", 790, 590)]
+    found = collect_beliefs(people, retina, network, leaders, seed=2)
+    later = found.rows[:, 2] == 3
+    first, second = (found.acuity[later & (found.rows[:, 0] == image)][0, 0] for image in (0, 1))
+    assert first[-1, -1] > 0.7 > first[0, 0] and second[0, 0] > 0.7 > second[-1, -1]  # each led along the other's
+    # Other people who looked elsewhere: the same was seen.
+    elsewhere = replace(people, paths=tuple(tuple(corner(name, 400, 5) for _ in "abc") for name in people.name))
+    again = collect_beliefs(elsewhere, retina, network, leaders, seed=2)
+    shared = [place for place, row in enumerate(found.rows) if (again.rows == row).all(1).any()]
+    assert len(shared) > 8
+    for place in shared:
+        other = (again.rows == found.rows[place]).all(1).nonzero()[0, 0]
+        assert torch.equal(found.acuity[place], again.acuity[other])
+        assert all(torch.equal(a[place], b[other]) for a, b in zip(found.levels, again.levels, strict=True))
+    with pytest.raises(InvalidValueError, match="other images than 's1'"):
+        collect_beliefs(people, retina, network, leaders[1:], seed=2)
+
+
+def test_beliefs_are_written_and_read(people: People, seen: Beliefs, tmp_path: Path) -> None:
+    of = identity(people, people.training, "pyramid", 1)
+    write_beliefs(tmp_path / "seen.safetensors", seen, of)
+    again = read_beliefs(tmp_path / "seen.safetensors", of)
     assert torch.equal(again.rows, seen.rows) and torch.equal(again.acuity, seen.acuity)
     assert all(torch.equal(a, b) for a, b in zip(again.levels, seen.levels, strict=True))
+    for other in (identity(people, people.training, "disc", 1), identity(people, people.paths[0], "pyramid", 1)):
+        with pytest.raises(InvalidValueError, match="by another eye or with another seed"):
+            read_beliefs(tmp_path / "seen.safetensors", other)
 
 
 def test_tables_hold_people(people: People) -> None:

@@ -28,7 +28,6 @@ from foveasim.agents.rl.task_env import TaskObservation, TaskSense
 from foveasim.agents.rl.task_scores import TaskValidator
 from foveasim.agents.rl.train import make_lanes, read_training, retina_of
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.search import Seek
 from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.envs.search import SearchVectorEnv
 from foveasim.errors import InvalidValueError
@@ -106,15 +105,11 @@ class Course:
         raise InvalidValueError(f"nobody knows where to look in the task {self.config.task!r}: use --imitate 0.")
 
     def references(self, words: Sequence[str]) -> list[Entry]:
-        """Return the agents that validation compares with; ``seek`` is the scripted agent of search."""
+        """Return the agents that validation compares with."""
         common: dict[str, object] = {"retina": retina_of(self.config), "device": self.config.device}
         if self.foresight is not None:
             common |= {"network": self.foresight.imaginer.network, "foresight": self.foresight}
-        named = [word for word in words if word != "seek"]
-        found = open_entries(named, {}, common)[0] if named else []
-        if "seek" in words:
-            found.append(Entry("seek", "seek", lambda seed: Seek(seed=seed)))
-        return found
+        return open_entries(words, {}, common)[0] if words else []
 
 
 class ViewCourse(Course):

@@ -84,7 +84,7 @@ class SearchSense:
         device: Where to compute.
     """
 
-    needs: tuple[str, ...] = ("belief",)
+    needs: tuple[str, ...] = ("belief", "target")
 
     def __init__(self, config: SearchFeatureConfig | None = None, device: torch.device | str = "cpu") -> None:
         self.config = SearchFeatureConfig() if config is None else config
@@ -116,7 +116,7 @@ class SearchSense:
             if key not in observation:
                 raise AgentError(
                     f"a policy that searches needs {key!r}, and the observation has {', '.join(observation)}. It is "
-                    "for foveasim/Search-v0 made with belief=True."
+                    "for foveasim/Search-v0 made with belief=True, and for watching with --scenes search."
                 )
         image, target = (torch.as_tensor(observation[key]).to(self.device) for key in ("belief", "target"))
         acuity = torch.as_tensor(observation["belief_acuity"]).to(self.device).reshape(image.shape[:3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from importlib.resources import as_file, files
 from typing import cast
 
 import numpy as np
@@ -25,7 +26,7 @@ from foveasim.errors import AgentError, FoveasimError
 from foveasim.registry import load_object
 from foveasim.types import Prediction
 
-__all__ = ["TaskAgent", "WatchfulAgent"]
+__all__ = ["SearchPolicy", "TaskAgent", "WatchfulAgent"]
 
 
 class TaskAgent:
@@ -119,6 +120,24 @@ class WatchfulAgent(TaskAgent):
     def imagine(self, observation: Observation) -> Prediction:
         """Predict the whole scene of every lane."""
         return cast("ClassifySense", self.sense).foresight.imaginer.imagine(observation)
+
+
+class SearchPolicy(TaskAgent):
+    """The learned search that ships, ``search_policy``: looks for the target of ``foveasim/Search-v0``.
+
+    Trained by ``foveasim train --preset search``; ``agents/rl/weights/search.md`` tells how and how well it does.
+
+    Args:
+        device: Where to compute.
+        deterministic: Take the likeliest cell; otherwise cells are drawn.
+        seed: Seed of lane 0; lane i has ``seed + i``.
+    """
+
+    needs: tuple[str, ...] = ("belief", "target")
+
+    def __init__(self, device: str = "cpu", deterministic: bool = True, seed: int = 0) -> None:
+        with as_file(files("foveasim.agents.rl") / "weights" / "search.safetensors") as path:
+            super().__init__(path, device, deterministic, seed, name="search_policy")
 
 
 def _sense(policy: Policy, device: str, foresight: Foresight | None) -> TaskSense:
