@@ -9,15 +9,15 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from foveasim import __version__
 from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.presets import Presets
 from foveasim.trust import guarded
 
 __all__ = ["COMMANDS", "Command", "entry", "main"]
@@ -33,7 +33,7 @@ class Command:
         function: Name of its function: config → exit status.
         positionals: Options that the first arguments without a name stand for, in their order.
         summary: One line for the list of commands.
-        presets: Module with ``preset_names()`` and ``preset_file(name)``, YAML files; empty where there are none.
+        presets: Module whose ``PRESETS`` there are; empty where there are none.
     """
 
     module: str
@@ -198,11 +198,11 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     )
     parser.add_class_arguments(config, as_group=False)
     if command.presets:
-        presets = importlib.import_module(command.presets)
-        words = _with_preset(words, presets.preset_file)
+        presets: Presets = importlib.import_module(command.presets).PRESETS
+        words = _with_preset(words, presets)
         parser.description = (
             f"{parser.description}. --preset NAME begins with the options of a preset, which all others override: "
-            f"{', '.join(presets.preset_names())}"
+            f"{', '.join(presets.names())}"
         )
     kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
     values = vars(parser.instantiate(parser.parse_args(_spell_out(words, kinds, command.positionals))))
@@ -238,7 +238,7 @@ def _load_yaml(text: str) -> Any:
     return value
 
 
-def _with_preset(words: Sequence[str], preset_file: Callable[[str], Path]) -> list[str]:
+def _with_preset(words: Sequence[str], presets: Presets) -> list[str]:
     """Turn ``--preset NAME`` into the ``--config`` of its file, before every other option, so that those override it.
 
     Raises:
@@ -256,7 +256,7 @@ def _with_preset(words: Sequence[str], preset_file: Callable[[str], Path]) -> li
             found.append(rest.pop(place).partition("=")[2])
     if len(found) > 1:
         raise InvalidValueError(f"--preset must be given once; got {' and '.join(reversed(found))}.")
-    return [*(f"--config={preset_file(name)}" for name in found), *rest]
+    return [*(f"--config={presets.file(name)}" for name in found), *rest]
 
 
 def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:

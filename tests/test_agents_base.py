@@ -68,7 +68,8 @@ class Incomplete:
 def test_every_name_makes_an_agent(name):
     agent = make_agent(name, seed=3)
     assert isinstance(agent, Agent)
-    assert set(agent_needs(agent)) <= ({"belief", "scene"} if "oracle" in name else {"belief"})
+    special = {"scene"} if "oracle" in name else {"target"} if name in ("seek", "search_policy") else set()
+    assert set(agent_needs(agent)) <= {"belief", *special}
     assert agent_name(agent)
 
 
@@ -212,7 +213,7 @@ def test_declarations():
     with pytest.raises(AgentError, match=r"Write needs = \('belief',\)"):
         agent_needs(agent)
     agent.needs = ("hidden",)
-    with pytest.raises(AgentError, match="choose from belief, scene, patch"):
+    with pytest.raises(AgentError, match="choose from belief, scene, patch, target"):
         agent_needs(agent)
     agent.needs = ("patch",)
     assert agent_needs(agent) == ("patch",)

@@ -220,7 +220,7 @@ def test_default_agents_are_each_once_and_fair() -> None:
     names = default_agents()
     assert {"random", "walk", "spectral_residual"} <= set(names)
     assert "human" not in names
-    assert not {"oracle", "beam_oracle"} & set(names)
+    assert not {"oracle", "beam_oracle", "seek", "search_policy"} & set(names)
     factories = [AGENTS.factory(name) for name in names]
     assert len(set(factories)) == len(factories)
 

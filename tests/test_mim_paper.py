@@ -17,7 +17,7 @@ import pytest
 from foveasim.agents.mim import paper_run
 from foveasim.agents.mim.paper import PaperConfig, run
 from foveasim.agents.mim.paper_run import Job, pretrain_config, run_job
-from foveasim.agents.mim.pretrain_config import preset_names
+from foveasim.agents.mim.pretrain_config import PRESETS
 from foveasim.errors import FoveasimError, InvalidValueError, UnknownNameError, WeightsError
 
 TINY: dict[str, Any] = {"network_options": {"width": 8, "code": 8, "neck": (8, 8), "blocks": (0, 0)}, "batch": 8}
@@ -223,7 +223,7 @@ def test_the_published_recipe_is_that_of_the_preset(labelled: Path, tmp_path: Pa
 
 
 def test_one_seed_of_everything_comes_before_the_next(labelled: Path, tmp_path: Path) -> None:
-    jobs = config(labelled, tmp_path, conditions=preset_names(), seeds=[0, 1], networks=["lean", "vit"]).jobs()
+    jobs = config(labelled, tmp_path, conditions=PRESETS.names(), seeds=[0, 1], networks=["lean", "vit"]).jobs()
     trained = [job for job in jobs if job.condition not in ("random", "pixels")]
     assert [job.seed for job in trained] == sorted(job.seed for job in trained)
     assert [job for job in jobs if job.condition == "pixels"] == [Job("lean", "pixels", 0)]

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_file, preset_names, preset_values
+from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.cli import COMMANDS, _parse, main
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
@@ -39,13 +39,13 @@ def parsed(*words: str) -> PretrainConfig:
 
 
 def test_every_condition_of_the_paper_has_a_preset() -> None:
-    assert {f"paper/{name}" for name in PAPER} <= set(preset_names())
-    assert "foveasim/best" in preset_names()
+    assert {f"paper/{name}" for name in PAPER} <= set(PRESETS.names())
+    assert "foveasim/best" in PRESETS.names()
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", PRESETS.names())
 def test_a_step_of_every_preset(name: str, tmp_path: Path) -> None:
-    values = preset_values(name)
+    values = PRESETS.values(name)
     small: dict[str, Any] = {**LEAN, "size": 48, "batch": 4, "epochs": None, "steps": 2, "out": str(tmp_path)}
     masks = {"masks": "unused"} if name.endswith("_object") else {}
     config = PretrainConfig(**{**values, **small, **masks})
@@ -63,12 +63,12 @@ def test_a_step_of_every_preset(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [f"paper/{name}" for name in PAPER])
 def test_the_papers_schedule(name: str) -> None:
-    values = preset_values(name)
+    values = PRESETS.values(name)
     assert values["network"] == "paper" and values["batch"] == 512 and values["epochs"] == 500
     assert values["optimizer"] == "adam" and values["weight_decay"] == 1e-8 and values["schedule"] == "constant"
     masked_periphery = next(iter(values["retinas"])) in ("disc", "two_spot")
     assert values["lr"] == (1e-4 if masked_periphery else 5e-4)
-    assert values["scale"] == (0.08, 1.0) and not values["mirror"]
+    assert values["scale"] == [0.08, 1.0] and not values["mirror"]
     assert values["gaze"] == "centre" and values["max_fixations"] == 1
     assert values.get("loss", "hidden") == {"autoencoder": "all"}.get(
         name.removeprefix("paper/"), "object" if name.endswith(("periphery_object", "patches_object")) else "hidden"
@@ -76,9 +76,9 @@ def test_the_papers_schedule(name: str) -> None:
 
 
 def test_what_a_preset_says_is_what_a_run_is_told() -> None:
-    for name in preset_names():
+    for name in PRESETS.names():
         needs = {"masks": "unused"} if name.endswith("_object") else {}
-        config = PretrainConfig(**{**preset_values(name), **needs})
+        config = PretrainConfig(**{**PRESETS.values(name), **needs})
         by_command_line = parsed("--preset", name, *(f"--{key}={value}" for key, value in needs.items()))
         assert vars(by_command_line) == vars(config)
 
@@ -114,14 +114,14 @@ def test_an_unknown_preset_lists_the_others(capsys: pytest.CaptureFixture[str]) 
     assert main(["pretrain", "--preset", "nonsense"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "no preset 'nonsense'" in said
-    assert all(name in said for name in preset_names())
+    assert all(name in said for name in PRESETS.names())
     for near in ("periphery", "paper/perifery", "paper/Periphery"):
         assert main(["pretrain", f"--preset={near}"]) == 1
         assert "Did you mean 'paper/periphery'?" in capsys.readouterr().err
     with pytest.raises(UnknownNameError, match="foveasim/best"):
-        preset_file("best")
+        PRESETS.file("best")
     with pytest.raises(UnknownNameError):
-        preset_file("../presets/paper/periphery")
+        PRESETS.file("../presets/paper/periphery")
 
 
 def test_a_preset_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,18 +150,16 @@ def test_help_tells_of_presets(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pretrain", "--help"])
     said = capsys.readouterr().out
-    assert "--preset NAME" in said and all(name in said.replace("\n", " ") for name in preset_names())
+    assert "--preset NAME" in said and all(name in said.replace("\n", " ") for name in PRESETS.names())
 
 
 def test_a_preset_with_an_unknown_option_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveasim.agents.mim import pretrain_config
-
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "odd.yaml").write_text("speed: 3\n")
-    monkeypatch.setattr(pretrain_config, "_folder", lambda: tmp_path)
-    assert preset_names() == ["mine/odd"]
+    monkeypatch.setattr(PRESETS, "folder", tmp_path)
+    assert PRESETS.names() == ["mine/odd"]
     with pytest.raises(InvalidTypeError, match="'speed'"):
-        preset_values("mine/odd")
+        PRESETS.values("mine/odd")
 
 
 def test_a_preset_runs_from_the_command_line(tmp_path: Path) -> None:
@@ -179,4 +177,4 @@ def test_a_preset_runs_from_the_command_line(tmp_path: Path) -> None:
 
 def test_values_out_of_range_are_refused_in_presets_too() -> None:
     with pytest.raises(InvalidValueError, match="batch"):
-        PretrainConfig(**{**preset_values("paper/periphery"), "batch": 0})
+        PretrainConfig(**{**PRESETS.values("paper/periphery"), "batch": 0})

@@ -19,7 +19,7 @@ from foveasim import cli
 from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.rl.policy_files import PolicyAgent, load_policy
-from foveasim.agents.rl.train_config import TrainConfig, preset_values
+from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.errors import InvalidValueError
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray RLlib: foveasim[ray]")
@@ -55,7 +55,7 @@ def test_without_ray_it_says_what_to_install(
 def test_options_are_told_by_the_names_of_rllib() -> None:
     from foveasim.agents.rl.rllib import ppo_config
 
-    config = TrainConfig(**{**preset_values("ppo"), "engine": "rllib", "env_runners": 3, "lanes": 64, "steps": 1000})
+    config = TrainConfig(**{**PRESETS.values("ppo"), "engine": "rllib", "env_runners": 3, "lanes": 64, "steps": 1000})
     made = ppo_config(config, config.actor((12, 12), 6))
     assert made.num_envs_per_env_runner == 22  # 64 lanes in three parts, rounded up
     assert made.train_batch_size_per_learner == 16 * 66

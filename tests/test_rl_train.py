@@ -20,7 +20,7 @@ from foveasim.agents.rl.evaluation import Score
 from foveasim.agents.rl.policies import algorithm_options
 from foveasim.agents.rl.policy_files import load_policy
 from foveasim.agents.rl.train import run
-from foveasim.agents.rl.train_config import TrainConfig, preset_file, preset_names, preset_values
+from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.agents.rl.training import Training
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
 from foveasim.signals import Stop
@@ -186,13 +186,13 @@ def test_time_ends_a_run(network: str, tmp_path: Path) -> None:
 
 
 def test_presets_are_whole() -> None:
-    assert {"ppo", "imitate", "maskable_ppo", "recurrent_ppo", "sac"} <= set(preset_names())
-    for name in preset_names():
-        made = TrainConfig(**preset_values(name))
+    assert {"ppo", "imitate", "maskable_ppo", "recurrent_ppo", "sac"} <= set(PRESETS.names())
+    for name in PRESETS.names():
+        made = TrainConfig(**PRESETS.values(name))
         assert made.options["gamma"] < 1
-        assert preset_file(name).is_file()
+        assert PRESETS.file(name).is_file()
     with pytest.raises(UnknownNameError, match="Did you mean 'ppo'"):
-        preset_file("ppp")
+        PRESETS.file("ppp")
 
 
 def test_the_command_line_takes_presets_and_options(

@@ -14,7 +14,7 @@ import yaml
 from foveasim import cli
 from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.rl.train_config import TrainConfig, preset_names, preset_values
+from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.agents.rl.tune import SPACES, TuneConfig, run, suggest
 from foveasim.errors import InvalidValueError, UnknownNameError
 
@@ -25,7 +25,7 @@ SPACE: dict[str, Any] = {
     "budget": [2, 3],
 }
 
-VIEWING = [name for name in preset_names() if preset_values(name).get("task", "view") == "view"]
+VIEWING = [name for name in PRESETS.names() if PRESETS.values(name).get("task", "view") == "view"]
 
 
 class Asked:
@@ -67,11 +67,11 @@ def test_a_trial_is_asked_for_what_the_space_says() -> None:
 @pytest.mark.parametrize("preset", VIEWING)
 def test_the_usual_space_of_every_preset_can_be_trained(preset: str) -> None:
     config = TuneConfig(preset=preset)
-    assert config.domains() == SPACES[preset_values(preset)["algorithm"]]
+    assert config.domains() == SPACES[PRESETS.values(preset)["algorithm"]]
     training = config.training(suggest(Asked(), config.domains()))
     assert training.steps == config.steps
     assert training.options["gamma"] == 0.9
-    before = preset_values(preset)
+    before = PRESETS.values(preset)
     assert training.options.keys() == before["options"].keys() | {
         name.partition(".")[2] for name in config.domains() if name.startswith("options.")
     }
@@ -82,8 +82,8 @@ def test_options_go_over_the_preset_and_what_is_found_over_both() -> None:
     config = TuneConfig(train={"retina": "pyramid", "budget": 5}, space={"budget": [7]}, data="photos", seed=3)
     made = config.options({"budget": 7, "options.gamma": 0.0})
     assert (made["retina"], made["budget"], made["seed"]) == ("pyramid", 7, 3)
-    assert made["options"] == {**preset_values("ppo")["options"], "gamma": 0.0}
-    assert preset_values("ppo")["options"]["gamma"] != 0.0
+    assert made["options"] == {**PRESETS.values("ppo")["options"], "gamma": 0.0}
+    assert PRESETS.values("ppo")["options"]["gamma"] != 0.0
 
 
 @pytest.mark.parametrize(

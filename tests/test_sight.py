@@ -20,6 +20,7 @@ from foveasim.picture import Picture
 from foveasim.retina import make_retina
 from foveasim.saccade import Saccades
 from foveasim.scenes import open_scenes
+from foveasim.search_scenes import SearchScenes
 from foveasim.session import Session
 from foveasim.sight import Opener, Sight
 
@@ -252,3 +253,39 @@ def test_beside_a_window_what_is_seen_is_shown_a_frame_after_the_landing(threade
     session.point(5, 5)
     assert not np.array_equal(session.view().glimpse, after.glimpse)  # a person sees at once where they point
     session.close()
+
+
+# what is to be found
+
+
+def test_a_target_is_found_by_moving_onto_it_as_in_the_env() -> None:
+    scenes = SearchScenes(kinds="colour", set_sizes=(4,))
+    display = scenes.display(0)
+    x, y = display.items_px[0].tolist()
+    eye = sight("pyramid", scenes)
+    assert eye.target is not None and eye.target.shape == (18, 18, 3)  # one and a half items of 12 px
+    assert np.array_equal(eye.observation(1.0)["target"], display.target[None])
+    assert not eye.found
+    for away, found in ((display.radius_px + 0.1, False), (display.radius_px - 0.1, True)):
+        eye.depart((x + away * (1 if x < 48 else -1), y))
+        assert eye.found == found
+    resting = Sight(scenes, 0, make_retina("pyramid"), saccades=Saccades(), fixation_norm=(x / 48 - 1, y / 48 - 1))
+    assert not resting.found
+
+
+def test_a_target_is_as_large_as_the_mind_sees_the_scene() -> None:
+    display = (large := SearchScenes(kinds="colour", size=(384, 512), set_sizes=(4,))).display(0)
+    eye = sight("pyramid", large)
+    (target,) = eye.observation(1.0)["target"]
+    assert eye.size == (384, 512) and target.shape == (36, 36, 3)
+    own = (np.abs(target.astype(int) - 128).max(2) > 8).sum()
+    area = math.pi * (display.radius_px / 4) ** 2 if own < 140 else (display.radius_px / 2) ** 2  # a disc or a square
+    assert own == pytest.approx(area, rel=0.2)
+    eye.depart((float(display.items_px[0, 0]), float(display.items_px[0, 1])))
+    assert eye.found
+
+
+def test_other_scenes_have_no_target() -> None:
+    eye = sight("disc")
+    eye.depart((10.0, 10.0))
+    assert eye.target is None and not eye.found and "target" not in eye.observation(1.0)

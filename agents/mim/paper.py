@@ -26,7 +26,7 @@ from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.mim.labelled import check_source
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
-from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_file
+from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.mim.sources import Source
 from foveasim.atomic import write_atomically
@@ -119,7 +119,7 @@ class PaperConfig:
         for seed in self.seeds:
             check.seed_value("seeds", seed)
         for condition in self.conditions:
-            preset_file(condition)
+            PRESETS.file(condition)
         check.number("epochs", self.epochs, 0, open_low=True)
         check.whole("snapshots", self.snapshots, 1, 1000)
         check.whole("latent_images", self.latent_images, 2, 2**31)

@@ -26,7 +26,7 @@ from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure
 from foveasim.agents.mim.masks import Unmasked, with_masks
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.pretrain import train
-from foveasim.agents.mim.pretrain_config import PretrainConfig, preset_values
+from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import ReadoutResult, read_out
 from foveasim.agents.mim.sources import Source
 from foveasim.agents.mim.trainer import CHECKPOINT
@@ -216,7 +216,7 @@ def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
     Raises:
         InvalidValueError: An option out of range, or a condition that needs masks without any.
     """
-    values = preset_values(job.condition)
+    values = PRESETS.values(job.condition)
     if plan.recipe == "quick":
         values.update(QUICK)
     folder = job.folder(plan)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field, fields
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from foveasim import check
-from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.errors import InvalidValueError
+from foveasim.presets import Presets
 
-__all__ = ["PretrainConfig", "preset_file", "preset_names", "preset_values"]
+__all__ = ["PRESETS", "PretrainConfig"]
 
 
 def _default_retinas() -> dict[str, dict[str, Any]]:
@@ -165,7 +163,7 @@ class PretrainConfig:
         check.number("std_weight", self.std_weight, 0)
         check.number("weight_decay", self.weight_decay, 0)
         check.number("ema_decay", self.ema_decay, 0, 1, open_high=True)
-        low, high = self.scale
+        low, high = self.scale = (self.scale[0], self.scale[1])  # a preset gives a list
         check.number("scale", low, 0, 1, open_low=True)
         check.number("scale", high, low, 1)
         check.seed_value("seed", self.seed)
@@ -212,47 +210,5 @@ class PretrainConfig:
             )
 
 
-def _folder() -> Any:
-    return files("foveasim.agents.mim") / "presets"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that ship, such as ``paper/periphery``."""
-    return sorted(
-        f"{group.name}/{file.name.removesuffix('.yaml')}"
-        for group in _folder().iterdir()
-        if group.is_dir()
-        for file in group.iterdir()
-        if file.name.endswith(".yaml")
-    )
-
-
-def preset_file(name: str) -> Path:
-    """Return the YAML file of a preset.
-
-    Raises:
-        UnknownNameError: There is none of that name; the message lists them.
-    """
-    names = preset_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1) or [n for n in names if n.endswith(f"/{name}")]
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnknownNameError(f"there is no preset {name!r}.{hint} There are {', '.join(names)}.")
-    return Path(str(_folder() / f"{name}.yaml"))
-
-
-def preset_values(name: str) -> dict[str, Any]:
-    """Return what a preset sets, for ``PretrainConfig(**preset_values(name), data=[…], epochs=10)``.
-
-    Raises:
-        UnknownNameError: There is no preset of that name.
-        InvalidTypeError: It sets an option that there is not.
-    """
-    import yaml
-
-    path = preset_file(name)
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    unknown = set(values) - {f.name for f in fields(PretrainConfig)}
-    if unknown:
-        raise InvalidTypeError(f"{path}: there is no option {sorted(unknown)[0]!r}.")
-    return {**values, "scale": tuple(values["scale"])} if "scale" in values else values
+PRESETS = Presets("foveasim.agents.mim", PretrainConfig)
+"""Those that ship."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, fields
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from foveasim import check
@@ -15,9 +12,10 @@ from foveasim.agents.rl.imitation import ImitationConfig
 from foveasim.agents.rl.outlook import PRECISIONS
 from foveasim.agents.rl.policy_files import SEES
 from foveasim.agents.rl.rewards import RewardWeights
-from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.presets import Presets
 
-__all__ = ["TrainConfig", "preset_file", "preset_names", "preset_values"]
+__all__ = ["PRESETS", "TrainConfig"]
 
 _TASKS = ("view", "search", "classify")
 _ALGORITHMS = ("ppo", "maskable_ppo", "recurrent_ppo", "sac")
@@ -270,41 +268,5 @@ def _made(name: str, kind: type[Any], values: dict[str, Any]) -> Any:
         raise InvalidTypeError(f"{name}: {what}. Choose from {', '.join(known)}.") from error
 
 
-def _folder() -> Any:
-    return files("foveasim.agents.rl") / "presets"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that ship, such as ``ppo``."""
-    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
-
-
-def preset_file(name: str) -> Path:
-    """Return the YAML file of a preset.
-
-    Raises:
-        UnknownNameError: There is none of that name; the message lists them.
-    """
-    names = preset_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnknownNameError(f"there is no preset {name!r}.{hint} There are {', '.join(names)}.")
-    return Path(str(_folder() / f"{name}.yaml"))
-
-
-def preset_values(name: str) -> dict[str, Any]:
-    """Return what a preset sets, for ``TrainConfig(**preset_values(name), data=[…])``.
-
-    Raises:
-        UnknownNameError: There is no preset of that name.
-        InvalidTypeError: It sets an option that there is not.
-    """
-    import yaml
-
-    path = preset_file(name)
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    unknown = set(values) - {f.name for f in fields(TrainConfig)}
-    if unknown:
-        raise InvalidTypeError(f"{path}: there is no option {sorted(unknown)[0]!r}.")
-    return values
+PRESETS = Presets("foveasim.agents.rl", TrainConfig)
+"""Those that ship."""

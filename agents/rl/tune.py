@@ -15,7 +15,7 @@ from typing import Any
 
 from foveasim import check
 from foveasim.agents.rl import train
-from foveasim.agents.rl.train_config import TrainConfig, preset_values
+from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, MissingDependencyError
 
@@ -99,11 +99,11 @@ class TuneConfig:
         """Return what is searched."""
         if self.space is not None:
             return self.space
-        return SPACES[{**preset_values(self.preset), **self.train}.get("algorithm", "ppo")]
+        return SPACES[{**PRESETS.values(self.preset), **self.train}.get("algorithm", "ppo")]
 
     def options(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a training, with what was found in the search in its place."""
-        made: dict[str, Any] = {**preset_values(self.preset), **self.train}
+        made: dict[str, Any] = {**PRESETS.values(self.preset), **self.train}
         for name, value in found.items():
             outer, _, inner = name.partition(".")
             made[outer] = {**made.get(outer, {}), inner: value} if inner else value
