@@ -48,13 +48,13 @@ class KeptViewings:
         if found is None:
             return None
         tensors, told = found
-        counts = tensors["counts"].flatten().tolist()
-        parts = [torch.split(tensors[name], counts) for name in ("fixation_px", "duration_ms")]
-        paths = zip(*parts, strict=True)
-        grouped = tuple(
-            tuple(scanpath_of(*next(paths), image, f"{place}") for place in range(tensors["counts"].shape[1]))
-            for image in self._people.name
-        )
+        count, lengths = tensors["counts"].shape[1], tensors["counts"].flatten().tolist()
+        points, durations = (torch.split(tensors[name], lengths) for name in ("fixation_px", "duration_ms"))
+        paths = [
+            scanpath_of(point, duration, self._people.name[i // count], f"{i % count}")
+            for i, (point, duration) in enumerate(zip(points, durations, strict=True))
+        ]
+        grouped = tuple(tuple(paths[i : i + count]) for i in range(0, len(paths), count))
         conditional = tensors["conditional"].numpy() if "conditional" in tensors else None
         return Viewing(entry.label, entry.spec, told["privileged"], told["own_durations"], grouped, conditional)
 

@@ -37,8 +37,8 @@ def practice_observations(
 
     Returns:
         Observations as an env gives them, with ``belief`` and ``belief_acuity``, ``scene``, ``patch`` or ``target``
-        where asked for. The receptors of ``patch`` are nested squares around the fixation, each twice as wide as the one before,
-        read at the nearest pixel.
+        where asked for. The receptors of ``patch`` are nested squares around the fixation, each twice as wide as the
+        one before, read at the nearest pixel.
 
     Example:
         >>> sorted(practice_observations(2, 1, size=(32, 48))[0])

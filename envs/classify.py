@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from foveasim import check
 from foveasim.datasets import IMAGENETTE_CLASSES
 from foveasim.envs.cell_readout import Readout, fit_cells
+from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -162,7 +163,8 @@ class ClassifyVectorEnv(FoveaVectorEnv):
     def begin(self, seed: Any, options: dict[str, Any] | None) -> NDArray[np.bool_]:
         """Begin episodes; see ``FoveaVectorEnv.begin``."""
         scene = (options or {}).get("scene")
-        if scene is not None and (isinstance(scene, bool) or not isinstance(scene, int | np.integer)):
+        known = isinstance(scene, int | np.integer) and not isinstance(scene, bool)
+        if scene is not None and not known and not is_indices(scene):
             raise InvalidValueError(
                 f"options['scene'] must be the index of a scene, for another image has no class; got "
                 f"{type(scene).__name__}. Images of your own lie in folders named after their classes: scenes='folder'."

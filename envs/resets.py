@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,7 +13,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.picture import Picture
 from foveasim.scenes import open_scenes
 
-__all__ = ["chosen_lanes", "one_picture", "scene_index", "start_px"]
+__all__ = ["chosen_lanes", "is_indices", "one_picture", "scene_index", "scene_indices", "start_px"]
 
 
 def chosen_lanes(mask: object, lanes: int) -> NDArray[np.bool_]:
@@ -59,6 +61,22 @@ def scene_index(index: int, count: int) -> int:
     if not 0 <= index < count:
         raise InvalidValueError(f"options['scene'] must be from 0 to {count - 1}; got {index}.")
     return index
+
+
+def is_indices(scene: object) -> TypeGuard[NDArray[np.integer]]:
+    """Whether these are indices into the scenes, one for each lane, rather than an image."""
+    return isinstance(scene, np.ndarray) and scene.ndim == 1 and np.issubdtype(scene.dtype, np.integer)
+
+
+def scene_indices(index: NDArray[np.integer], lanes: int, count: int) -> NDArray[np.int64]:
+    """Return indices into the scenes, (B,).
+
+    Raises:
+        InvalidValueError: Not one for each lane, or out of range.
+    """
+    if len(index) != lanes:
+        raise InvalidValueError(f"options['scene'] must be one index, or one for each of {lanes} lanes; got {index}.")
+    return np.array([scene_index(int(one), count) for one in index], np.int64)
 
 
 def one_picture(scene: object) -> Picture:

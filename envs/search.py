@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import check
+from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -124,7 +125,8 @@ class SearchVectorEnv(FoveaVectorEnv):
     def begin(self, seed: Any, options: dict[str, Any] | None) -> NDArray[np.bool_]:
         """Begin episodes; see ``FoveaVectorEnv.begin``."""
         scene = (options or {}).get("scene")
-        if scene is not None and (isinstance(scene, bool) or not isinstance(scene, int | np.integer)):
+        known = isinstance(scene, int | np.integer) and not isinstance(scene, bool)
+        if scene is not None and not known and not is_indices(scene):
             raise InvalidValueError(
                 f"options['scene'] must be the index of a display, for another picture has no target; got {scene!r}. "
                 "Pictures of your own are a SearchSource, given as scenes= when you make the env."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foveasim import check, geometry
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode, as_torch, batch_observations
-from foveasim.envs.resets import chosen_lanes, one_picture, scene_index, start_px
+from foveasim.envs.resets import chosen_lanes, is_indices, one_picture, scene_index, scene_indices, start_px
 from foveasim.envs.rewards import Reward, make_reward
 from foveasim.envs.task import Task
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -207,8 +207,8 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         Args:
             seed: Lane i is seeded ``seed + i``, or by the i-th of a list, in which None draws one. None goes on to the
                 next episode of each lane's seed; a vector env that was never seeded draws one.
-            options: ``scene``: an index into the scenes, a path or an image (H, W, 3) uint8; ``fixation``: (x, y) or
-                (B, 2), normalised; ``reset_mask``: (B,) bool, which lanes begin anew.
+            options: ``scene``: an index into the scenes, or (B,) int, one for each lane, a path or an image (H, W, 3)
+                uint8; ``fixation``: (x, y) or (B, 2), normalised; ``reset_mask``: (B,) bool, which lanes begin anew.
 
         Returns:
             Observation and info.
@@ -379,9 +379,12 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         simulator = self.simulator
         lanes = self.num_envs if mask is self._every else np.count_nonzero(mask)
         which = None if lanes == self.num_envs else mask
-        index, pictures = None, None
+        index: int | list[int] | None = None
+        pictures = None
         if isinstance(scene, int | np.integer) and not isinstance(scene, bool):
             index = scene_index(int(scene), len(simulator.scenes))
+        elif is_indices(scene):
+            index = scene_indices(scene, self.num_envs, len(simulator.scenes))[mask].tolist()
         elif scene is not None:
             pictures = [one_picture(scene)] * lanes
         start = None

@@ -6,12 +6,9 @@ import difflib
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foveasim.errors import InvalidTypeError, UnknownNameError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 __all__ = ["Presets"]
 
@@ -29,7 +26,7 @@ class Presets:
         'search'
     """
 
-    def __init__(self, package: str, config: type[DataclassInstance]) -> None:
+    def __init__(self, package: str, config: type[Any]) -> None:
         self.folder = Path(str(files(package) / "presets"))
         self._options = {field.name for field in fields(config)}
 

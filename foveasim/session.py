@@ -9,9 +9,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from foveasim import check, geometry
+from foveasim import check
 from foveasim.agents.base import Agent, Imagines, agent_name, make_agent
 from foveasim.agents.human import Human
 from foveasim.errors import AgentError, FoveasimError, SceneError
@@ -189,7 +188,7 @@ class Session:
             scene_name=self.scene_name,
             reward=self._reward,
             target=sight.target,
-            found=sight.found,
+            found=sight.found and not self.in_flight,
             speed=self.speed,
             paused=self.paused,
             alert=self.alert or self.notice,
@@ -410,11 +409,6 @@ class Session:
     def _over(self) -> bool:
         return bool(self.budget and self.fixations >= self.budget) or self._sight.found
 
-    @property
-    def _gaze_norm(self) -> tuple[float, float]:
-        x, y = geometry.px_to_norm(torch.tensor(self.gaze_px, dtype=torch.float64), self.size).tolist()
-        return x, y
-
     def _find_scene(self, start: int) -> tuple[int, Sight]:
         """Return the first scene from ``start`` on that can be used, and its number; a notice counts the others."""
         index, sight, unusable = self._opener.first(self._source, start, self._scaled_retina, self._thinker.size)
@@ -422,7 +416,7 @@ class Session:
         return index, sight
 
     def _open_scene(self) -> Sight:
-        retina, gaze = self._scaled_retina, self._gaze_norm
+        retina, gaze = self._scaled_retina, self._sight.to_norm(self.gaze_px)
         return self._opener.open(self._source, self.index, retina, self._thinker.size, gaze)
 
     @property
@@ -496,8 +490,7 @@ class Session:
             elif result.target_norm is None:
                 self._agent_failed = True
             else:
-                point = geometry.norm_to_px(torch.tensor(result.target_norm), self.size)
-                self._target_px = float(point[0]), float(point[1])
+                self._target_px = self._sight.to_px(result.target_norm)
 
 
 def _name(spec: object) -> str:

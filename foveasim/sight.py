@@ -140,7 +140,7 @@ class Sight:
         mind_acuity: (h, w) uint8, how sharply the mind has seen so far, on its own grid.
         fovea_px: How far from the fixation the mind sees at half acuity or better, px of the scene as the eye sees it;
             0 where it does so everywhere.
-        target: (S, S, 3) uint8, what is to be found in the scene; None where nothing is.
+        target: (S, S, 3) uint8, what is to be found in the scene, seen closely; None where nothing is.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Sight:
         self._mind.fixation_px.copy_(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
         self._display = source.display(index) if isinstance(source, SearchSource) else None
         self._source_size = source.size if isinstance(source, SearchSource) else self._eye.size
-        self.target = None if self._display is None else self._display.target
+        self.target = None if self._display is None else _close(self._display)
         self.retina = retina
         self.name = self._eye.names[0]
         self.shown: tuple[Image, Image]
@@ -192,6 +192,16 @@ class Sight:
     def fixation_px(self) -> tuple[float, float]:
         """Where the eye is, or lands."""
         x, y = self._eye.fixation_px[0].tolist()
+        return x, y
+
+    def to_norm(self, point_px: tuple[float, float]) -> tuple[float, float]:
+        """Return a point of the scene as the eye sees it in normalised coordinates."""
+        x, y = geometry.px_to_norm(torch.tensor(point_px, dtype=torch.float64), self.size).tolist()
+        return x, y
+
+    def to_px(self, point_norm: tuple[float, float]) -> tuple[float, float]:
+        """Return a normalised point in px of the scene as the eye sees it."""
+        x, y = geometry.norm_to_px(torch.tensor(point_norm), self.size).tolist()
         return x, y
 
     @property
@@ -395,6 +405,12 @@ class _Wanted:
     start: int
     retina: Retina
     mind_size: tuple[int, int] | None
+
+
+def _close(display: Display) -> Image:
+    """Return what is to be found with little ground around it."""
+    margin = max(0, (len(display.target) - math.ceil(3 * display.radius_px)) // 2)
+    return display.target[margin : len(display.target) - margin, margin : len(display.target) - margin]
 
 
 def _at_scale(display: Display, scale: float) -> Image:
