@@ -35,6 +35,7 @@ __all__ = [
     "accuracy_by_glimpse",
     "draw_glimpses",
     "record_glimpses",
+    "stop_as_wished",
     "stop_early",
     "threshold_within",
 ]
@@ -97,10 +98,12 @@ class Glimpses:
     Attributes:
         posterior: (N, T, C) float32.
         label: (N,) int64.
+        wished: (N, T) bool, whether the agent wished to stop there; None of one that only looks.
     """
 
     posterior: NDArray[np.float32]
     label: NDArray[np.int64]
+    wished: NDArray[np.bool_] | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -119,17 +122,17 @@ class Glimpses:
         return len(self.label)
 
 
-def record_glimpses(agent: object, env: ClassifyVectorEnv, episodes: int, *, seed: int = 0) -> Glimpses:
+def record_glimpses(agent: object, env: ClassifyVectorEnv, episodes: int | None = None, *, seed: int = 0) -> Glimpses:
     """Let an agent look until its budget is spent, and keep what was known after each glimpse.
 
-    Stopping at any threshold follows from this by arithmetic, since an agent that only looks does the same until then:
-    :func:`stop_early`.
+    Stopping at any threshold follows from this by arithmetic, since an agent does the same until then:
+    :func:`stop_early`; and so does stopping where the agent itself wishes to: :func:`stop_as_wished`.
 
     Args:
-        agent: An agent that only looks, or its name.
+        agent: An agent or its name.
         env: Of ``foveasim/Classify-v0``, made with ``stop=False`` and ``autoreset_mode="Disabled"``. With the same seed
             agents look at the same scenes.
-        episodes: How many scenes, at least 1; the lanes share them.
+        episodes: How many scenes to draw, at least 1; the lanes share them. None shows each of the env's scenes once.
         seed: Of the env, and of an agent given by name.
 
     Returns:
@@ -147,19 +150,37 @@ def record_glimpses(agent: object, env: ClassifyVectorEnv, episodes: int, *, see
             "env must neither stop nor begin anew: gym.make_vec('foveasim/Classify-v0', stop=False, "
             f"autoreset_mode='Disabled'); got stop={base.actions.stop}, {base.autoreset_mode}."
         )
-    episodes = whole("episodes", episodes, 1, 2**31)
+    there = len(base.simulator.scenes)
+    count = there if episodes is None else whole("episodes", episodes, 1, 2**31)
     looks = make_agent(agent, seed=seed) if isinstance(agent, str | type) else make_agent(agent)
-    posteriors, labels = [], []
-    for first in range(0, episodes, base.num_envs):
-        observation, info = env.reset(seed=seed if first == 0 else None)
+    rounds: list[tuple[NDArray[Any], ...]] = []
+    for first in range(0, count, base.num_envs):
+        # Of a last round that is not full, what comes behind the end is left out again.
+        which = None if episodes is not None else {"scene": np.arange(first, first + base.num_envs) % there}
+        observation, info = env.reset(seed=seed if first == 0 else None, options=which)
         looks.reset(np.ones(base.num_envs, np.bool_))
-        labels.append(np.asarray(info["label"]))
-        known = [observed(observation, "posterior").copy()]
-        for _ in range(base.budget):
-            observation, *_ = env.step(looks.act(observation))
+        known, wishes = [], []
+        for left in range(base.budget, -1, -1):
             known.append(observed(observation, "posterior").copy())
-        posteriors.append(np.stack(known, 1))
-    return Glimpses(np.concatenate(posteriors)[:episodes], np.concatenate(labels)[:episodes].astype(np.int64))
+            action, wished = _without_wish(looks.act(observation), base.actions.mode)
+            wishes.append(wished)
+            if left:
+                observation, *_ = env.step(action)
+        rounds.append((np.stack(known, 1), np.asarray(info["label"], np.int64), *_stacked(wishes)))
+    return Glimpses(*(np.concatenate(column)[:count] for column in zip(*rounds, strict=True)))
+
+
+def _without_wish(action: object, mode: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Part the wish to stop from where an agent looks."""
+    given = np.asarray(action)
+    if mode == "grid" or given.ndim != 2 or given.shape[1] != 3:
+        return given, None
+    return given[:, :2], given[:, 2] > 0
+
+
+def _stacked(wishes: list[NDArray[np.bool_] | None]) -> tuple[NDArray[np.bool_], ...]:
+    said = [wished for wished in wishes if wished is not None]
+    return (np.stack(said, 1),) if said else ()
 
 
 def accuracy_by_glimpse(glimpses: Glimpses) -> NDArray[np.float64]:
@@ -200,14 +221,26 @@ def stop_early(glimpses: Glimpses, thresholds: Sequence[float] | None = None) ->
     tried = _THRESHOLDS if thresholds is None else [number("thresholds", t, 0, 1) for t in thresholds]
     if not len(tried):
         raise InvalidValueError("thresholds must be at least one number; got none.")
-    correct, last = glimpses.correct, glimpses.posterior.shape[1] - 1
-    rows = []
-    for threshold in tried:
-        sure = glimpses.confidence >= threshold
-        stopped = np.where(sure.any(1), sure.argmax(1), last)
-        right = int(correct[np.arange(len(glimpses)), stopped].sum())
-        rows.append((threshold, stopped.mean() + 1, right / len(glimpses), *wilson(right, len(glimpses))))
+    rows = [(threshold, *_stopped(glimpses, glimpses.confidence >= threshold)) for threshold in tried]
     return Stopping(*np.array(rows).T)
+
+
+def stop_as_wished(glimpses: Glimpses) -> Stopping:
+    """Stop at the first glimpse at which the agent wished to, or at the last one; K is 1, the threshold NaN.
+
+    Raises:
+        InvalidValueError: The agent only looked.
+    """
+    if glimpses.wished is None:
+        raise InvalidValueError("glimpses must be of an agent that may wish to stop; this one only looked.")
+    return Stopping(*np.array([(math.nan, *_stopped(glimpses, glimpses.wished))]).T)
+
+
+def _stopped(glimpses: Glimpses, stops: NDArray[np.bool_]) -> tuple[float, ...]:
+    """Return mean glimpses, accuracy and its interval, of stopping at the first glimpse that is marked, (N, T)."""
+    stopped = np.where(stops.any(1), stops.argmax(1), stops.shape[1] - 1)
+    right = int(glimpses.correct[np.arange(len(glimpses)), stopped].sum())
+    return float(stopped.mean()) + 1, right / len(glimpses), *wilson(right, len(glimpses))
 
 
 # Even steps of log-odds, for confidence crowds near 1.

@@ -16,17 +16,16 @@ from rich.table import Table
 
 from foveasim.agents.classify import (
     Glimpses,
+    Stopping,
     accuracy_by_glimpse,
     draw_glimpses,
     record_glimpses,
+    stop_as_wished,
     stop_early,
     threshold_within,
 )
 from foveasim.agents.compare_looks import Entry
-from foveasim.agents.mim.probe import wilson
 from foveasim.agents.rl.course import ClassifyCourse, SearchCourse, open_course
-from foveasim.agents.rl.task_agent import TaskAgent
-from foveasim.agents.rl.task_scores import TaskValidator
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.runner import rollout
 from foveasim.agents.search import Slope, Trials, draw_slopes, read_trials, search_slope
@@ -127,16 +126,12 @@ def _test_classify(
         rows[entry.label] = row = {
             "accuracy": accuracy.tolist(),
             "threshold": chosen,
-            "early": [float(early.glimpses[0]), float(early.accuracy[0]), float(early.low[0]), float(early.high[0])],
+            "early": _one(early),
         }
         full = float(accuracy[-1, 0])
         stops.add_row(entry.label, f"at {chosen:.2f}", *_stopped(row["early"], full))
-        agent = entry.make(config.seed)
-        if isinstance(agent, TaskAgent) and agent.policy.actor.config.stop:
-            lanes = min(_count(course, "test", config), 500)
-            score = TaskValidator(course.envs(lanes, "test"), config.seed).score(entry.label, entry.make)
-            right = round(score.told["accuracy"] * lanes)
-            row["learned"] = [score.told["glimpses"], right / lanes, *wilson(right, lanes)]
+        if tested.wished is not None:
+            row["learned"] = _one(stop_as_wished(tested))
             stops.add_row(entry.label, "as it learned", *_stopped(row["learned"], full))
     console.print(table)
     console.print(stops)
@@ -145,18 +140,17 @@ def _test_classify(
     return {"agents": rows, f"more than {entries[0].label}": pairs, "scenes": len(known[entries[0].label])}
 
 
-def _count(course: ClassifyCourse, part: str, config: TrainConfig) -> int:
-    there = len(getattr(course.data, part)) if course.data is not None else config.test_episodes
-    return min(there, config.test_episodes)
-
-
 def _record(course: ClassifyCourse, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
-    count = _count(course, part, config)
-    envs = course.envs(min(_LANES, count), part, stop=False, autoreset_mode="Disabled")
-    agent: Any = entry.make(config.seed)
-    if isinstance(agent, TaskAgent):
-        agent.only_look()
-    return record_glimpses(agent, envs, count, seed=config.seed)
+    """Look at scenes of a part: at each once where there are no more than asked for, else at draws of them."""
+    there = len(getattr(course.data, part)) if course.data is not None else None
+    count = None if there is not None and there <= config.test_episodes else config.test_episodes
+    lanes = min(_LANES, there if count is None and there is not None else config.test_episodes)
+    envs = course.envs(lanes, part, stop=False, autoreset_mode="Disabled")
+    return record_glimpses(entry.make(config.seed), envs, count, seed=config.seed)
+
+
+def _one(stopping: Stopping) -> list[float]:
+    return [float(column[0]) for column in (stopping.glimpses, stopping.accuracy, stopping.low, stopping.high)]
 
 
 def _stopped(early: Sequence[float], full: float) -> tuple[str, ...]:

@@ -204,7 +204,8 @@ class Trials:
         status, *_ = follow(start(words, out, Plan(), self.folder / "log"), Plan(), time.monotonic())
         said = (self.folder / "log").read_text()
         assert status == 0, f"{name} after {plan}: {said}"
-        assert not look_at(out, self.archive), f"{name} after {plan}: unfinished files stay: {sorted(out.rglob('.*'))}"
+        look_at(out, self.archive)
+        assert not [*out.rglob(".*")], f"{name} after {plan}: unfinished files stay: {sorted(out.rglob('.*'))}"
         result = work.result(out)
         assert result.keys() == work.expected.keys(), f"{name} after {plan}: {result.keys() ^ work.expected.keys()}"
         other = [key for key, value in work.expected.items() if result[key] != value]

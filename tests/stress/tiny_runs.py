@@ -137,12 +137,12 @@ def whole(path: Path, archive: bytes) -> None:
 
 
 def look_at(out: Path, archive: bytes) -> int:
-    """See that every file under its own name is whole; return how many unfinished ones lie beside."""
+    """See that every file under its own name is whole, those kept for a resumed run, too; return how many others lie."""
     unfinished = 0
-    for path in sorted(out.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(out).parts):
-            unfinished += path.is_file()
-        elif path.is_file():
+    for path in filter(Path.is_file, sorted(out.rglob("*"))):
+        if path.name.startswith("."):
+            unfinished += 1
+        else:
             whole(path, archive)
     return unfinished
 
