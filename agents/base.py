@@ -118,6 +118,7 @@ for _name, _class in {
     "saliency_centre": "scanpath_saliency:SaliencyCentre",
     "scanpath": "scanpath_agent:ScanpathAgent",
     "seek": "search:Seek",
+    "gaze_policy": "rl.policy_files:GazePolicy",
     "search_policy": "rl.task_agent:SearchPolicy",
 }.items():
     AGENTS.add(_name, f"foveasim.agents.{_class}")

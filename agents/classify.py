@@ -112,6 +112,13 @@ class Glimpses:
         return right
 
     @property
+    def log_likelihood(self) -> NDArray[np.float64]:
+        """(N, T) the logarithm of the true class's probability, nats."""
+        true = np.take_along_axis(self.posterior, self.label[:, None, None], 2)[:, :, 0]
+        known: NDArray[np.float64] = np.log(true.astype(np.float64))
+        return known
+
+    @property
     def confidence(self) -> NDArray[np.float32]:
         """(N, T) the probability of the most probable class."""
         most: NDArray[np.float32] = self.posterior.max(2)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from foveasim import check
 from foveasim.agents.base import observed
+from foveasim.agents.mim.areas import shrink_acuity, shrink_views
 from foveasim.agents.mim.imagine import shrink
 from foveasim.geometry import grid_norm, norm_to_px, pixel_index
 
@@ -96,7 +97,7 @@ def see(observation: Mapping[str, Any], device: torch.device) -> Seen:
     fixation = torch.from_numpy(observed(observation, "fixation")).to(device, torch.float32)
     size = _working_size((belief.shape[1], belief.shape[2]))
     if size != (belief.shape[1], belief.shape[2]):
-        _, glimpse = _shrink_seen(belief, glimpse, size)
+        glimpse = _shrink_acuity(glimpse, size)
         belief, acuity = _shrink_seen(belief, acuity, size)
     return Seen(belief, acuity, glimpse, fixation)
 
@@ -109,9 +110,22 @@ def _working_size(size: tuple[int, int]) -> tuple[int, int]:
 
 def _shrink_seen(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Do what :func:`foveasim.agents.mim.imagine.shrink` does for uint8 (B, H, W, 3) and (B, H, W)."""
-    colour, sharp = shrink(image.permute(0, 3, 1, 2).float(), acuity[:, None].float() / 255, size)
-    small = colour.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return small, (255 * sharp[:, 0]).round().to(torch.uint8)
+    if image.device.type == "cpu":
+        colour, known = (torch.from_numpy(part) for part in shrink_views(image.numpy(), acuity.numpy(), size))
+    else:
+        planes, known = shrink(image.permute(0, 3, 1, 2).float(), acuity[:, None].float() / 255, size)
+        colour, known = planes.permute(0, 2, 3, 1), known[:, 0]
+    return colour.round().clamp(0, 255).to(torch.uint8).contiguous(), (255 * known).round().to(torch.uint8)
+
+
+def _shrink_acuity(acuity: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the second part of :func:`_shrink_seen` alone."""
+    if acuity.device.type == "cpu":
+        known = torch.from_numpy(shrink_acuity(acuity.numpy(), size))
+    else:
+        plane = acuity[:, None].float() / 255
+        known = shrink(torch.zeros_like(plane).expand(-1, 3, -1, -1), plane, size)[1][:, 0]
+    return (255 * known).round().to(torch.uint8)
 
 
 def shrink_pixels(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,13 +7,11 @@ one, with a small one. It is frozen, and what it knows of people's gaze is nothi
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from foveasim.agents.mim.areas import shrink_views
 from foveasim.agents.mim.network import fill_unseen
 
 __all__ = ["LEVELS", "SIDE_PX", "Backbone", "backbone_inputs"]
@@ -52,7 +50,7 @@ class Backbone(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return maps (B, C, h, w) for the C of ``LEVELS``, from (B, 3, H, W) float in [-1, 1]."""
-        maps = F.relu6(self.stem(image))
+        maps = F.relu6(self.stem(image), inplace=True)
         found = []
         for place, block in enumerate(self.blocks):
             maps = block(maps)
@@ -88,8 +86,8 @@ class _Inverted(nn.Module):
         self.adds = stride == 1 and channels == out
 
     def forward(self, maps: Tensor) -> Tensor:
-        wide = maps if self.expand is None else F.relu6(self.expand(maps))
-        out: Tensor = self.project(F.relu6(self.filter(wide)))
+        wide = maps if self.expand is None else F.relu6(self.expand(maps), inplace=True)
+        out: Tensor = self.project(F.relu6(self.filter(wide), inplace=True))
         return maps + out if self.adds else out
 
 
@@ -107,30 +105,11 @@ def backbone_inputs(image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
     scale = SIDE_PX / min(height, width)
     size = (round(height * scale), round(width * scale))
     if scale < 1:
-        pixels, sharp = _shrunk(image, acuity, size)
+        colour, known = shrink_views(image.numpy(), acuity.numpy(), size)
+        pixels, sharp = torch.from_numpy(colour).permute(0, 3, 1, 2) / 255, torch.from_numpy(known)[:, None]
     else:
         pixels, sharp = image.permute(0, 3, 1, 2).float() / 255, acuity[:, None].float() / 255
     filled = fill_unseen(pixels, sharp)
     if scale > 1:
         filled, sharp = (F.interpolate(maps, size, mode="bilinear", align_corners=False) for maps in (filled, sharp))
     return (2 * filled - 1).contiguous(memory_format=torch.channels_last), sharp
-
-
-def _shrunk(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Do what :func:`foveasim.agents.mim.imagine.shrink` does, in a quarter of the time: 1.6 ms for 300 x 400 px."""
-    growth = (acuity.shape[1] * acuity.shape[2] / (size[0] * size[1])) ** 0.5
-    pixels = np.empty((len(image), *size, 3), np.float32)
-    sharp = np.empty((len(image), *size), np.float32)
-    for lane, (picture, known) in enumerate(zip(image.numpy(), acuity.numpy(), strict=True)):
-        colour, share = picture.astype(np.float32), np.ones(size, np.float32)
-        if not known.all():
-            seen = (known > 0).astype(np.float32)
-            colour, share = colour * seen[..., None], np.maximum(_by_area(seen, size), 1e-6)
-        pixels[lane] = _by_area(colour, size) / (255 * share[..., None])
-        sharp[lane] = np.minimum(growth / 255 * _by_area(known.astype(np.float32), size) / share, 1) * share
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(np.where(sharp > 1e-6, sharp, 0))[:, None]
-
-
-def _by_area(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return found

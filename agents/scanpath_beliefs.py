@@ -41,7 +41,7 @@ __all__ = [
     "write_beliefs",
 ]
 
-_AT_ONCE = 16
+_AT_ONCE = 4
 _MOST_STEPS = 14
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn, TextIO
 
 from foveasim import __version__
-from foveasim.errors import FoveasimError, InvalidValueError
-from foveasim.presets import Presets
+from foveasim.errors import FoveasimError
 from foveasim.trust import guarded
 
 __all__ = ["COMMANDS", "Command", "entry", "main"]
@@ -34,6 +31,7 @@ class Command:
         positionals: Options that the first arguments without a name stand for, in their order.
         summary: One line for the list of commands.
         presets: Module whose ``PRESETS`` there are; empty where there are none.
+        examples: Whole commands, for the end of its help.
     """
 
     module: str
@@ -42,49 +40,53 @@ class Command:
     positionals: tuple[str, ...]
     summary: str
     presets: str = ""
+    examples: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "watch": Command("foveasim.viewer", "WatchConfig", "watch", ("scenes",), "watch a machine look: the live window"),
+    "watch": Command(
+        "foveasim.viewer",
+        "WatchConfig",
+        "watch",
+        ("scenes",),
+        "watch a machine look: the live window",
+        examples=(
+            "foveasim watch",
+            "foveasim watch holiday.jpg --agent uncertainty --retina disc",
+            "foveasim watch --agent mine:Brightest",
+            "foveasim watch --headless --out look.mp4 --seconds 10",
+        ),
+    ),
     "record": Command(
-        "foveasim.record", "RecordConfig", "record", ("out",), "record video, GIF or frames, and scanpaths"
+        "foveasim.record",
+        "RecordConfig",
+        "record",
+        ("out",),
+        "record video, GIF or frames, and scanpaths",
+        examples=(
+            "foveasim record look.mp4 --scenes holiday.jpg --agent walk --scanpath look.csv",
+            "foveasim record look.gif --retina disc --size 360x640 --seconds 5",
+            "foveasim record --replay look.episode.json",
+        ),
     ),
-    "segment": Command(
-        "foveasim.agents.mim.segment", "SegmentConfig", "run", ("data", "out"), "find the main object of every image"
-    ),
-    "pretrain": Command(
-        "foveasim.agents.mim.pretrain",
-        "PretrainConfig",
+    "compare": Command(
+        "foveasim.agents.compare",
+        "CompareConfig",
         "run",
-        (),
-        "train the network that predicts",
-        presets="foveasim.agents.mim.pretrain_config",
+        ("agents",),
+        "which agent looks best: curves, HTML report",
+        examples=(
+            "foveasim compare random saliency uncertainty oracle --data photos",
+            "foveasim compare random mine:Brightest --data my/photos --retina pyramid --out runs/mine",
+        ),
     ),
-    "paper": Command(
-        "foveasim.agents.mim.paper", "PaperConfig", "run", ("data",), "repeat the paper's comparison and report on it"
-    ),
-    "evaluate": Command(
-        "foveasim.agents.mim.evaluate", "EvaluateConfig", "run", ("weights",), "measure a network's predictions"
-    ),
-    "calibrate": Command(
-        "foveasim.agents.mim.uncertainty",
-        "CalibrateConfig",
+    "humans": Command(
+        "foveasim.agents.humans",
+        "HumansConfig",
         "run",
-        ("weights",),
-        "measure whether a network knows how sure it is",
-    ),
-    "data": Command(
-        "foveasim.download",
-        "DataConfig",
-        "run",
-        ("action", "dataset", "folder"),
-        "download data: data get stl10|imagenette DIR",
-    ),
-    "readout": Command(
-        "foveasim.agents.mim.readout", "ReadoutConfig", "run", ("weights",), "linear readout of a network's latent"
-    ),
-    "latent": Command(
-        "foveasim.agents.mim.latent", "LatentConfig", "run", ("weights",), "covariance, sparsity, dimension"
+        ("agents",),
+        "how human is a gaze: agents against scanpaths of people",
+        examples=("foveasim humans scanpath walk saliency --data osie --out runs/humans",),
     ),
     "train": Command(
         "foveasim.agents.rl.train",
@@ -93,27 +95,103 @@ COMMANDS = {
         (),
         "train a gaze policy by reinforcement learning",
         presets="foveasim.agents.rl.train_config",
+        examples=(
+            "foveasim train --preset ppo --data my/photos --out runs/gaze",
+            "foveasim watch --agent runs/gaze/policy.safetensors --retina disc",
+            "foveasim train --preset search --out runs/search",
+        ),
     ),
     "tune": Command(
         "foveasim.agents.rl.tune", "TuneConfig", "run", (), "search for the options of train, by validation"
     ),
-    "compare": Command(
-        "foveasim.agents.compare", "CompareConfig", "run", ("agents",), "which agent looks best: curves, HTML report"
+    "check": Command(
+        "foveasim.agents.contract",
+        "CheckConfig",
+        "check",
+        ("agent",),
+        "try the contract on an agent",
+        examples=("foveasim check mine:Brightest",),
     ),
-    "humans": Command(
-        "foveasim.agents.humans",
-        "HumansConfig",
+    "pretrain": Command(
+        "foveasim.agents.mim.pretrain",
+        "PretrainConfig",
         "run",
-        ("agents",),
-        "how human is a gaze: agents against scanpaths of people",
+        (),
+        "train the network that predicts",
+        presets="foveasim.agents.mim.pretrain_config",
+        examples=(
+            "foveasim pretrain --preset paper/periphery --data imagenette.tar@train --out runs/periphery",
+            "foveasim watch --network runs/periphery/paper.safetensors --retina disc",
+            "foveasim pretrain --preset paper/periphery --print_config",
+        ),
+    ),
+    "evaluate": Command(
+        "foveasim.agents.mim.evaluate",
+        "EvaluateConfig",
+        "run",
+        ("weights",),
+        "measure a network's predictions",
+        examples=("foveasim evaluate unet --data my/photos",),
+    ),
+    "calibrate": Command(
+        "foveasim.agents.mim.uncertainty",
+        "CalibrateConfig",
+        "run",
+        ("weights",),
+        "measure whether a network knows how sure it is",
+        examples=("foveasim calibrate unet --data my/photos",),
+    ),
+    "readout": Command(
+        "foveasim.agents.mim.readout",
+        "ReadoutConfig",
+        "run",
+        ("weights",),
+        "linear readout of a network's latent",
+        examples=("foveasim readout unet --data imagenette.tar --out runs/readout",),
+    ),
+    "latent": Command(
+        "foveasim.agents.mim.latent",
+        "LatentConfig",
+        "run",
+        ("weights",),
+        "covariance, sparsity, dimension",
+        examples=("foveasim latent runs/periphery/step-*.safetensors --data imagenette.tar@val --out runs/latent",),
+    ),
+    "segment": Command(
+        "foveasim.agents.mim.segment",
+        "SegmentConfig",
+        "run",
+        ("data", "out"),
+        "find the main object of every image",
+        examples=("foveasim segment imagenette.tar masks",),
+    ),
+    "paper": Command(
+        "foveasim.agents.mim.paper",
+        "PaperConfig",
+        "run",
+        ("data",),
+        "repeat the paper's comparison and report on it",
+        examples=("foveasim paper imagenette.tar --epochs 4 --recipe quick --out runs/quick",),
+    ),
+    "data": Command(
+        "foveasim.download",
+        "DataConfig",
+        "run",
+        ("action", "dataset", "folder"),
+        "download data: data get stl10|imagenette DIR",
+        examples=("foveasim data get imagenette data/imagenette",),
     ),
     "bench": Command("foveasim.bench", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"),
-    "check": Command("foveasim.agents.contract", "CheckConfig", "check", ("agent",), "try the contract on an agent"),
     "info": Command("foveasim.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
 }
 
-
-_MOST_YAML_PARTS, _MOST_YAML_DEPTH = 100_000, 100
+GROUPS = {
+    "watch and compare": ("watch", "record", "compare", "humans"),
+    "gaze policies": ("train", "tune", "check"),
+    "networks that predict": ("pretrain", "evaluate", "calibrate", "readout", "latent", "segment", "paper"),
+    "besides": ("data", "bench", "info"),
+}
+"""The commands as ``foveasim --help`` lists them."""
 
 _SMALL_WORK = ("watch", "record", "check")
 """Commands whose tensors are too small for more than one thread of torch: two take 30 times as long when the cores are
@@ -140,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"foveasim: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
+        print(f"foveasim: there is no command {name!r}.{hint} foveasim --help lists them.", file=sys.stderr)
         return 2
     # A user's own agents lie beside where they work, as they do for `python -m`; but last, so that no file of a folder
     # from elsewhere, called like a library, is imported in its place.
@@ -179,155 +257,18 @@ def entry() -> NoReturn:
     sys.exit(status)
 
 
-def _parse(name: str, command: Command, words: list[str]) -> Any:
-    import yaml
-    from jsonargparse import ArgumentParser, set_loader
+def _parse(name: str, command: Command, words: Sequence[str]) -> Any:
+    from foveasim.cli_parser import parse  # here: it takes 0.1 s to import, and `foveasim --help` has no use for it
 
-    set_loader("foveasim", _load_yaml, (yaml.YAMLError,))
-    config: Any = getattr(importlib.import_module(command.module), command.config)
-    nameless = f"; without their names, in this order: {', '.join(command.positionals)}" if command.positionals else ""
-    parser = ArgumentParser(
-        prog=f"foveasim {name}",
-        usage=f"foveasim {name} {'[--preset NAME] ' if command.presets else ''}[OPTIONS]",  # all would fill a screen
-        description=command.summary + nameless,
-        exit_on_error=True,
-        parser_mode="foveasim",
+    return parse(
+        f"foveasim {name}",
+        getattr(importlib.import_module(command.module), command.config),
+        words,
+        positionals=command.positionals,
+        summary=command.summary,
+        examples=command.examples,
+        presets=importlib.import_module(command.presets).PRESETS if command.presets else None,
     )
-    parser.add_argument(
-        "--config", action="config", help="YAML file with any of these options; what it names as code needs --trust"
-    )
-    parser.add_class_arguments(config, as_group=False)
-    if command.presets:
-        presets: Presets = importlib.import_module(command.presets).PRESETS
-        words = _with_preset(words, presets)
-        parser.description = (
-            f"{parser.description}. --preset NAME begins with the options of a preset, which all others override: "
-            f"{', '.join(presets.names())}"
-        )
-    kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
-    values = vars(parser.instantiate(parser.parse_args(_spell_out(words, kinds, command.positionals))))
-    return config(**{field.name: values[field.name] for field in fields(config)})
-
-
-def _load_yaml(text: str) -> Any:
-    """Read a value or a config for the parser, which would import and call what a ``class_path`` in it names.
-
-    Raises:
-        YAMLError: It names a class, or it is nested or repeated by aliases beyond use.
-    """
-    import yaml
-    from jsonargparse import get_loader
-
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader) if len(text) > _MOST_YAML_DEPTH else ():
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_YAML_DEPTH:  # PyYAML's C loader calls itself and would end the process
-            raise yaml.YAMLError(f"it is nested more than {_MOST_YAML_DEPTH} deep")
-    waiting, seen = [get_loader("yaml")(text)], 0
-    value = waiting[0]
-    while waiting:
-        part, seen = waiting.pop(), seen + 1
-        if seen > _MOST_YAML_PARTS:  # a few aliases of aliases make billions, and one of itself never ends
-            raise yaml.YAMLError(f"it has more than {_MOST_YAML_PARTS:,} parts")
-        if isinstance(part, dict):
-            if any("class_path" in str(key).split(".") for key in part):
-                raise yaml.YAMLError("it names a class to be called by class_path, which is not allowed in options")
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
-    return value
-
-
-def _with_preset(words: Sequence[str], presets: Presets) -> list[str]:
-    """Turn ``--preset NAME`` into the ``--config`` of its file, before every other option, so that those override it.
-
-    Raises:
-        InvalidValueError: No name after it, or two presets.
-        UnknownNameError: No preset of that name.
-    """
-    rest, found = list(words), []
-    for place in reversed(range(len(rest))):
-        if rest[place] == "--preset":
-            if place + 1 == len(rest):
-                raise InvalidValueError("--preset must be followed by a name, as in --preset paper/periphery.")
-            found.append(rest.pop(place + 1))
-            rest.pop(place)
-        elif rest[place].startswith("--preset="):
-            found.append(rest.pop(place).partition("=")[2])
-    if len(found) > 1:
-        raise InvalidValueError(f"--preset must be given once; got {' and '.join(reversed(found))}.")
-    return [*(f"--config={presets.file(name)}" for name in found), *rest]
-
-
-def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:
-    """Bring what people type into the one form that the parser takes, ``--option=value``.
-
-    Arguments without a name get theirs, wherever they stand; all that are left over go to the last of them if it takes
-    a list, as a shell's ``step-*`` does. A yes-or-no option may stand alone: ``--headless``. A list may be given as one
-    plain value, of numbers with commas, or several times: ``--data A --data B``, ``--seeds 0,1``. A size may be
-    ``240x426``, ``240,426`` or ``240 426``.
-
-    Args:
-        words: What was typed.
-        kinds: The options' types, as written in their dataclass.
-        positionals: Options that arguments without a name stand for, in their order.
-
-    Raises:
-        InvalidValueError: A size that is none.
-    """
-    rest, nameless = list(words), list(positionals)
-    spelled: list[str] = []
-    lists: dict[str, list[str]] = {}
-    last = positionals[-1] if positionals and "list[str]" in kinds.get(positionals[-1], "") else ""
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word[2:].partition("=") if word.startswith("--") else ("", "", word)
-        name = name if name in kinds else name.replace("-", "_")
-        kind = kinds.get(name, "")
-        if not name:
-            if word.startswith("-") or not (nameless or last):
-                spelled.append(word)  # the parser says what is wrong with it
-                continue
-            name = nameless.pop(0) if nameless else last
-            kind = kinds.get(name, "")
-        elif not equals:
-            if name in ("help", "print_config"):
-                spelled.append(word)
-                continue
-            if kind == "bool":
-                said = rest and rest[0].lower() in ("true", "false", "yes", "no")
-                value = rest.pop(0) if said else "true"
-            elif not rest:
-                spelled.append(word)
-                continue
-            else:
-                value = rest.pop(0)
-                if kind.startswith("tuple[int, int]") and value.isdigit() and rest and rest[0].isdigit():
-                    value = f"{value}x{rest.pop(0)}"
-        if kind.startswith("tuple[int, int]"):
-            value = _size(name, value)
-        elif "list[str]" in kind and not value.startswith("["):
-            lists.setdefault(name, []).append(value)
-            continue
-        elif kind.startswith(("list[int]", "list[float]")) and re.fullmatch(r"[-+.\de,]+", value):
-            value = f"[{value}]"
-        spelled.append(f"--{name}={value}")
-    for name, values in lists.items():
-        alone = len(values) == 1 and not kinds[name].startswith("list[str]")  # an option that takes either
-        spelled.append(f"--{name}={values[0] if alone else json.dumps(values)}")
-    return spelled
-
-
-def _size(name: str, value: str) -> str:
-    """Return a height and a width as the parser takes them.
-
-    Raises:
-        InvalidValueError: Something else.
-    """
-    found = re.fullmatch(r"[\[(]?\s*(\d+)\s*[,x×]\s*(\d+)\s*[\])]?", value)
-    if found is None:
-        raise InvalidValueError(f"--{name} must be height and width, as in --{name} 240x426; got {value!r}.")
-    return f"[{found[1]},{found[2]}]"
 
 
 @contextmanager
@@ -353,11 +294,12 @@ def _plain_warnings() -> Iterator[None]:
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    lines = []
+    for group, names in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:{width}}  {COMMANDS[name].summary}" for name in names)]
     return "\n".join(
         [
             "usage: foveasim COMMAND [OPTIONS]",
-            "",
             *lines,
             "",
             "foveasim COMMAND --help lists a command's options; each may also stand in a YAML file given by --config,",

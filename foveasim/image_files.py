@@ -11,6 +11,7 @@ from foveasim.picture import CACHE_BYTES, Picture, PictureCache, check_header, c
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PHOTOS",
     "FileScenes",
     "is_labelled_folder",
     "list_folder",
@@ -27,6 +28,9 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 """Endings of the files that a folder is searched for. A file named on its own may have any ending."""
+
+PHOTOS = Path(__file__).parent / "photos"
+"""The folder of the photographs that come with foveasim."""
 
 
 class FileScenes:
@@ -107,7 +111,7 @@ class FileScenes:
 
 def open_photos(*, px_per_deg: float | None = None, cache_bytes: int = CACHE_BYTES) -> FileScenes:
     """Open the photographs that come with foveasim; ``photos/LICENSES.md`` names their authors."""
-    paths = _image_files(Path(__file__).parent / "photos")
+    paths = _image_files(PHOTOS)
     names = [path.stem.replace("_", " ") for path in paths]
     return FileScenes(paths, names=names, px_per_deg=px_per_deg, cache_bytes=cache_bytes)
 

@@ -44,7 +44,6 @@ GAZE: Colour = (255, 181, 71)
 PATH: Colour = (236, 242, 250)
 INK: Colour = (18, 20, 26)
 ALERT: Colour = (255, 92, 99)
-FOUND: Colour = (104, 211, 145)
 
 
 class Heat(NamedTuple):
@@ -332,11 +331,11 @@ def _with_corner(layout: Layout) -> tuple[Layout, Rect]:
 
 def _draw_target(canvas: Image, layout: Layout, corner: Rect, target: Image, found: bool) -> None:
     """Show what is to be found beside the plot."""
-    colour, px = (FOUND if found else TEXT), layout.px(14)
+    colour, px = (GAZE if found else TEXT), layout.px(14)
     title = fit_text("found" if found else "to be found", px, corner.width)
     text(canvas, corner.x, corner.y - layout.px(8), title, px, colour)
     rim = layout.px(3) if found else 0
-    corner.view(canvas)[:] = FOUND if found else PANEL
+    corner.view(canvas)[:] = GAZE if found else PANEL
     inner = Rect(corner.x + rim, corner.y + rim, max(1, corner.width - 2 * rim), max(1, corner.height - 2 * rim))
     inner.view(canvas)[:] = fit_to(target, (inner.height, inner.width))
 

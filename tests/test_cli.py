@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from foveasim.cli import COMMANDS, Command, _parse, main
+from foveasim.cli import COMMANDS, GROUPS, Command, _parse, main
 from foveasim.errors import InvalidValueError
 
 
@@ -41,6 +41,52 @@ def test_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         main(["watch", "--retinna", "disc"])
     assert stop.value.code == 2
     assert "retinna" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["watch", "--agents", "walk"], "there is no option --agents. Did you mean --agent?"),
+        (["compare", "random", "--dta=photos"], "there is no option --dta. Did you mean --data?"),
+        (["watch", "--wxyzq", "1"], "there is no option --wxyzq.\n"),
+        (["info", "extra"], "there is no use for 'extra' here."),
+        (["watch", "--speed", "fast"], "--speed must be a number; got 'fast'."),
+        (["compare", "--seeds", "1.5"], "--seeds must be a whole number; got '1.5'."),
+        (["watch", "--retina_options", "a=1"], "--retina_options must be names and values, as in '{name: value}'"),
+        (["train", "--task", "look"], "--task must be one of view, search, classify; got 'look'."),
+    ],
+)
+def test_a_misuse_says_what_to_type_instead(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_shows_what_stands_without_a_name_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, usage in (
+        ("watch", "watch [SCENES] [OPTIONS]"),
+        ("check", "check AGENT [OPTIONS]"),
+        ("compare", "compare [AGENTS ...] [OPTIONS]"),
+        ("data", "data get DATASET [FOLDER] [OPTIONS]"),
+        ("train", "train [--preset NAME] [OPTIONS]"),
+    ):
+        with pytest.raises(SystemExit):
+            main([words, "--help"])
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: foveasim {usage}\n")
+        assert f"examples:\n  foveasim {words}" in said
+        assert "``" not in said and ":func:" not in said
+
+
+def test_every_command_is_in_one_group_and_its_examples_are_understood() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+    for command in COMMANDS.values():
+        for line in command.examples:
+            program, name, *words = line.split()
+            assert program == "foveasim"
+            if "--print_config" not in words:
+                _parse(name, COMMANDS[name], words)
 
 
 def test_info_names_versions_and_choices(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from foveasim.agents.classify import (
     accuracy_by_glimpse,
     draw_glimpses,
     record_glimpses,
+    stop_as_wished,
     stop_early,
     threshold_within,
 )
@@ -36,6 +37,7 @@ ID = "foveasim/Classify-v0"
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 SCENES = ArrayScenes(PICTURES, label=[0, 1, 2] * 2, labels=("a", "b", "c"))
 CODE = SignScenes().code_norm
+QUIET = {"stop": False, "budget": 2, "autoreset_mode": "Disabled"}
 
 
 class SeenShare:
@@ -346,7 +348,49 @@ def test_knowing_where_to_look_is_enough_after_three_glimpses() -> None:
     np.testing.assert_array_equal(known.label, record_glimpses("random", env, 80, seed=0).label)
 
 
+def test_each_scene_is_shown_once_where_no_number_is_asked_for() -> None:
+    scenes = SignScenes(split="test", count=25)
+    env = gym.make_vec(ID, num_envs=10, scenes=scenes, readout_scenes=SignScenes(), **QUIET)
+    known = record_glimpses("centre", env)
+    assert known.posterior.shape == (25, 3, 4)
+    np.testing.assert_array_equal(known.label, [scenes.picture(i).label for i in range(25)])
+    assert known.wished is None
+    likely = np.log(known.posterior[np.arange(25), :, known.label])
+    np.testing.assert_allclose(known.log_likelihood, likely)
+
+
 # Stopping
+
+
+class Wishes:
+    """Looks at one corner, and wishes to stop when little of its budget is left."""
+
+    name = "wishes"
+
+    def reset(self, lanes: Any) -> None: ...
+
+    def act(self, observation: Any) -> Any:
+        wish = np.where(observation["time"][:, 0] <= 0.5, 1, -1) * (np.arange(len(observation["time"])) % 2 == 0)
+        return np.stack((np.full(len(wish), -0.5), np.full(len(wish), 0.5), wish), 1).astype(np.float32)
+
+
+def test_stopping_as_wished_is_what_the_env_does() -> None:
+    scenes = SignScenes(split="test", count=6)
+    options = {"num_envs": 6, "scenes": scenes, "readout_scenes": SignScenes()}
+    known = record_glimpses(Wishes(), gym.make_vec(ID, **options, **QUIET))
+    assert known.wished is not None
+    assert known.wished.tolist() == [[False, True, True], [False] * 3] * 3
+    wished = stop_as_wished(known)
+    assert wished.glimpses.tolist() == [2.5]
+    env = gym.make_vec(ID, **options, budget=2, autoreset_mode="Disabled")
+    observation, info = env.reset(options={"scene": np.arange(6)})
+    for _ in range(2):
+        observation, _, terminated, _, info = env.step(Wishes().act(observation))
+    assert terminated.all()
+    assert info["glimpses"].mean() == wished.glimpses[0]
+    assert info["correct"].mean() == pytest.approx(wished.accuracy[0])
+    with pytest.raises(InvalidValueError, match="only looked"):
+        stop_as_wished(record_glimpses("centre", gym.make_vec(ID, **options, **QUIET)))
 
 
 def test_stopping_when_sure_is_what_the_curve_says() -> None:

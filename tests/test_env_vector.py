@@ -374,3 +374,17 @@ def test_actions_may_be_read_only_and_strided() -> None:
     expected = one.step(strided.astype(np.float32).copy())[0]
     for key, value in two.step(strided)[0].items():
         np.testing.assert_array_equal(value, expected[key], err_msg=key)
+
+
+def test_each_lane_begins_with_its_own_scene() -> None:
+    scenes = np.stack([np.full((32, 32, 3), level, np.uint8) for level in (10, 20, 30, 40)])
+    env = gym.make_vec("foveasim/Glimpse-v0", num_envs=3, scenes=scenes, size=(32, 32), retina="full")
+    observation, _ = env.reset(seed=0, options={"scene": np.array([3, 0, 2])})
+    assert observation["glimpse"][:, 0, 0, 0].tolist() == [40, 10, 30]
+    mask = np.array([False, True, True])
+    observation, _ = env.reset(options={"scene": np.array([0, 1, 1]), "reset_mask": mask})
+    assert observation["glimpse"][:, 0, 0, 0].tolist() == [40, 20, 20]
+    with pytest.raises(InvalidValueError, match="one for each of 3 lanes"):
+        env.reset(options={"scene": np.array([0, 1])})
+    with pytest.raises(InvalidValueError, match="from 0 to 3; got 4"):
+        env.reset(options={"scene": np.array([0, 1, 4])})

@@ -37,6 +37,7 @@ FACE_NAMES = (
     "bench",
     "bench_*",
     "cli",
+    "cli_*",
     "__main__",
 )
 NOT_IN_CORE = {"gymnasium", "pygame", "stable_baselines3", "sb3_contrib", "jsonargparse", "rich", "tensorboard"}

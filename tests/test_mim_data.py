@@ -53,6 +53,16 @@ def test_folder_and_tar_give_the_same_pool(tmp_path: Path) -> None:
     assert both.source.tolist() == [0, 0, 1, 1, 1, 1]
 
 
+def test_photos_are_those_of_the_package_unless_a_folder_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "astronaut.jpg" in read_pool("photos").names and len(read_pool("photos@test")) == 1
+    (tmp_path / "photos").mkdir()
+    write(tmp_path / "photos" / "mine.png", (1, 2, 3))
+    assert read_pool("photos").names == ("mine.png",)
+
+
 def test_damaged_images_are_named_and_skipped(tmp_path: Path) -> None:
     write(tmp_path / "good.png", (1, 2, 3))
     (tmp_path / "bad.jpg").write_bytes(b"no")

@@ -21,6 +21,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.probe import Labelled
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
+from foveasim.agents.rl.course import open_course
 from foveasim.agents.rl.features import FeatureConfig, featurise
 from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.policy_files import Policy, PolicyAgent, load_policy, save_policy
@@ -286,6 +287,46 @@ def test_stopping_is_a_matter_of_odds_and_patience() -> None:
     assert set(shown["drawn"][:, 2]) <= {-1.0, 1.0}
     with pytest.raises(AgentError, match="was not trained to stop"):
         TaskAgent(policy(stop=False), stop=True)
+
+
+def test_the_shipped_search_finds_what_random_gaze_does_not() -> None:
+    found = {}
+    for name in ("search_policy", "random"):
+        envs = gym.make_vec(
+            "foveasim/Search-v0", num_envs=10, belief=True, split="test", set_sizes=(8,), autoreset_mode="SameStep"
+        )
+        with torch.inference_mode():
+            played = rollout(make_agent(name, seed=0), envs, episodes=10, seed=0)
+        found[name] = played.info["found"][np.arange(10), played.length - 1].mean(), played.length.mean()
+    assert found["search_policy"][0] == 1 > found["random"][0]
+    assert found["search_policy"][1] < found["random"][1] / 2
+
+
+def test_whoever_imitates_stopping_compares_it_with_looking(folder: Path, tmp_path: Path) -> None:
+    course = open_course(config("classify", folder, tmp_path, imitate=4, imitation={"candidates": 3}))
+    draws = np.random.default_rng(0)
+
+    def act(seen: dict[str, Any]) -> Any:
+        return draws.integers(0, 36, len(seen["maps"]))
+
+    lessons = course.lessons(act, 4, course.config.learns_from(), 0, lambda share: None)
+    assert lessons.cells.shape == lessons.gains.shape == (len(lessons.maps), 4)
+    assert (lessons.cells[:, -1] == 36).all()
+    assert (lessons.cells[:, :-1] < 36).all()
+    assert (lessons.gains[:, -1] == 0).all()
+    free = open_course(
+        config(
+            "classify",
+            folder,
+            tmp_path,
+            imitate=4,
+            imitation={"candidates": 3},
+            task_options=course.config.task_options | {"cost_per_glimpse": 0.0},
+        )
+    )
+    draws = np.random.default_rng(0)
+    unpaid = free.lessons(act, 4, course.config.learns_from(), 0, lambda share: None)
+    torch.testing.assert_close(unpaid.gains[:4, :-1] - lessons.gains[:4, :-1], torch.full((4, 3), 0.05))
 
 
 # Training

@@ -32,7 +32,7 @@ class EvaluateConfig:
 
     Attributes:
         weights: A shipped network's name or a ``.safetensors`` file.
-        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``; one or a list.
+        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``, or ``photos``; one or a list.
         retina: Name of a retina.
         retina_options: Its options; null gives disc the ``hidden_ratio`` 0.8 of the published figures, and others none.
         fixations: After how many fixations to measure.

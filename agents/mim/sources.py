@@ -22,6 +22,7 @@ from PIL import Image
 from foveasim.archives import CarefulEntry
 from foveasim.datasets import STL10_FOLDER, STL10_SPLITS, Stl10Scenes
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.image_files import PHOTOS
 from foveasim.picture import MAX_PIXELS
 
 __all__ = ["SPLITS", "SUFFIXES", "Source", "remedy", "split_names"]
@@ -91,7 +92,7 @@ class Source:
 
     @classmethod
     def of(cls, spec: str) -> Source:
-        """Read ``PATH`` or ``PATH@SPLIT``.
+        """Read ``PATH`` or ``PATH@SPLIT``; ``photos``, where there is no such path, are those that come with foveasim.
 
         Raises:
             InvalidValueError: Unknown split.
@@ -101,6 +102,8 @@ class Source:
             spec.rpartition("@") if "@" in spec and not Path(spec).expanduser().exists() else (spec, "", "")
         )
         path = Path(text).expanduser()
+        if text == PHOTOS.name and not path.exists():
+            path = PHOTOS
         if not path.exists():
             raise SceneError(f"{text}: no such folder or tar archive. {remedy(path)}")
         stl10 = path.is_dir() and any(any(f.glob("*_X.bin")) for f in (path / STL10_FOLDER, path))

@@ -185,7 +185,7 @@ class CalibrateConfig:
 
     Attributes:
         weights: A shipped network's name or a ``.safetensors`` file.
-        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``; one or a list.
+        data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``, or ``photos``; one or a list.
         retinas: Retinas by name with their options.
         fixations: After how many fixations to measure.
         start: Where the first of them is: ``random``, or the ``centre`` of the scene.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from foveasim.agents.base import Agent
 from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.mim.belief_readout import load_belief_readout
-from foveasim.agents.mim.labelled import LabelledData, read_labelled
+from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.rl.actors import Actor
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.rl.evaluation import Validator
@@ -218,7 +218,9 @@ class ClassifyCourse(Course):
     ) -> Lessons:
         """Walk through episodes beside someone who knows scene and class and tries places.
 
-        The gain of a place is by how much a glimpse of it would raise the logarithm of the class's probability.
+        The gain of a place is by how much a glimpse of it would raise the logarithm of the class's probability, less
+        the cost of a glimpse. To stop gains nothing: it is better than any place where a glimpse is worth less than it
+        costs.
         """
         kept: list[tuple[Tensor, ...]] = []
         draws = torch.Generator().manual_seed(seed)
@@ -235,23 +237,42 @@ class ClassifyCourse(Course):
             label = envs.as_array(envs.simulator.label)
             right = np.take_along_axis(said, label[:, None, None], 2)[:, :, 0]
             before = np.take_along_axis(np.asarray(present["posterior"]), label[:, None], 1)
-            gains = torch.from_numpy(np.log(right) - np.log(before))
+            gains = torch.from_numpy(np.log(right) - np.log(before)) - envs.cost_per_glimpse
+            best = cells.cpu().gather(1, gains.argmax(1, keepdim=True))[:, 0].numpy()
+            if self.stops:
+                cells = torch.cat((cells, torch.full_like(cells[:, :1], seen.gain.shape[1])), 1)
+                points = torch.cat((points, torch.zeros_like(points[:, :1])), 1)
+                gains = torch.cat((gains, torch.zeros_like(gains[:, :1])), 1)
             kept.append(tuple(one.cpu() for one in (seen.maps, seen.numbers, cells, points, gains)))
-            best = kept[-1][2].gather(1, gains.argmax(1, keepdim=True))[:, 0].numpy()
             led = (torch.rand(len(best), generator=draws) < how.oracle_share).numpy()
             shown = {"maps": seen.maps.cpu().numpy(), "numbers": seen.numbers.cpu().numpy()}
             _, _, terminated, _, _ = self.lanes.step(np.where(led, best, act(shown)))
             ended += int(np.count_nonzero(terminated))
             tell(min(ended / episodes, 1.0))
-        return Lessons(*(torch.cat(column).clone() for column in zip(*kept, strict=True)))
+        # Lane by lane: what is held out at the end then are whole episodes.
+        return Lessons(*(torch.stack(column, 1).flatten(0, 1) for column in zip(*kept, strict=True)))
+
+    def images(self, part: str) -> LabelledImages:
+        """Return the images of a part of labelled data: "test", or a half of those of validation.
+
+        Of the images that the readout was fitted to, it is surer than of any others: a glimpse of them is worth less. So
+        policies train on every other image that it was chosen by, mirrored too, and are validated on the rest.
+        """
+        data = cast("LabelledData", self.data)
+        if part == "test":
+            return data.test
+        half = data.validation.take(np.arange(part == "validation", len(data.validation), 2))
+        if part == "validation" or not self.config.mirror:
+            return half
+        both = np.concatenate((half.images, half.images[:, :, ::-1]))
+        return LabelledImages(both, np.tile(half.labels, 2), half.names * 2)
 
     def envs(self, lanes: int, part: str, **options: Any) -> ClassifyVectorEnv:
         """Make envs on a part of the data, "train", "validation" or "test"."""
         scenes: dict[str, Any] = {"split": "test" if part == "test" else "train"}
         if self.data is not None:
-            images = getattr(self.data, part)
-            found = images.images
-            scenes = {"scenes": ArrayScenes(found, label=images.labels.tolist(), labels=self.data.classes)}
+            shown = self.images(part)
+            scenes = {"scenes": ArrayScenes(shown.images, label=shown.labels.tolist(), labels=self.data.classes)}
         given = {**_common(self.config), **scenes, **self._options, **options}
         del given["belief"]
         return ClassifyVectorEnv(lanes, **given)

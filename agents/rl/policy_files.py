@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from foveasim.agents.rl.outlook import Outlook
 from foveasim.agents.rl.search_features import SearchFeatureConfig
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 
-__all__ = ["SEES", "Policy", "PolicyAgent", "fingerprint", "load_policy", "policy_factory", "save_policy"]
+__all__ = ["SEES", "GazePolicy", "Policy", "PolicyAgent", "fingerprint", "load_policy", "policy_factory", "save_policy"]
 
 FORMAT = "foveasim-policy-1"
 
@@ -260,6 +261,22 @@ class PolicyAgent(Mind):
         if not self._deterministic:
             answer = answer - (-self.ties(answer.shape[1]).clamp_min(1e-20).log()).log()  # Gumbel: a draw by softmax
         return features.points[torch.arange(len(answer), device=self.device), answer.argmax(1)]
+
+
+class GazePolicy(PolicyAgent):
+    """The learned gaze that ships, ``gaze_policy``: looks where the prediction will gain most, through ``pyramid``.
+
+    Trained by ``foveasim train --preset imitate``; ``agents/rl/weights/gaze.md`` tells how and how well it does.
+
+    Args:
+        device: Where to compute.
+        deterministic: Take the likeliest cell; otherwise cells are drawn.
+        seed: Seed of lane 0; lane i has ``seed + i``.
+    """
+
+    def __init__(self, device: str = "cpu", deterministic: bool = True, seed: int = 0) -> None:
+        with as_file(files("foveasim.agents.rl") / "weights" / "gaze.safetensors") as path:
+            super().__init__(path, device, deterministic, seed, name="gaze_policy")
 
 
 def _beside(named: str, path: Path) -> str:

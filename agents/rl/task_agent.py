@@ -73,10 +73,6 @@ class TaskAgent:
         self.sense: TaskSense = _sense(policy, device, foresight)
         self.needs = self.sense.needs
 
-    def only_look(self) -> None:
-        """Have no wish to stop from now on: for envs without a stop action."""
-        self._stop = False
-
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Begin a new episode in the marked lanes, (B,) bool."""
         self._noise.reset(lanes)

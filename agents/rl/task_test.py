@@ -125,6 +125,7 @@ def _test_classify(
         table.add_row(entry.label, *(f"{100 * value:.1f}" for value in accuracy[:, 0]))
         rows[entry.label] = row = {
             "accuracy": accuracy.tolist(),
+            "log_likelihood": tested.log_likelihood.mean(0).tolist(),
             "threshold": chosen,
             "early": _one(early),
         }
@@ -136,13 +137,16 @@ def _test_classify(
     console.print(table)
     console.print(stops)
     draw_glimpses(out / "glimpses.png", known)
-    pairs = {label: _paired(one, known[entries[0].label]) for label, one in known.items()}
-    return {"agents": rows, f"more than {entries[0].label}": pairs, "scenes": len(known[entries[0].label])}
+    first = entries[0].label
+    for label, one in known.items():
+        rows[label][f"accuracy above {first}"] = _paired(one.correct, known[first].correct)
+        rows[label][f"log_likelihood above {first}"] = _paired(one.log_likelihood, known[first].log_likelihood)
+    return {"agents": rows, "scenes": len(known[first])}
 
 
 def _record(course: ClassifyCourse, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
     """Look at scenes of a part: at each once where there are no more than asked for, else at draws of them."""
-    there = len(getattr(course.data, part)) if course.data is not None else None
+    there = len(course.images(part)) if course.data is not None else None
     count = None if there is not None and there <= config.test_episodes else config.test_episodes
     lanes = min(_LANES, there if count is None and there is not None else config.test_episodes)
     envs = course.envs(lanes, part, stop=False, autoreset_mode="Disabled")
@@ -163,8 +167,8 @@ def _stopped(early: Sequence[float], full: float) -> tuple[str, ...]:
     )
 
 
-def _paired(one: Glimpses, other: Glimpses) -> list[list[float]]:
-    """Return by how much accuracy is greater after each glimpse, and the half of its 95 % interval over scenes."""
-    more: NDArray[np.float64] = one.correct.astype(float) - other.correct
+def _paired(one: NDArray[Any], other: NDArray[Any]) -> list[list[float]]:
+    """Return by how much something is greater after each glimpse, and the half of its 95 % interval over scenes."""
+    more: NDArray[np.float64] = one.astype(float) - other
     half = 1.96 * more.std(0, ddof=1) / np.sqrt(len(more))
     return [[float(a), float(b)] for a, b in zip(more.mean(0), half, strict=True)]

@@ -140,7 +140,7 @@ def look_at(out: Path, archive: bytes) -> int:
     """See that every file under its own name is whole, those kept for a resumed run, too; return how many others lie."""
     unfinished = 0
     for path in filter(Path.is_file, sorted(out.rglob("*"))):
-        if path.name.startswith("."):
+        if any(part.startswith(".") and part != ".unfinished" for part in path.relative_to(out).parts):
             unfinished += 1
         else:
             whole(path, archive)
