@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,7 @@ from foveasim.agents.compare_kept import Kept
 from foveasim.agents.compare_looks import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
 from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
-from foveasim.agents.compare_table import show_table
+from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.kept import check_folder
 from foveasim.agents.mim.data import centred, read_pool
 from foveasim.agents.mim.evaluate import check_device
@@ -146,6 +147,8 @@ def run(config: CompareConfig) -> int:
     from rich.console import Console
 
     console, began, stop = Console(), time.monotonic(), Stop()
+    if not (console.is_terminal or "COLUMNS" in os.environ):
+        console = Console(width=WIDE + GAP)  # a file has room for every column
     out = Path(config.out).expanduser()
     check_folder(out, "compare.json", resume=config.resume, overwrite=config.overwrite)
     with stop.listening():

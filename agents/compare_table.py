@@ -11,7 +11,7 @@ from foveasim.agents.compare_statistics import Interval, Result
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["show_table"]
+__all__ = ["GAP", "WIDE", "show_table"]
 
 WIDE, GAP = 118, 18
 """Columns of a terminal from which on everything is shown, and what the gap takes; the files hold it in any case."""
@@ -73,6 +73,8 @@ def show_table(console: Console, result: Result, measure: str, scenes: int, seed
         ]
         cells += [Text(move) for move in (moves if wide else moves[:1])]
         table.add_row(*cells)
+    if console.measure(table, options=console.options.update(width=10 * WIDE)).maximum > console.width:
+        table.padding = 0  # 80 columns hold the gap, too
     console.print(table)
     notes = ["mean: over the fixations; brackets: 95 % bootstrap intervals over scenes; green, red: clear of zero"]
     if any(result.privileged):

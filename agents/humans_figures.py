@@ -80,7 +80,9 @@ def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> 
     rows = [one for one in in_order(scored) if one.kind != "people"]
     columns = min(5, len(rows))
     lines = -(-len(rows) // columns)
-    figure = blank_figure(max(2.4 * columns, 4.8), 3.9 * lines + 0.4)
+    figure = blank_figure(max(2.4 * columns, 7.0), 3.9 * lines + 0.4)  # the title takes 6.6
+    highest = _highest(amplitude, [one.amplitude for one in rows])
+    furthest = _highest(direction, [one.direction for one in rows])
     edges_deg = np.arange(len(amplitude) + 1) * 20 / 24
     hues = styles(tuple(one.label for one in rows))
     for place, (one, style) in enumerate(zip(rows, hues, strict=True)):
@@ -89,23 +91,29 @@ def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> 
         rose = figure.add_subplot(2 * lines, columns, (2 * row + 1) * columns + column + 1, projection="polar")
         flat.stairs(_share(one.amplitude), edges_deg, fill=True, color=style.colour, alpha=0.75)
         flat.stairs(_share(amplitude), edges_deg, color="black", linewidth=1)
-        flat.set(xlim=(0, edges_deg[-1]), xlabel="deg", ylim=(0, 2.2 * _share(amplitude).max()))
+        flat.set(xlim=(0, edges_deg[-1]), xlabel="deg", ylim=(0, highest))
         flat.set_title(f"{one.label}\nJS {one.pooled['amplitude_js']:.3f}", fontsize="medium")
         flat.tick_params(labelsize="x-small")
         flat.spines[["top", "right"]].set_visible(False)
-        _draw_rose(rose, one.direction, direction, style.colour)
+        _draw_rose(rose, one.direction, direction, style.colour, furthest)
         rose.set_title(f"JS {one.pooled['direction_js']:.3f}", fontsize="small")
     figure.suptitle("saccades: share of each amplitude and direction (up is up); black: people", fontsize="medium")
     save_figure(figure, path)
 
 
-def _draw_rose(axes: Axes, counts: NDArray[np.int64], people: NDArray[np.int64], colour: str) -> None:
+def _highest(people: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:
+    """Return the end of all axes: room for the greatest share, but no more than people can still be read beside."""
+    top = _share(people).max()
+    return float(min(max(1.2 * top, *(1.05 * _share(counts).max() for counts in others)), 2.2 * top))
+
+
+def _draw_rose(axes: Axes, counts: NDArray[np.int64], people: NDArray[np.int64], colour: str, furthest: float) -> None:
     bins = len(counts)
     angle = -(np.arange(bins) * 2 * math.pi / bins - math.pi + math.pi / bins)  # y runs down in the counts
     axes.bar(angle, _share(counts), width=2 * math.pi / bins, color=colour, alpha=0.75)
     around = np.append(angle, angle[0])
     axes.plot(around, np.append(_share(people), _share(people)[0]), color="black", linewidth=1)
-    axes.set_ylim(0, 2.2 * _share(people).max())
+    axes.set_ylim(0, furthest)
     axes.set_xticks(np.arange(4) * math.pi / 2, ["right", "up", "left", "down"], fontsize="x-small")
     axes.set_yticks([])
 

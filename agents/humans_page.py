@@ -81,7 +81,11 @@ def page_data(found: Against, shown: Sequence[int]) -> dict[str, Any]:
             f"retina {found.config['retina']}",
             f"{people.px_per_deg:g} px a degree",
         ],
-        "scores": [{"name": name, "title": SCORES[name].title, "digits": SCORES[name].digits} for name in _SHOWN],
+        "scores": [
+            {"name": name, "title": SCORES[name].title, "digits": SCORES[name].digits}
+            for name in _SHOWN
+            if any(math.isfinite(value_of(one, name)) for one in order)  # nobody may have had a priority map
+        ],
         "rows": [_row(one) for one in order],
         "images": [
             {
@@ -160,7 +164,8 @@ canvas { width: 100%; display: block; border-radius: 4px; background: var(--line
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
 th, td { padding: 4px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--dim); font-weight: 500; white-space: normal; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
+th:not(:first-child) { min-width: 8em; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back); }
 tr.people td { font-weight: 600; } tr.floor td { color: var(--dim); } .bad { color: var(--bad); }
 .range { color: var(--dim); font-size: 12px; }
 </style>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -175,6 +176,12 @@ class SearchVectorEnv(FoveaVectorEnv):
             "sought_px": self._sought_px.copy(),
             "distance_deg": self._distance_px() / self._px_per_deg,
         }
+
+    def task_view(self, lane: int) -> dict[str, Any]:
+        """Return what is to be found, and whether it was."""
+        target, reach = self._targets[lane], math.ceil(1.5 * float(self._radius_px[lane]))
+        middle = slice(max(0, len(target) // 2 - reach), len(target) // 2 + reach)
+        return {"target": target[middle, middle], "found": bool(self._found[lane])}
 
     def _distance_px(self) -> NDArray[np.float32]:
         away = self.as_array(self.simulator.measured.fixation_px) - self._sought_px

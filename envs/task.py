@@ -57,6 +57,10 @@ class Task:
         """Return what the task adds to ``info``, arrays (B, ...) by key."""
         return {}
 
+    def task_view(self, lane: int) -> dict[str, Any]:
+        """Return what the task adds to the picture of a lane, fields of :class:`foveasim.render.View` by name."""
+        return {}
+
     def as_array(self, values: Any) -> NDArray[Any]:
         """Return what the simulator measured as an array, wherever it keeps it."""
         found: NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values

@@ -350,6 +350,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             size,
             self.budget,
             self._last_reward[lane],
+            self.task_view(lane),
         )
         return picture
 

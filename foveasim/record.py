@@ -34,7 +34,8 @@ class LookConfig:
 
     Attributes:
         scenes: photos, webcam, noise, shapes, ... or the path of an image, a video or a folder.
-        agent: Who looks: a registered name or package.module:Class.
+        agent: Who looks: a registered name (foveasim info lists them), the file of a trained policy, or
+            package.module:Class.
         agent_arguments: Arguments of the agent, such as {temperature: 0.5}.
         retina: What the eye sees: pyramid, disc, two_spot, patches, window, multiscale, log_polar or full.
         retina_options: Options of the retina, such as {preset: paper}.
@@ -52,9 +53,9 @@ class LookConfig:
     """
 
     scenes: str = "photos"
-    agent: str = "saliency"
+    agent: str = "uncertainty"
     agent_arguments: dict[str, Any] = field(default_factory=dict)
-    retina: str = "pyramid"
+    retina: str = "disc"
     retina_options: dict[str, Any] = field(default_factory=dict)
     network: str | None = "unet"
     seed: int = 0

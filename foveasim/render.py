@@ -193,8 +193,7 @@ def _backdrop(layout: Layout, titles: tuple[str, ...], plot: tuple[str, str]) ->
     px = layout.px(14)
     for rect, title in zip(layout.images, titles, strict=True):
         rect.view(canvas)[:] = PANEL
-        bar = _bar_px(layout, rect) if rect is layout.images[-1] else 0
-        text(canvas, rect.x, rect.y - layout.px(8), fit_text(title, px, rect.width - bar), px, TEXT)
+        text(canvas, rect.x, rect.y - layout.px(8), fit_text(title, px, rect.width), px, TEXT)
     layout.plot.view(canvas)[:] = PANEL
     title, unit = plot
     width = text(canvas, layout.plot.x, layout.plot.y - layout.px(8), title, px, TEXT)
@@ -204,9 +203,11 @@ def _backdrop(layout: Layout, titles: tuple[str, ...], plot: tuple[str, str]) ->
     return canvas
 
 
-def _bar_px(layout: Layout, rect: Rect) -> int:
-    """Width of the colour bar with its two labels; 0 where there is no room for it."""
-    return layout.px(120) if rect.width >= layout.px(180) else 0
+@lru_cache(maxsize=16)
+def _has_bar(layout: Layout, width: int, heat: str, low: str, high: str) -> bool:
+    """Whether there is room for the colour bar and its two labels beside the name of the heat map."""
+    labels = text_width(low, layout.px(12)) + text_width(high, layout.px(12)) + layout.px(52) + 2 * layout.px(6)
+    return text_width(heat, layout.px(14)) + layout.px(12) + labels <= width
 
 
 def _draw_heat(canvas: Image, layout: Layout, view: View) -> None:
@@ -214,7 +215,7 @@ def _draw_heat(canvas: Image, layout: Layout, view: View) -> None:
     if view.heat is None:
         return
     rect.view(canvas)[:] = colour_map(fit_to(view.heat.values, (rect.height, rect.width)))
-    if not _bar_px(layout, rect):
+    if not _has_bar(layout, rect.width, view.heat.name, view.heat.low, view.heat.high):
         return
     px, y = layout.px(12), rect.y - layout.px(8)
     x = rect.x + rect.width

@@ -158,7 +158,7 @@ class NotedAgent:
         self._agent, self._begins = agent, True
         self._allowed = {"glimpse", "acuity", "fixation", "time", "patch", *agent_needs(agent)}
         self._allowed |= {"belief_acuity"} if "belief" in self._allowed else set()
-        self.needs = tuple(dict.fromkeys((*agent_needs(agent), "belief", "scene")))
+        self.needs = tuple(dict.fromkeys((*agent_needs(agent), "belief", "scene", "target")))
         self.action_mode, self.grid = agent_action_mode(agent), agent_grid(agent)
         self.size, self.retinas = getattr(agent, "size", None), getattr(agent, "retinas", ())
 

@@ -131,7 +131,8 @@ def _facts(comparison: Comparison) -> list[list[str]]:
         ["scenes", f"{len(comparison.scenes.name)} of {data}, {width} × {height} px"],
         ["eye", f"{config['retina']}{f' ({options})' if options else ''}"],
         ["judged by", comparison.network],
-        ["fixations", f"{config['fixations']} from the centre; {config['seeds']} of each agent at each scene"],
+        ["fixations", f"{config['fixations']}, the first at the centre"],
+        ["looks", f"{config['seeds']} of each agent"],
     ]
 
 

@@ -84,6 +84,7 @@ class Notices:
         self.text = ""
         self._left_ms = 0.0
         self._said: set[str] = set()
+        self._once = ""
 
     def say(self, message: str) -> None:
         """Show a message, beside one that is still shown."""
@@ -91,9 +92,11 @@ class Notices:
         self._left_ms = _NOTICE_MS
 
     def say_once(self, message: str) -> None:
-        """Show a message unless it was shown before."""
+        """Show a message unless it was shown before, in place of the last one that was to be shown once."""
         if message not in self._said:
             self._said.add(message)
+            self.text = " · ".join(part for part in self.text.split(" · ") if part != self._once)
+            self._once = message
             self.say(message)
 
     def count(self, what: str, messages: list[str]) -> None:

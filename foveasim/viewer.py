@@ -45,6 +45,7 @@ def display_driver() -> str | None:
         if not os.environ.get("WAYLAND_DISPLAY"):
             return None
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "foveasim")  # what a desktop groups windows by
     os.environ.setdefault("SDL_WINDOWS_DPI_AWARENESS", "permonitorv2")  # or Windows would blow the window up, blurred
     import pygame
 

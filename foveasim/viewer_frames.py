@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ def render_lane(
     size: tuple[int, int],
     budget: int,
     reward: float | None,
+    task: Mapping[str, Any] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw one lane: the scene with its scanpath, the glimpse, belief and acuity.
 
@@ -37,6 +38,7 @@ def render_lane(
         size: (H, W) of the picture, px.
         budget: Saccades of an episode.
         reward: Of the last saccade, or None.
+        task: What a task adds, fields of :class:`foveasim.render.View` by name.
 
     Returns:
         (H, W, 3) uint8.
@@ -58,6 +60,7 @@ def render_lane(
         retina=simulator.retina.name,
         scene_name=simulator.names[lane],
         reward=reward,
+        **(task or {}),
     )
     return render(view, check.size_hw("render_size", tuple(size), 120))
 

@@ -59,7 +59,7 @@ def warm_up(retinas: Iterable[Retina] = ()) -> int:
             while not _wait(work, 0.1):
                 count = _compiled() - before
                 if count:
-                    status.update(f"compiling kernels, once after an installation: {count}")
+                    status.update(f"compiling kernels, once after an installation, for about a minute: {count}")
                     if not shown:
                         status.start()
                         shown = True

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
-from foveasim.drawing import Image
+from foveasim.drawing import Image, disc, ring
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE, Layout
 from foveasim.movie import Mp4Movie, save_png
 from foveasim.record import reachable_fovea
-from foveasim.render import View, layout_of, render
+from foveasim.render import GAZE, INK, View, layout_of, render
 from foveasim.retina import RETINAS
 from foveasim.session import Session
 from foveasim.signals import Stop
@@ -49,7 +50,7 @@ KEYS: tuple[tuple[str, str], ...] = (
 """The controls and what they do; the agents of the keys 1 to 9 come on top."""
 
 _KEYED = (
-    *("uncertainty", "information", "surprise", "saliency", "spectral_residual", "random", "walk", "spiral"),
+    *("uncertainty", "information", "surprise", "saliency", "scanpath", "random", "walk", "spiral"),
     _HUMAN,
 )
 """Agents of the keys 1 to 9."""
@@ -111,6 +112,7 @@ class Window:
         self.folder = Path(folder)
         self.session = session
         pygame.display.init()
+        pygame.display.set_icon(pygame.image.frombuffer(_icon().tobytes(), (64, 64), "RGB"))
         flags = pygame.RESIZABLE | (pygame.FULLSCREEN if fullscreen else 0)
         pygame.display.set_mode((0, 0) if fullscreen else (size[1], size[0]), flags)
         pygame.display.set_caption("foveasim")
@@ -381,6 +383,14 @@ class Window:
         finally:
             self.session.close()
             self._pygame.display.quit()
+
+
+def _icon() -> Image:
+    """Return the window's icon: a fovea and its fixation, (64, 64, 3) uint8."""
+    icon = np.full((64, 64, 3), INK, np.uint8)
+    ring(icon, 32, 32, 22, GAZE, 5)
+    disc(icon, 32, 32, 8, GAZE)
+    return icon
 
 
 def one_line(message: str) -> str:

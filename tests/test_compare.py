@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 from torch import Tensor
 
 from foveasim.agents.base import AGENTS, make_agent
@@ -20,6 +22,7 @@ from foveasim.agents.compare import CompareConfig, compare, read_scenes, run
 from foveasim.agents.compare_entries import default_agents, open_entries, references
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
+from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork, make_network
@@ -383,3 +386,26 @@ def test_the_same_comparison_twice_is_the_same() -> None:
     for name, curve in first.result.curves.items():
         assert np.array_equal(curve, again.result.curves[name])
     assert first.result.reference == "random"
+
+
+def test_every_column_is_whole_in_a_terminal_of_80() -> None:
+    config = CompareConfig(
+        ["random", "walk"], data="noise", limit=3, size=(48, 48), fixations=3, seeds=2, show=0, ceiling="walk"
+    )
+    result = compare(config).result
+    for width in (80, 100, WIDE + GAP):
+        console = Console(width=width, record=True, file=io.StringIO())
+        show_table(console, result, "mse", 3, 2)
+        said = console.export_text()
+        head = next(line for line in said.splitlines() if "gap closed" in line)
+        assert "sharp" in head and len(head) <= width
+        assert all(len(line) == len(head) for line in said.splitlines() if line.startswith("│"))
+        assert said.count("]") == said.count("[")  # no interval is cut
+
+
+def test_a_file_gets_every_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(["compare", "random", *SMALL, "--out", str(tmp_path / "run")]) == 0
+    assert "returns" in capsys.readouterr().out

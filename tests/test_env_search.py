@@ -20,6 +20,7 @@ from foveasim.envs import FoveaVectorEnv
 from foveasim.envs.search import SearchEnv, SearchVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.picture import Picture
+from foveasim.render import GAZE
 from foveasim.search_scenes import Display, SearchScenes
 
 ID = "foveasim/Search-v0"
@@ -368,3 +369,22 @@ def test_trials_are_read_off_searches_only() -> None:
         read_trials(rollout(make_agent("centre"), plain, episodes=1))
     with pytest.raises(InvalidValueError, match="finished"):
         read_trials(rollout(make_agent("centre"), many(1), steps=2))
+
+
+def test_a_picture_of_the_env_shows_what_is_to_be_found() -> None:
+    env = gym.make("foveasim/Search-v0", kinds="colour", render_mode="rgb_array")
+    _, info = env.reset(seed=0)
+    target = env.unwrapped.lanes.source.display(env.unwrapped.simulator.index.item()).target  # type: ignore[attr-defined]
+    sought = env.render()
+    assert isinstance(sought, np.ndarray)
+    env.step((info["sought_px"] / 48 - 1).astype(np.float32))
+    found = env.render()
+    assert isinstance(found, np.ndarray)
+    colour = target[18, 18]
+    below = slice(int(0.72 * len(sought)), None)  # the plot's row
+
+    def count(picture: np.ndarray, what: object) -> int:
+        return int((picture[below, : int(0.75 * picture.shape[1])] == what).all(2).sum())
+
+    assert count(sought, colour) > 100
+    assert count(found, GAZE) > count(sought, GAZE) + 50

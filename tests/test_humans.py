@@ -398,6 +398,8 @@ def test_the_page_holds_names_as_text_only(folder: Path) -> None:
     data = page_data(found, [0, 2])
     assert [row["label"] for row in data["rows"]] == ["people", "x</script><b>"]
     assert len(data["images"]) == 2 and len(data["images"][0]["paths"][1]) == 2
+    titles = {score["name"] for score in data["scores"]}
+    assert "scanmatch" in titles and not titles & {"cnss", "cig"}  # nobody has a priority map
     text = page(data)
     assert "x</script>" not in text and "x\\u003c/script\\u003e\\u003cb\\u003e" in text
     held = text.split('<script id="data" type="application/json">')[1].split("</script>")[0]

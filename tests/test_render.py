@@ -112,6 +112,22 @@ def test_rendering_is_pure() -> None:
         assert np.array_equal(getattr(shown, name), image)
 
 
+def test_the_name_of_the_heat_map_is_whole_and_the_colour_bar_beside_it_where_there_is_room() -> None:
+    name, wide = Heat("uncertainty", np.zeros((12, 12), np.uint8), "0", "64"), 0
+    for size in ((720, 1280), (500, 800), (480, 640)):
+        picture = render(view(90, 90, heat=name), size)
+        layout = layout_of(view(90, 90, heat=name), size)
+        rect, px = layout.images[-1], layout.px(14)
+        title = picture[rect.y - layout.title_px : rect.y, rect.x : rect.x + rect.width]
+        alone = np.full((layout.title_px, rect.width, 3), picture[0, 0], np.uint8)
+        width = text(alone, 0, layout.title_px - layout.px(8), "uncertainty", px, (236, 239, 244))
+        ink = (np.abs(title.astype(int) - picture[0, 0]).max(2) > 40).any(0)
+        assert ink[: int(width)].any() and width <= rect.width
+        assert not ink[int(width) + 1 : int(width) + layout.px(10)].any()  # no ellipsis, no bar over it
+        wide += bool(ink[int(width) + layout.px(10) :].any())
+    assert wide >= 1
+
+
 def test_a_changed_array_is_drawn_anew_and_a_read_only_one_from_memory() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     assert fit_to(image, (32, 32)).max() == 0

@@ -217,8 +217,9 @@ def config(out: Path, **more: Any) -> RecordConfig:
         {"agent": "raster", "agent_arguments": {"rows": 2, "cols": 2}, "budget": 2, "half_life_ms": 500.0},
         {"agent": "random", "retina": "patches", "scatter": 0.1, "seed": 9, "fovea": 1.0, "max_amplitude_deg": 6.0},
         {"agent": "saliency", "retina": "disc", "retina_options": {"hidden_ratio": 0.6}, "fovea": 0.5, "speed": 2.0},
+        {"agent": "seek", "scenes": "search"},
     ],
-    ids=["raster", "random", "saliency"],
+    ids=["raster", "random", "saliency", "seek"],
 )
 def test_a_recording_comes_out_the_same(
     more: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]

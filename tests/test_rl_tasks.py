@@ -10,9 +10,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import foveasim  # noqa: F401  # registers the ids
 from foveasim.agents.base import make_agent
+from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, fit_head, load_head
 from foveasim.agents.mim.belief_readout import BeliefFit, fit_belief_readout, load_belief_readout
 from foveasim.agents.mim.files import save_network
@@ -21,13 +23,14 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.probe import Labelled
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
-from foveasim.agents.rl.course import open_course
+from foveasim.agents.rl.course import ClassifyCourse, open_course
 from foveasim.agents.rl.features import FeatureConfig, featurise
 from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.policy_files import Policy, PolicyAgent, load_policy, save_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.rl.task_agent import TaskAgent
 from foveasim.agents.rl.task_env import TaskObservation
+from foveasim.agents.rl.task_test import record
 from foveasim.agents.rl.train import run
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.runner import rollout
@@ -397,6 +400,35 @@ def test_classify_is_trained_and_tested(folder: Path, tmp_path: Path, capsys: py
     agent.reset(np.ones(2, bool))
     assert agent.act(envs.reset(seed=0)[0]).shape == (2, 2)
     assert agent.imagine(envs.reset(seed=0)[0]).image.shape == (2, 48, 48, 3)  # type: ignore[attr-defined]
+
+
+def test_policies_train_on_images_that_the_readout_was_not_fitted_to(folder: Path, tmp_path: Path) -> None:
+    scenes = SignScenes(size=(48, 48))
+    for index in range(90):
+        picture = scenes.picture(index)
+        place = tmp_path / "data" / scenes.labels[picture.label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.image).save(place / f"{index}.png")
+    course = open_course(config("classify", folder, tmp_path / "run", data=str(tmp_path / "data")))
+    assert isinstance(course, ClassifyCourse) and course.data is not None
+    names = {part: set(course.images(part).names) for part in ("train", "validation", "test")}
+    assert names["train"] | names["validation"] == set(course.data.validation.names)
+    assert not names["train"] & names["validation"]
+    assert names["test"] == set(course.data.test.names)
+    plain = len(names["train"])
+    shown = course.images("train")
+    assert len(shown) == 2 * plain
+    np.testing.assert_array_equal(shown.images[plain:], shown.images[:plain, :, ::-1])
+    assert len(course.envs_of_lanes.simulator.scenes) == 2 * plain
+    known = record(course, open_entries(["centre"], {}, {})[0][0], "test", course.config)
+    np.testing.assert_array_equal(known.label, course.data.test.labels)  # each once, fewer than test_episodes
+    few = tmp_path / "few"
+    for name in scenes.labels[:2]:
+        (few / name).mkdir(parents=True)
+        for index in range(5):
+            Image.fromarray(scenes.picture(0).image).save(few / name / f"{index}.png")
+    with pytest.raises(InvalidValueError, match="at least two validation images"):
+        open_course(config("classify", folder, tmp_path / "run", data=str(few)))
 
 
 @pytest.mark.parametrize(

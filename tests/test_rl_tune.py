@@ -183,6 +183,21 @@ def test_a_trial_that_validates_badly_is_ended(tmp_path: Path, monkeypatch: pyte
     assert optuna.__version__
 
 
+def test_ctrl_c_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+
+    def stop(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foveasim.agents.rl.tune._try", stop)
+    assert run(TuneConfig(trials=1, out=str(tmp_path))) == 130
+    said = capfd.readouterr()
+    assert said.out == f"stopped; the same command goes on with what is in {tmp_path}\n"
+    assert said.err == ""
+
+
 def test_without_optuna_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

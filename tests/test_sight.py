@@ -289,3 +289,42 @@ def test_other_scenes_have_no_target() -> None:
     eye = sight("disc")
     eye.depart((10.0, 10.0))
     assert eye.target is None and not eye.found and "target" not in eye.observation(1.0)
+
+
+class Finds:
+    """Knows where the target lies, and looks beside it first."""
+
+    needs = ("target",)
+
+    def __init__(self, scenes: SearchScenes) -> None:
+        self.scenes, self.seen, self.shapes = scenes, -1, list[tuple[int, ...]]()
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        self.seen, self.asked = self.seen + 1, 0
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        self.shapes.append(observation["target"].shape)
+        self.asked += 1
+        x, y = self.scenes.display(self.seen).items_px[0] / 48 - 1
+        return np.array([(0.0, 0.0) if self.asked == 1 else (x, y)], np.float32)
+
+
+def test_a_search_goes_on_to_the_next_display_when_the_target_is_found() -> None:
+    scenes = SearchScenes(kinds="colour")
+    agent = Finds(scenes)
+    session = Session(scenes, agent, "disc", dwell_ms=100, threaded=False)
+    shown = []
+    for _ in range(120):
+        view = session.view()
+        shown.append((session.scene_name, session.fixations, view.found))
+        assert view.target is not None
+        session.advance(10)
+    assert set(agent.shapes) == {(1, 36, 36, 3)}
+    assert ("search 0", 2, False) in shown and ("search 0", 3, True) in shown and ("search 1", 1, False) in shown
+    assert not any(name == "search 0" and count > 3 for name, count, _ in shown)
+    assert sum(entry == ("search 0", 3, True) for entry in shown) >= 29  # time to take it in: three dwells
+
+
+def test_who_looks_for_a_target_says_so_before_scenes_without_one() -> None:
+    session = Session("noise", "seek", threaded=False)
+    assert "looks for a 'target'" in session.alert and "--scenes search" in session.alert

@@ -199,6 +199,11 @@ class ClassifyCourse(Course):
         super().__init__(config)
         self.foresight = Foresight(config.network, config.device, config.precision)
         self.data = _labelled(config)
+        if self.data is not None and len(self.data.validation) < 2:
+            raise InvalidValueError(
+                f"data must have at least two validation images, to train on one half of them and to validate on the "
+                f"other; got {len(self.data.validation)} of {config.data!r}. Give more images."
+            )
         self._options = dict(config.task_options)
         readout = self._options.get("readout", "cells")
         if isinstance(readout, str) and readout != "cells":
@@ -255,8 +260,8 @@ class ClassifyCourse(Course):
     def images(self, part: str) -> LabelledImages:
         """Return the images of a part of labelled data: "test", or a half of those of validation.
 
-        Of the images that the readout was fitted to, it is surer than of any others: a glimpse of them is worth less. So
-        policies train on every other image that it was chosen by, mirrored too, and are validated on the rest.
+        Of the images that the readout was fitted to it is surer than of others: a glimpse of them is worth less.
+        Policies train on every other image that it was chosen by, mirrored too, and are validated on the rest.
         """
         data = cast("LabelledData", self.data)
         if part == "test":

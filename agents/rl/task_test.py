@@ -32,7 +32,7 @@ from foveasim.agents.search import Slope, Trials, draw_slopes, read_trials, sear
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
 
-__all__ = ["run_test"]
+__all__ = ["record", "run_test"]
 
 _LOSS = 0.01  # of accuracy, that stopping early may cost
 _LANES = 40
@@ -118,8 +118,8 @@ def _test_classify(
     known: dict[str, Glimpses] = {}
     rows: dict[str, Any] = {}
     for entry in entries:
-        known[entry.label] = tested = _record(course, entry, "test", config)
-        chosen = threshold_within(_record(course, entry, "validation", config), _LOSS)
+        known[entry.label] = tested = record(course, entry, "test", config)
+        chosen = threshold_within(record(course, entry, "validation", config), _LOSS)
         accuracy = accuracy_by_glimpse(tested)
         early = stop_early(tested, [chosen])
         table.add_row(entry.label, *(f"{100 * value:.1f}" for value in accuracy[:, 0]))
@@ -144,7 +144,7 @@ def _test_classify(
     return {"agents": rows, "scenes": len(known[first])}
 
 
-def _record(course: ClassifyCourse, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
+def record(course: ClassifyCourse, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
     """Look at scenes of a part: at each once where there are no more than asked for, else at draws of them."""
     there = len(course.images(part)) if course.data is not None else None
     count = None if there is not None and there <= config.test_episodes else config.test_episodes

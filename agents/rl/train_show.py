@@ -82,7 +82,8 @@ def draw_curve(path: Path, history: Mapping[str, Any]) -> None:
     figure = blank_figure(9.2 if validated else 5.0, 3.6)
     panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
     rows = [row for row in history["training"] if "return" in row]
-    panels[0].plot([r["steps"] for r in rows], [r["return"] for r in rows], color=COLOURS[0], linewidth=1.2)
+    dot = "o" if len(rows) == 1 else None  # a line of one point shows nothing
+    panels[0].plot([r["steps"] for r in rows], [r["return"] for r in rows], marker=dot, color=COLOURS[0], linewidth=1.2)
     panels[0].set(xlabel="saccades", ylabel="return of an episode", title="reward, sampled actions")
     if validated:
         axes = panels[1]

@@ -161,7 +161,7 @@ def run(config: TuneConfig) -> int:
         raise MissingDependencyError(
             f"foveasim tune needs Optuna ({error}). Install it: pip install 'foveasim[tune]'"
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would warn of an end by Ctrl-C, with a traceback
     out = Path(config.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
