@@ -274,6 +274,8 @@ def threshold_within(glimpses: Glimpses, loss: float = 0.01) -> float:
 def draw_glimpses(path: str | os.PathLike[str], agents: Mapping[str, Glimpses], title: str = "") -> None:
     """Draw accuracy against the number of glimpses, and against their mean number when stopping early.
 
+    A star is where an agent stops that may wish to.
+
     Args:
         path: The file, ``….png``.
         agents: What was known, by the agent's name, at least one.
@@ -304,8 +306,19 @@ def draw_glimpses(path: str | os.PathLike[str], agents: Mapping[str, Glimpses], 
             alpha=0.12,
             linewidth=0,
         )
+        if glimpses.wished is not None:
+            wished = stop_as_wished(glimpses)
+            early.plot(
+                wished.glimpses,
+                100 * wished.accuracy,
+                "*",
+                color=colour,
+                markersize=12,
+                markeredgecolor="white",
+                zorder=5,
+            )
     fixed.set(title="as many for every scene", xlabel="glimpses", ylabel="accuracy, %")
-    early.set(title="stopping when sure", xlabel="mean glimpses")
+    early.set(title="stopping early", xlabel="mean glimpses")
     for axes in (fixed, early):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25, linewidth=0.6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import warnings
 from typing import Any
@@ -454,6 +455,9 @@ def test_the_threshold_keeps_accuracy() -> None:
 def test_curves_are_drawn(tmp_path: Any) -> None:
     draw_glimpses(tmp_path / "glimpses.png", {"three": three_scenes()}, "signs")
     assert (tmp_path / "glimpses.png").stat().st_size > 10_000
+    wishes = dataclasses.replace(three_scenes(), wished=np.eye(3, dtype=bool))
+    draw_glimpses(tmp_path / "wishes.png", {"three": wishes}, "signs")
+    assert (tmp_path / "wishes.png").read_bytes() != (tmp_path / "glimpses.png").read_bytes()  # a star
     with pytest.raises(InvalidValueError, match="at least one"):
         draw_glimpses(tmp_path / "none.png", {})
 

@@ -35,15 +35,17 @@ def test_growth_is_told_from_noise(soak: ModuleType) -> None:
     def rounds(mb: float = 0.0, handles: float = 0.0, slower: float = 0.0) -> list[object]:
         """Forty rounds in which something grows by so much a round."""
         return [
-            soak.Round(i, 500 + mb * i + noise[i], 0, int(10 + handles * i), 3, {"disc": 5 * (1 + slower * i)})
-            for i in range(40)
+            soak.Round(
+                i, 500 + mb * i + noise[i - 1], 0, int(10 + handles * i), 3, {"disc": 5 * i * (1 + slower * i)}, i
+            )
+            for i in range(1, 41)
         ]
 
     assert soak.judge(rounds()).faults == []
     for grown, fault in (
         ({"mb": 2}, "memory grew"),
         ({"handles": 0.1}, "handles grew"),
-        ({"slower": 0.02}, "disc went"),
+        ({"slower": 0.02}, "disc takes"),
     ):
         (said,) = soak.judge(rounds(**grown)).faults
         assert fault in said

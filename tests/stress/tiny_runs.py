@@ -137,7 +137,7 @@ def whole(path: Path, archive: bytes) -> None:
 
 
 def look_at(out: Path, archive: bytes) -> int:
-    """See that every file under its own name is whole, those kept for a resumed run, too; return how many others lie."""
+    """See that every file under its own name, or kept for a resumed run, is whole; return how many others there are."""
     unfinished = 0
     for path in filter(Path.is_file, sorted(out.rglob("*"))):
         if any(part.startswith(".") and part != ".unfinished" for part in path.relative_to(out).parts):
