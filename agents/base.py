@@ -31,6 +31,7 @@ __all__ = [
     "agent_needs",
     "agent_size",
     "make_agent",
+    "not_asked_for",
     "observed",
 ]
 
@@ -267,6 +268,20 @@ def observed(observation: Observation, key: str) -> NDArray[Any]:
         raise AgentError(f"the observation must have {key!r}; it has {', '.join(observation)}.{hint}")
     value = observation[key]
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def not_asked_for(error: BaseException) -> str:
+    """Return what to do about an agent that looked for a part of the observation that it did not ask for, or "".
+
+    Example:
+        >>> not_asked_for(KeyError("belief_acuity"))
+        "Ask for it: needs = ('belief',)."
+        >>> not_asked_for(KeyError("beleif"))
+        ''
+    """
+    key = error.args[0] if isinstance(error, KeyError) and error.args else None
+    wanted = "belief" if key == "belief_acuity" else key
+    return f"Ask for it: needs = ({wanted!r},)." if wanted in EXTRA_KEYS else ""
 
 
 def _made(name: str, factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> Agent:

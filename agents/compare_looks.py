@@ -20,6 +20,7 @@ from foveasim.agents.base import (
     agent_grid,
     agent_needs,
     agent_size,
+    not_asked_for,
 )
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_measures import NUMBERS
@@ -228,7 +229,8 @@ def _acted(label: str, agent: Agent, observation: Mapping[str, Any], *, first: b
         raise
     except Exception as error:
         raise AgentError(
-            f"agent {label!r} raised {describe(error)}. Mend what raises there; try it by foveasim check."
+            f"agent {label!r} raised {describe(error)}. "
+            f"{not_asked_for(error) or 'Mend what raises there; try it by foveasim check.'}"
         ) from error
     return action, 1000 * (time.perf_counter() - start)
 

@@ -19,7 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Imagines, agent_action_mode, agent_grid, agent_name, agent_needs, agent_size
+from foveasim.agents.base import (
+    Imagines,
+    agent_action_mode,
+    agent_grid,
+    agent_name,
+    agent_needs,
+    agent_size,
+    not_asked_for,
+)
 from foveasim.agents.practice import PATCH_SHAPE, practice_observations
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
@@ -362,7 +370,7 @@ def raised(rule: str, error: Exception) -> Finding:
     if isinstance(error, AgentError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # what was raised while it was built
     where = traceback.format_exception(type(error), error, error.__traceback__)[-2].rstrip()
-    remedy = "Mend what raises; an agent raises nothing on a valid observation."
+    remedy = not_asked_for(error) or "Mend what raises; an agent raises nothing on a valid observation."
     return Finding(rule, "fail", f"{type(error).__name__}: {error}\n{where}", remedy)
 
 

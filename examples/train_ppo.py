@@ -43,8 +43,8 @@ if __name__ == "__main__":
     eye = gym.make("foveasim/Glimpse-v0", retina="disc", size=(48, 48), belief=True, action_mode="grid", grid=(6, 6))
     # The reward is what is newly seen: for that, how sharply each place was seen so far says everything.
     env = FilterObservation(eye, ["belief_acuity", "time"])
-    how: dict[str, Any] = {"n_steps": 256, "batch_size": 64, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.5, "ent_coef": 0.001}
-    model = PPO("MultiInputPolicy", env, seed=options.seed, verbose=1, device="cpu", **how)
+    ppo: dict[str, Any] = {"n_steps": 256, "batch_size": 64, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.5}
+    model = PPO("MultiInputPolicy", env, seed=options.seed, verbose=1, device="cpu", ent_coef=0.001, **ppo)
     model.learn(options.steps, progress_bar=False)
     model.save(options.out)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check, geometry
-from foveasim.agents.base import Agent, Imagines, agent_action_mode, agent_name, agent_needs
+from foveasim.agents.base import Agent, Imagines, agent_action_mode, agent_name, agent_needs, not_asked_for
 from foveasim.agents.human import Human
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, FoveasimError, InvalidTypeError
@@ -481,7 +481,8 @@ def _guard(call: Callable[[], T], who: object, failures: list[str]) -> T | None:
     except FoveasimError as error:
         failures.append(f"{agent_name(who)}: {error}")
     except (Exception, SystemExit) as error:  # a user's agent may raise anything, and the window must live on
-        failures.append(f"{agent_name(who)} raised {type(error).__name__}: {error}")
+        remedy = not_asked_for(error)
+        failures.append(f"{agent_name(who)} raised {type(error).__name__}: {error}{f'. {remedy}' if remedy else ''}")
     return None
 
 

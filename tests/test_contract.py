@@ -297,6 +297,19 @@ def test_what_breaks_it_is_explained(cls, rule, message, remedy):
     assert remedy in failed[rule].remedy
 
 
+class Unasked(Good):
+    """Looks at belief, which it did not ask for."""
+
+    def act(self, observation):
+        return observation["belief_acuity"][:, 0, 0, :2]
+
+
+def test_who_did_not_ask_for_belief_is_told_how():
+    failed = [finding for finding in check_agent(Unasked) if finding.level == "fail"]
+    assert failed[0].message.startswith("KeyError: 'belief_acuity'")
+    assert failed[0].remedy == "Ask for it: needs = ('belief',)."
+
+
 def test_what_raises_is_shown_with_its_line():
     finding = next(finding for finding in check_agent(Raises) if finding.level == "fail")
     assert "return self.never_made" in finding.message

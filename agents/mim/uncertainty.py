@@ -63,8 +63,9 @@ class Reliability:
         """One line."""
         within = self.coverage[LEVELS.index(0.9)]
         return (
-            f"{self.retina}, {self.fixations} fixation{'s'[: self.fixations > 1]}: rank correlation {self.rank_correlation:.3f}, 90 % intervals "
-            f"cover {100 * within:.1f} %, calibrated by a factor of {self.scale:.3f} ({self.pixels:,} pixels)"
+            f"{self.retina}, {self.fixations} fixation{'s'[: self.fixations > 1]}: rank correlation "
+            f"{self.rank_correlation:.3f}, 90 % intervals cover {100 * within:.1f} %, "
+            f"calibrated by a factor of {self.scale:.3f} ({self.pixels:,} pixels)"
         )
 
 
