@@ -245,30 +245,45 @@ def stop_as_wished(glimpses: Glimpses) -> Stopping:
 
 def _stopped(glimpses: Glimpses, stops: NDArray[np.bool_]) -> tuple[float, ...]:
     """Return mean glimpses, accuracy and its interval, of stopping at the first glimpse that is marked, (N, T)."""
-    stopped = np.where(stops.any(1), stops.argmax(1), stops.shape[1] - 1)
-    right = int(glimpses.correct[np.arange(len(glimpses)), stopped].sum())
+    stopped, correct = _at_stop(glimpses, stops)
+    right = int(correct.sum())
     return float(stopped.mean()) + 1, right / len(glimpses), *wilson(right, len(glimpses))
+
+
+def _at_stop(glimpses: Glimpses, stops: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return after which glimpse, from 0, each scene is left, and whether the answer then is right, (N,) each."""
+    stopped = np.where(stops.any(1), stops.argmax(1), stops.shape[1] - 1)
+    return stopped, glimpses.correct[np.arange(len(glimpses)), stopped]
 
 
 # Even steps of log-odds, for confidence crowds near 1.
 _THRESHOLDS = [0.0, *(1 / (1 + math.exp(-x)) for x in np.linspace(-2.5, 5, 39)), 1.0]
 
 
-def threshold_within(glimpses: Glimpses, loss: float = 0.01) -> float:
-    """Return the lowest threshold that keeps accuracy within ``loss`` of that after the last glimpse.
+def threshold_within(glimpses: Glimpses, loss: float = 0.01, sure: float = 1.96) -> float:
+    """Return the lowest threshold that keeps accuracy within ``loss`` of that after the last glimpse, all but surely.
 
-    Choose it on validation scenes, and judge it on others by ``stop_early(others, [threshold])``.
+    Choose it on validation scenes, and judge it on others by ``stop_early(others, [threshold])``. The lowest of many
+    thresholds that only seem to keep it loses more on other scenes; so the loss may be this many standard errors
+    greater than it seems.
 
     Args:
         glimpses: What was known, on validation scenes.
         loss: Share of right answers that may be lost, 0.01 for one point.
+        sure: Standard errors of the mean difference over scenes, 1.96 for the end of its 95 % interval; 0 takes
+            what it seems.
 
     Raises:
-        InvalidValueError: ``loss`` out of range.
+        InvalidValueError: A number out of range.
     """
-    wanted = float(glimpses.correct[:, -1].mean()) - number("loss", loss, 0, 1)
-    curve = stop_early(glimpses)
-    return float(curve.threshold[curve.accuracy >= wanted - 1e-12].min())
+    loss, sure = number("loss", loss, 0, 1), number("sure", sure, 0, 100)
+    for threshold in sorted(_THRESHOLDS):
+        right = _at_stop(glimpses, glimpses.confidence >= threshold)[1].astype(float)
+        more = right - glimpses.correct[:, -1]
+        error = float(more.std(ddof=1)) / math.sqrt(len(more)) if len(more) > 1 else 0.0
+        if float(more.mean()) - sure * error >= -loss - 1e-12:
+            return threshold
+    return max(_THRESHOLDS)
 
 
 def draw_glimpses(path: str | os.PathLike[str], agents: Mapping[str, Glimpses], title: str = "") -> None:

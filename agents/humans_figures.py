@@ -81,8 +81,9 @@ def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> 
     columns = min(5, len(rows))
     lines = -(-len(rows) // columns)
     figure = blank_figure(max(2.4 * columns, 7.0), 3.9 * lines + 0.4)  # the title takes 6.6
-    highest = _highest(amplitude, [one.amplitude for one in rows])
-    furthest = _highest(direction, [one.direction for one in rows])
+    agents = [one for one in rows if one.kind == "agent"]
+    highest = _highest(amplitude, [one.amplitude for one in agents])
+    furthest = _highest(direction, [one.direction for one in agents])
     edges_deg = np.arange(len(amplitude) + 1) * 20 / 24
     hues = styles(tuple(one.label for one in rows))
     for place, (one, style) in enumerate(zip(rows, hues, strict=True)):
@@ -104,7 +105,7 @@ def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> 
 def _highest(people: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:
     """Return the end of all axes: room for the greatest share, but no more than people can still be read beside."""
     top = _share(people).max()
-    return float(min(max(1.2 * top, *(1.05 * _share(counts).max() for counts in others)), 2.2 * top))
+    return float(min(max([1.2 * top, *(1.05 * _share(counts).max() for counts in others)]), 2.2 * top))
 
 
 def _draw_rose(axes: Axes, counts: NDArray[np.int64], people: NDArray[np.int64], colour: str, furthest: float) -> None:

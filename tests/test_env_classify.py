@@ -437,6 +437,17 @@ def test_the_stopping_curve_is_arithmetic() -> None:
     assert (curve.low < curve.accuracy).all()
     assert (curve.accuracy < curve.high).all()
     assert threshold_within(three_scenes(), 0) == 0
+    # One scene in 20 is only right after the second glimpse; it is sure of nothing before.
+    sure = np.full((20, 2), 0.9)
+    sure[0] = 0.6, 0.9
+    right = np.ones((20, 2), bool)
+    right[0, 0] = False
+    posterior = np.where(right[..., None], np.stack((sure, 1 - sure), 2), np.stack((1 - sure, sure), 2))
+    late = Glimpses(posterior.astype(np.float32), np.zeros(20, np.int64))
+    assert threshold_within(late, 0.05, sure=0) == 0  # one in 20 is lost
+    lost = 1.96 * np.std([1] + [0] * 19, ddof=1) / math.sqrt(20)
+    assert threshold_within(late, 0.05) > 0.6 > threshold_within(late, 0.0501 + lost)
+    assert stop_early(late, [threshold_within(late, 0.05)]).accuracy[0] == 1
     with pytest.raises(InvalidValueError, match="thresholds"):
         stop_early(three_scenes(), [])
 

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,9 @@ def test_shipped_unet_does_as_well_as_its_card_says() -> None:
         # The card has eight draws of fixations for each image, this one: its standard deviation is 0.017.
         assert relative == pytest.approx(card[str(n)]["relative_error"], abs=0.06)
         assert card[str(n)]["relative_error"] <= bound
+
+
+def test_reading_a_network_does_not_load_the_compiler() -> None:
+    code = "import sys; from foveasim.agents.mim.files import load_network; load_network('unet');"
+    code += "sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

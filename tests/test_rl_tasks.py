@@ -411,8 +411,8 @@ def test_policies_train_on_images_that_the_readout_was_not_fitted_to(folder: Pat
         Image.fromarray(picture.image).save(place / f"{index}.png")
     course = open_course(config("classify", folder, tmp_path / "run", data=str(tmp_path / "data")))
     assert isinstance(course, ClassifyCourse) and course.data is not None
-    names = {part: set(course.images(part).names) for part in ("train", "validation", "test")}
-    assert names["train"] | names["validation"] == set(course.data.validation.names)
+    names = {part: set(course.images(part).names) for part in ("train", "validation", "test", "held_out")}
+    assert names["train"] | names["validation"] == names["held_out"] == set(course.data.validation.names)
     assert not names["train"] & names["validation"]
     assert names["test"] == set(course.data.test.names)
     plain = len(names["train"])

@@ -55,10 +55,10 @@ def _sharpness(
 ) -> NDArray[np.float32]:
     growth = (known.size / (size[0] * size[1])) ** 0.5 / 255
     found = growth * _by_area(known.astype(np.float32), size)
-    if share is None:
-        return np.minimum(found, 1)
-    sharp = np.minimum(found / np.maximum(share, _LEAST_SHARE), 1) * share
-    kept: NDArray[np.float32] = np.where(sharp > _LEAST_SHARE, sharp, np.float32(0))
+    kept: NDArray[np.float32] = np.minimum(found if share is None else found / np.maximum(share, _LEAST_SHARE), 1)
+    if share is not None:
+        kept *= share
+        kept[kept <= _LEAST_SHARE] = 0
     return kept
 
 

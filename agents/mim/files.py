@@ -20,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
 from foveasim.atomic import write_atomically
@@ -97,6 +98,17 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         ) from error
 
 
+class _Undrawn(TorchFunctionMode):
+    """Draws no normal numbers: on the meta device torch would import its compiler for them, which takes 1.2 s."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.normal_ and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def build_to_fit(path: Path, what: str, build: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
     """Build a module for the tensors of a file, after making sure that they are its parameters.
 
@@ -118,7 +130,7 @@ def build_to_fit(path: Path, what: str, build: Callable[[], M], tensors: Mapping
     """
     with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten; a user's draws must not change
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _Undrawn():
                 outline: M | None = build()
         except (NotImplementedError, RuntimeError):
             outline = None

@@ -258,14 +258,14 @@ class ClassifyCourse(Course):
         return Lessons(*(torch.stack(column, 1).flatten(0, 1) for column in zip(*kept, strict=True)))
 
     def images(self, part: str) -> LabelledImages:
-        """Return the images of a part of labelled data: "test", or a half of those of validation.
+        """Return the images of a part of labelled data: "test", "held_out" for those of validation, or a half of these.
 
         Of the images that the readout was fitted to it is surer than of others: a glimpse of them is worth less.
         Policies train on every other image that it was chosen by, mirrored too, and are validated on the rest.
         """
         data = cast("LabelledData", self.data)
-        if part == "test":
-            return data.test
+        if part in ("test", "held_out"):
+            return data.test if part == "test" else data.validation
         half = data.validation.take(np.arange(part == "validation", len(data.validation), 2))
         if part == "validation" or not self.config.mirror:
             return half

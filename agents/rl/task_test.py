@@ -119,7 +119,7 @@ def _test_classify(
     rows: dict[str, Any] = {}
     for entry in entries:
         known[entry.label] = tested = record(course, entry, "test", config)
-        chosen = threshold_within(record(course, entry, "validation", config), _LOSS)
+        chosen = threshold_within(record(course, entry, "held_out", config), _LOSS)
         accuracy = accuracy_by_glimpse(tested)
         early = stop_early(tested, [chosen])
         table.add_row(entry.label, *(f"{100 * value:.1f}" for value in accuracy[:, 0]))
