@@ -106,7 +106,13 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         lanes = self.lanes
         if not lanes.seeded:
             raise gym.error.ResetNeeded("call reset() before step().")
-        terms, reward, terminated, _ = lanes.move(np.asarray(action)[None])
+        try:
+            terms, reward, terminated, _ = lanes.move(np.asarray(action)[None])
+        except InvalidValueError as error:
+            asked, shape = self.action_space.shape, np.shape(action)
+            if shape == asked:
+                raise
+            raise InvalidValueError(f"action must have the shape {asked}; got {shape}.") from error
         if self.render_mode is not None:
             self._show()
         info = self._info()

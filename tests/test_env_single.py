@@ -224,8 +224,8 @@ def test_random_start_is_seeded() -> None:
         ([np.nan, 0], InvalidValueError, "finite"),
         ([np.inf, 0], InvalidValueError, "finite"),
         ([1.01, 0], InvalidValueError, r"in \[-1, 1\]"),
-        ([0.0, 0.0, 0.0], InvalidValueError, r"shape \(1, 2\)"),
-        (0.5, InvalidValueError, "shape"),
+        ([0.0, 0.0, 0.0], InvalidValueError, r"shape \(2,\); got \(3,\)"),
+        (0.5, InvalidValueError, r"shape \(2,\); got \(\)"),
         (["left", "up"], InvalidTypeError, "numbers"),
     ],
 )
