@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from foveasim import check
+from foveasim.agents.base import agent_needs
 from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_looks import MOST_SEED, Entry
 from foveasim.agents.humans_data import People, read_people
@@ -261,7 +262,10 @@ def _view(
         def tell(count: int) -> None:
             progress.advance(task, count)
 
-        waiting = [pool.submit(agent, entry, tell) for entry in entries]
+        # The longest work first, so that no core waits for it at the end.
+        order = sorted(range(len(entries)), key=lambda place: not (config.conditional and _takes_long(entries[place])))
+        begun = {place: pool.submit(agent, entries[place], tell) for place in order}
+        waiting = [begun[place] for place in range(len(entries))]
         if config.floors:
             waiting.append(pool.submit(floors, tell))
         whole = True
@@ -275,6 +279,12 @@ def _view(
             if not isinstance(error, KeyboardInterrupt) or not any(_done(one) for one in waiting):
                 raise
         return [row for one in waiting if _done(one) for row in one.result()], whole
+
+
+def _takes_long(entry: Entry) -> bool:
+    """Whether an agent is led along people's scanpaths, too, by an eye that sees something else on each of them."""
+    agent = entry.make(0)
+    return hasattr(agent, "priority") and "scene" not in agent_needs(agent)
 
 
 def _done(future: Future[list[Scored]]) -> bool:
