@@ -29,10 +29,10 @@ __all__ = [
     "execute_saccades",
     "integrate_belief",
     "jit",
+    "mean_acuity",
     "mix",
     "move_lanes",
     "remember_glimpses",
-    "stream_bytes",
 ]
 
 U8 = NDArray[np.uint8]
@@ -41,8 +41,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 PX, NORM, NORM_AWAY = 0, 1, 2
-_MOST = 1 << 20  # bytes that a sum of 32 bits surely holds
-_STREAMED = 1 << 22  # bytes: with glimpses and beliefs more than the cache of a core
+_WORDS = 128  # of 8 bytes: what a sum of 16 bits holds of two bytes of each
+_EVEN = np.uint64(0x00FF00FF00FF00FF)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,39 +75,6 @@ copy_bytes = cast("Callable[[U8, U8], None]", intrinsic(_copy_bytes))
 Short runs take half as long as a loop with its remainder (measured: 49 rows of a disc, 0.25 us). NumPy's way, a slice
 assignment, guards against overlap with a temporary array, at several times the cost. Kernels of other files may use it,
 other than kernels of this one: it stays as it is.
-"""
-
-
-def _stream_bytes(context: Any, out: Any, source: Any) -> Any:
-    memcpy: Any = cgutils.raw_memcpy
-
-    def generate(target: Any, builder: Any, signature: Any, given: Any) -> Any:
-        pairs = zip(signature.args, given, strict=True)
-        to, of = (target.make_array(kind)(target, builder, value) for kind, value in pairs)
-        word = to.nitems.type
-        length = word(word.width // 8)
-        odd = builder.urem(builder.or_(builder.ptrtoint(to.data, word), to.nitems), length)
-        with builder.if_else(builder.icmp_unsigned("==", odd, word(0))) as (words, otherwise):
-            with words:
-                past_cache = builder.module.add_metadata([cgutils.int32_t(1)])
-                begin, end = (builder.bitcast(data, word.as_pointer()) for data in (of.data, to.data))
-                with cgutils.for_range(builder, builder.udiv(to.nitems, length)) as loop:
-                    taken = builder.load(builder.gep(begin, [loop.index]), align=1)
-                    stored = builder.store(taken, builder.gep(end, [loop.index]), align=word.width // 8)
-                    stored.set_metadata("nontemporal", past_cache)
-                builder.fence("seq_cst")  # other threads may read it next
-            with otherwise:
-                memcpy(builder, to.data, of.data, to.nitems, 1)
-        return target.get_dummy_value()
-
-    return types.void(out, source), generate
-
-
-stream_bytes = cast("Callable[[U8, U8], None]", intrinsic(_stream_bytes))
-"""In kernels, copies the second (n,) array into the first, of n or fewer bytes, past the processor's cache.
-
-For what nobody reads soon, and more of it than the cache holds: memory is not read first only to be overwritten.
-Where the first does not begin and end at multiples of 8 bytes, it is as :func:`copy_bytes`.
 """
 
 
@@ -145,20 +112,24 @@ def draw_uniform(key: I64, stream: int, out: F64) -> None:
 
 
 @jit
-def _sum(run: U8) -> int:
-    total = np.uint32(0)
-    for i in range(run.size):
-        total = np.uint32(total + np.uint32(run[i]))
-    return int(total)
+def mean_acuity(flat: U8) -> np.float32:
+    """Return the mean of (n,) uint8 acuity, 0 to 1. Kernels of other files use it, too: it stays as it is.
 
-
-@jit
-def _coverage(acuity: U8) -> np.float32:
-    """Return the mean of (H, W) acuity, 0 to 1. Row by row, adding up vectors would cost more than the rows."""
-    flat = acuity.reshape(acuity.size)
+    As one run, not row by row, where adding up the last vector would cost as much.
+    """
+    whole = flat.size // 8 * 8
+    words = flat[:whole].view(np.uint64)
     total = 0
-    for start in range(0, flat.size, _MOST):
-        total += _sum(flat[start : start + _MOST])
+    # Eight bytes at once, in four sums of 16 bits: half the time of widening each byte to 32 bits.
+    for start in range(0, words.size, _WORDS):
+        run = words[start : start + _WORDS]
+        sums = np.uint64(0)
+        for i in range(run.size):
+            sums = np.uint64(sums + (run[i] & _EVEN) + ((run[i] >> np.uint64(8)) & _EVEN))
+        for shift in range(0, 64, 16):
+            total += int((sums >> np.uint64(shift)) & np.uint64(0xFFFF))
+    for i in range(whole, flat.size):
+        total += flat[i]
     return np.float32(total / (255.0 * flat.size))
 
 
@@ -175,10 +146,9 @@ def _integrate(image: U8, acuity: U8, new_image: U8, new_acuity: U8, mask: U8) -
         for x in range(width):
             newer = np.uint8(255) if new[x] >= old[x] else np.uint8(0)
             mask[3 * x], mask[3 * x + 1], mask[3 * x + 2] = newer, newer, newer
-        for i in range(3 * width):
-            row[i] = (new_row[i] & mask[i]) | (row[i] & ~mask[i])
-        for x in range(width):
             old[x] = max(old[x], new[x])
+        for i in range(3 * width):
+            row[i] ^= (row[i] ^ new_row[i]) & mask[i]
 
 
 @jit
@@ -195,7 +165,7 @@ def integrate_belief(image: U8, acuity: U8, new_image: U8, new_acuity: U8, cover
     mask = np.empty(image.shape[2], np.uint8)
     for b in range(len(acuity)):
         _integrate(image[b], acuity[b], new_image[b], new_acuity[b], mask)
-        coverage[b] = _coverage(acuity[b])
+        coverage[b] = mean_acuity(acuity[b].reshape(acuity[b].size))
 
 
 @jit
@@ -227,11 +197,8 @@ def remember_glimpses(
     for b in range(begin, end):
         _integrate(image[b], acuity[b], new_image[b].reshape(image.shape[1], image.shape[2]), new_acuity[b], mask)
         coverage[1, b] = coverage[0, b]
-        coverage[0, b] = _coverage(acuity[b])
-        if copy.size >= _STREAMED:
-            stream_bytes(copy[b].reshape(copy[b].size), image[b].reshape(image[b].size))
-            stream_bytes(acuity_copy[b].reshape(acuity_copy[b].size), acuity[b].reshape(acuity[b].size))
-        elif copy.size > 0:
+        coverage[0, b] = mean_acuity(acuity[b].reshape(acuity[b].size))
+        if copy.size > 0:
             copy_bytes(copy[b].reshape(copy[b].size), image[b].reshape(image[b].size))
             copy_bytes(acuity_copy[b].reshape(acuity_copy[b].size), acuity[b].reshape(acuity[b].size))
 
