@@ -236,9 +236,6 @@ def works(data: Path, url: str, archive: bytes) -> dict[str, Work]:
     def resumed(words: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
         return lambda out: [*words(out), *(["--resume"] if (out / "checkpoint.safetensors").exists() else [])]
 
-    def overwriting(words: Callable[[Path], list[str]], name: str) -> Callable[[Path], list[str]]:
-        return lambda out: [*words(out), *(["--overwrite"] if (out / name).exists() else [])]
-
     def step_of(out: Path, key: str, number: str) -> int:
         with contextlib.suppress(WeightsError):
             return int(json.loads(read_tensors(out / "checkpoint.safetensors")[1][key])[number])
@@ -280,7 +277,8 @@ def works(data: Path, url: str, archive: bytes) -> dict[str, Work]:
 
     def human(out: Path) -> list[str]:
         return [
-            *("humans", "walk", f"--data={viewers}", "--size=120x160", "--px_per_deg=6", "--count=2", "--show=1"),
+            *("humans", "walk", "centre", "random", f"--data={viewers}", "--size=120x160", "--px_per_deg=6"),
+            *("--count=2", "--show=1"),
             *("--resamples=100", "--floors=no", "--jobs=1", f"--network={small}", f"--out={out}"),
         ]
 
@@ -340,7 +338,7 @@ def works(data: Path, url: str, archive: bytes) -> dict[str, Work]:
             ),
         ),
         "humans": Work(
-            *(human, overwriting(human, "humans.json")),
+            *(human, lambda out: [*human(out), "--resume"]),
             lambda out: {"humans.json": json_of(out / "humans.json", "config")} | contents(out, "scanpaths.csv"),
         ),
         "paper": Work(paper, paper, found, share=0.15),
