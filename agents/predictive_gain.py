@@ -32,6 +32,7 @@ from foveasim.geometry import grid_norm, norm_to_px, pixel_index
 __all__ = [
     "CELLS",
     "Seen",
+    "at_working_size",
     "cell_grid",
     "cell_points",
     "gain_map",
@@ -95,17 +96,25 @@ def see(observation: Mapping[str, Any], device: torch.device) -> Seen:
     planes = [torch.from_numpy(observed(observation, key)).to(device) for key in ("belief_acuity", "acuity")]
     acuity, glimpse = (plane.reshape(belief.shape[:3]) for plane in planes)
     fixation = torch.from_numpy(observed(observation, "fixation")).to(device, torch.float32)
-    size = _working_size((belief.shape[1], belief.shape[2]))
-    if size != (belief.shape[1], belief.shape[2]):
+    return at_working_size(belief, acuity, glimpse, fixation)
+
+
+def at_working_size(belief: Tensor, acuity: Tensor, glimpse: Tensor, fixation: Tensor) -> Seen:
+    """Return what was seen at the size at which it is thought about: a short side of ``WORKING_SIDE`` px at most.
+
+    Args:
+        belief: (B, H, W, 3) uint8.
+        acuity: (B, H, W) uint8, that of belief.
+        glimpse: (B, H, W) uint8, that of the present glimpse.
+        fixation: (B, 2) float32.
+    """
+    height, width = belief.shape[1:3]
+    scale = WORKING_SIDE / min(height, width)
+    if scale < 1:
+        size = round(height * scale), round(width * scale)
         glimpse = _shrink_acuity(glimpse, size)
         belief, acuity = _shrink_seen(belief, acuity, size)
     return Seen(belief, acuity, glimpse, fixation)
-
-
-def _working_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size (H, W) at which a scene of a size is thought about."""
-    scale = min(1.0, WORKING_SIDE / min(size))
-    return round(size[0] * scale), round(size[1] * scale)
 
 
 def _shrink_seen(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from foveasim.agents.mim.files import save_network
+from foveasim.agents.mim.network import make_network
 from foveasim.errors import FoveasimError
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -59,6 +61,25 @@ def root() -> Path:
 def module_files() -> dict[str, Path]:
     """Full module name to file, for every module of the three folders."""
     return modules()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch's: where the cores are busy, two on small maps wait for each other, 40 s instead of 1."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a small network that was not trained: it fills what is hidden with the mean of what was seen."""
+    path = tmp_path_factory.mktemp("network") / "small.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_network(path, make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)), {})
+    return str(path)
 
 
 @pytest.fixture(scope="session")

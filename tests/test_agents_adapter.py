@@ -27,13 +27,7 @@ def image(channels, height=40, width=56):
     return spaces.Box(0, 255, (height, width, channels), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Where another program keeps the cores busy, two threads on maps this small wait for each other: 40 s, not 1.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Recurrent:

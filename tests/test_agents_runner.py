@@ -5,7 +5,6 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -14,14 +13,7 @@ from foveasim.agents.base import make_agent
 from foveasim.agents.runner import OneLane, add_lane, rollout
 from foveasim.errors import InvalidValueError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Where another program keeps the cores busy, two threads on maps this small wait for each other: 40 s, not 1.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Counting(gymnasium.Env):

@@ -16,14 +16,7 @@ from foveasim.errors import AgentError, InvalidValueError
 MAPS = [itti_koch_map, spectral_residual_map]
 AGENT_CLASSES = [IttiKoch, SpectralResidual]
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Where another program keeps the cores busy, two threads on maps this small wait for each other: 40 s, not 1.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def squares(size=(96, 96), colour=(60, 60, 60), odd=(150, 15, 15), odd_at=(4, 1)):

@@ -16,14 +16,7 @@ from foveasim.agents.practice import practice_observations
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.types import Prediction
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Where another program keeps the cores busy, two threads on maps this small wait for each other: 40 s, not 1.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Good:

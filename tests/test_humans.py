@@ -35,13 +35,7 @@ from foveasim.scanpath import Scanpath, read_csv, write_csv
 
 SIZE = (120, 160)  # of the fixations; the pictures are half as large
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def path(points: Any, image: str, subject: str, duration_ms: float = 200.0) -> Scanpath:

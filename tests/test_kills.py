@@ -21,8 +21,7 @@ from PIL import Image
 from foveasim import download, download_fetch, signals
 from foveasim.agents.compare_looks import Entry, Looked, Looker
 from foveasim.agents.mim import pretrain
-from foveasim.agents.mim.files import read_tensors, save_network
-from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.files import read_tensors
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.rl.train import run as train
 from foveasim.agents.rl.train_config import TrainConfig
@@ -139,15 +138,6 @@ def test_a_validation_does_not_hold_up_the_end(tmp_path: Path, folder: Path, mon
 
 
 # train
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("network") / "small.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_network(path, make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)), {})
-    return str(path)
 
 
 def training(network: str, out: Path, **options: Any) -> TrainConfig:

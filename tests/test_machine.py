@@ -40,12 +40,8 @@ TINY = {"width": 8, "code": 8, "neck": [8, 8], "blocks": [0, 0]}
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _my_agents(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     monkeypatch.setitem(sys.modules, "my_agents", sys.modules[__name__])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, Wei
 SMALL: dict[str, Any] = {"widths": (8, 8, 16), "blocks": (0, 0, 1)}
 CLASSES = ("blue", "green", "red")
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # these sums are too small to share
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(label: int, count: int, seed: int = 0) -> np.ndarray:

@@ -21,13 +21,7 @@ from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, Unk
 from foveasim.geometry import grid_norm, norm_to_px
 from foveasim.retina import make_retina
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

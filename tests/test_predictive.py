@@ -27,13 +27,7 @@ from foveasim.geometry import norm_to_px, px_to_norm
 from foveasim.retina import make_retina
 from foveasim.types import Prediction
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(name: str = "unet", **options: object) -> MimNetwork:

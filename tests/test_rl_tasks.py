@@ -41,12 +41,9 @@ PPO = {"n_steps": 4, "batch_size": 16, "n_epochs": 1}
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _own_draws(one_thread: None) -> Any:
     with torch.random.fork_rng():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

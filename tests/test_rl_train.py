@@ -13,8 +13,6 @@ import pytest
 import torch
 
 from foveasim import cli
-from foveasim.agents.mim.files import save_network
-from foveasim.agents.mim.network import make_network
 from foveasim.agents.rl.checkpoints import restore_model, save_model
 from foveasim.agents.rl.evaluation import Score
 from foveasim.agents.rl.policies import algorithm_options
@@ -36,16 +34,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "features": {"cells": 4},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The file of a small network that was not trained: it fills what is hidden with the mean of what was seen."""
-    path = tmp_path_factory.mktemp("network") / "small.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_network(path, make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)), {})
-    return str(path)
 
 
 def config(network: str, out: Path, **options: Any) -> TrainConfig:

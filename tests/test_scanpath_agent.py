@@ -24,13 +24,7 @@ from foveasim.errors import InvalidValueError, WeightsError
 
 SIZE = (96, 128)
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tables(**weights: float) -> Tables:

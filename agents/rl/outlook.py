@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.mim.imagine import Imaginer, shrink
+from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.predictive_gain import WORKING_SIDE, Seen, gain_map, measure_footprint
+from foveasim.agents.predictive_gain import Seen, at_working_size, gain_map, measure_footprint
 from foveasim.errors import AgentError, InvalidValueError
 
-__all__ = ["PRECISIONS", "Foresight", "Outlook", "belief_of", "shrink_seen"]
+__all__ = ["PRECISIONS", "Foresight", "Outlook", "belief_of"]
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -146,16 +146,4 @@ def belief_of(observation: Mapping[str, Any], device: torch.device) -> Seen:
         torch.as_tensor(observation[key]).to(device).reshape(belief.shape[:3]) for key in ("belief_acuity", "acuity")
     )
     fixation = torch.as_tensor(observation["fixation"]).to(device, torch.float32)
-    scale = WORKING_SIDE / min(belief.shape[1:3])
-    if scale < 1:
-        size = round(belief.shape[1] * scale), round(belief.shape[2] * scale)
-        _, glimpse = shrink_seen(belief, glimpse, size)
-        belief, known = shrink_seen(belief, known, size)
-    return Seen(belief, known, glimpse, fixation)
-
-
-def shrink_seen(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Shrink what was seen, (B, H, W, 3) and (B, H, W) uint8; see :func:`foveasim.agents.mim.imagine.shrink`."""
-    colour, sharp = shrink(image.permute(0, 3, 1, 2).float(), acuity[:, None].float() / 255, size)
-    small = colour.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return small, (255 * sharp[:, 0]).round().to(torch.uint8)
+    return at_working_size(belief, known, glimpse, fixation)

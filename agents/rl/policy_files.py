@@ -36,7 +36,17 @@ from foveasim.agents.rl.outlook import Outlook
 from foveasim.agents.rl.search_features import SearchFeatureConfig
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 
-__all__ = ["SEES", "GazePolicy", "Policy", "PolicyAgent", "fingerprint", "load_policy", "policy_factory", "save_policy"]
+__all__ = [
+    "SEES",
+    "GazePolicy",
+    "Policy",
+    "PolicyAgent",
+    "fingerprint",
+    "load_policy",
+    "policy_factory",
+    "save_policy",
+    "shipped_policy",
+]
 
 FORMAT = "foveasim-policy-1"
 
@@ -159,6 +169,12 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     return Policy(actor, features, network, metadata.get("fingerprint", ""), card, task, readout)
 
 
+def shipped_policy(name: str) -> Policy:
+    """Return a policy that ships, ``gaze`` or ``search``."""
+    with as_file(files("foveasim.agents.rl") / "weights" / f"{name}.safetensors") as path:
+        return load_policy(path)
+
+
 def policy_factory(path: str) -> Callable[..., Agent]:
     """Return what builds the agent of a policy's file, read once.
 
@@ -275,8 +291,7 @@ class GazePolicy(PolicyAgent):
     """
 
     def __init__(self, device: str = "cpu", deterministic: bool = True, seed: int = 0) -> None:
-        with as_file(files("foveasim.agents.rl") / "weights" / "gaze.safetensors") as path:
-            super().__init__(path, device, deterministic, seed, name="gaze_policy")
+        super().__init__(shipped_policy("gaze"), device, deterministic, seed, name="gaze_policy")
 
 
 def _beside(named: str, path: Path) -> str:

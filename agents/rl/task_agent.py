@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from importlib.resources import as_file, files
 from typing import cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from foveasim.agents.base import Observation
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
 from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy
+from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, shipped_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.rl.task_env import TaskSense
 from foveasim.check import number
@@ -132,8 +131,7 @@ class SearchPolicy(TaskAgent):
     needs: tuple[str, ...] = ("belief", "target")
 
     def __init__(self, device: str = "cpu", deterministic: bool = True, seed: int = 0) -> None:
-        with as_file(files("foveasim.agents.rl") / "weights" / "search.safetensors") as path:
-            super().__init__(path, device, deterministic, seed, name="search_policy")
+        super().__init__(shipped_policy("search"), device, deterministic, seed, name="search_policy")
 
 
 def _sense(policy: Policy, device: str, foresight: Foresight | None) -> TaskSense:
