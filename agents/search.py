@@ -20,7 +20,7 @@ from foveasim.agents.runner import Rollout
 from foveasim.check import number
 from foveasim.errors import AgentError, InvalidValueError
 
-__all__ = ["Seek", "Slope", "Trials", "draw_slopes", "read_trials", "search_slope"]
+__all__ = ["Seek", "Slope", "Trials", "at_search_size", "draw_slopes", "read_trials", "search_slope"]
 
 WORKING_SIDE = 96
 """Short side in px at which the target is looked for; larger scenes are averaged down to it first."""
@@ -104,17 +104,31 @@ class Seek:
         return np.stack((x[best % cols], y[best // cols]), 1).astype(np.float32)
 
 
+def at_search_size(scene: Tensor, sharp: Tensor, look: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shrink scenes of a longer short side to ``WORKING_SIDE``, and what is sought by the same factor.
+
+    Args:
+        scene: (B, 3, H, W) float.
+        sharp: (B, 1, H, W) float, its acuity.
+        look: (B, 3, S, S) float, the target.
+        own: (B, 1, S, S) float, what of that is the item.
+    """
+    scale = WORKING_SIDE / min(scene.shape[2:])
+    if scale >= 1:
+        return scene, sharp, look, own
+    height, width = (max(1, round(side * scale)) for side in scene.shape[2:])
+    side = max(2, round(look.shape[2] * scale))
+    scene, sharp = (F.interpolate(x, (height, width), mode="area") for x in (scene, sharp))
+    look, own = (F.interpolate(x, (side, side), mode="area") for x in (look, own))
+    return scene, sharp, look, own
+
+
 def _likeness(image: Tensor, acuity: Tensor, target: Tensor, doubt: float) -> tuple[Tensor, Tensor]:
     """Return how much every place differs from the target, (B, h, w), and the target's radius, (B,), in its px."""
     scene, sharp = image.permute(0, 3, 1, 2).float() / 255, acuity[:, None].float() / 255
     look = target.permute(0, 3, 1, 2).float() / 255
     own = ((target.int() - _GREY).abs().amax(3) > 4).float()[:, None]
-    scale = WORKING_SIDE / min(scene.shape[2:])
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in scene.shape[2:]]
-        scene, sharp = (F.interpolate(x, size, mode="area") for x in (scene, sharp))
-        side = max(1, round(look.shape[2] * scale))
-        look, own = (F.interpolate(x, (side, side), mode="area") for x in (look, own))
+    scene, sharp, look, own = at_search_size(scene, sharp, look, own)
     # The middle alone: a comparison of all 36 px takes eight times as long as that of an item of 12.
     side = look.shape[2]
     away = (torch.arange(side) + 0.5 - side / 2).abs()

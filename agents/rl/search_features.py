@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.rl.features import FeatureConfig, Features
-from foveasim.agents.search import WORKING_SIDE
+from foveasim.agents.search import at_search_size
 from foveasim.errors import AgentError
 from foveasim.geometry import grid_norm
 
@@ -173,12 +173,7 @@ def _compare(image: Tensor, acuity: Tensor, target: Tensor) -> _Look:
     scene, sharp = image.permute(0, 3, 1, 2).float() / 255, acuity[:, None].float() / 255
     look = target.permute(0, 3, 1, 2).float() / 255
     own = ((look - _GREY).abs().amax(1, keepdim=True) > 4 / 255).float()
-    scale = WORKING_SIDE / min(scene.shape[2:])
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in scene.shape[2:]]
-        scene, sharp = (F.interpolate(x, size, mode="area") for x in (scene, sharp))
-        side = max(2, round(look.shape[2] * scale))
-        look, own = (F.interpolate(x, (side, side), mode="area") for x in (look, own))
+    scene, sharp, look, own = at_search_size(scene, sharp, look, own)
     edge = look.shape[2]
     away = (torch.arange(edge, device=look.device) + 0.5 - edge / 2).abs()
     reach = (own[:, 0] * torch.maximum(away[:, None], away[None])).amax((1, 2)) + 0.5
