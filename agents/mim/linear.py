@@ -207,6 +207,9 @@ def _gram(features: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     for start in rows:
         stop = min(start + CHUNK, count)
         gram[:start, start:stop] = gram[start:stop, :start].T
+        block = gram[start:stop, start:stop]
+        # Not every processor's product of a matrix and its transpose is symmetric to the last bit.
+        block.copy_(block.tril() + block.tril(-1).T)
     return gram
 
 
