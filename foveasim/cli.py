@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import torch
 
             torch.set_num_threads(1)
-        with _plain_warnings(), guarded(options, trusts=options != typed):
+        with _plain_warnings(), guarded(_typed_code(command, options), trusts=options != typed):
             config = _parse(name, command, options)
             result = getattr(importlib.import_module(command.module), command.function)(config)
         return result if isinstance(result, int) else 0
@@ -271,6 +271,12 @@ def _parse(name: str, command: Command, words: Sequence[str]) -> Any:
     )
 
 
+def _typed_code(command: Command, words: Sequence[str]) -> dict[str, set[str]]:
+    from foveasim.cli_parser import typed_code
+
+    return typed_code(getattr(importlib.import_module(command.module), command.config), words, command.positionals)
+
+
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
     """Show warnings as one line for a person, without the place in the source that they come from."""
@@ -303,8 +309,9 @@ def _usage() -> str:
             *lines,
             "",
             "foveasim COMMAND --help lists a command's options; each may also stand in a YAML file given by --config,",
-            "and --print_config shows them all. Code runs only if its name (package.module:Class) is typed here; with",
-            "--trust also where a file names it, and where a model.zip of stable-baselines3 holds it.",
+            "and --print_config shows them all. Code runs only if its name (package.module:Class) is typed here as the",
+            "agent, retina, scenes or network that it makes; with --trust also where a file names it, and where a",
+            "model.zip of stable-baselines3 holds it.",
         ]
     )
 

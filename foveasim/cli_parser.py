@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from argparse import HelpFormatter
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader
+from jsonargparse import ArgumentParser, set_dumper, set_loader
+from jsonargparse.typing import register_type
 
 from foveasim.errors import InvalidValueError
 from foveasim.presets import Presets
+from foveasim.yaml_core import dump_yaml, load_yaml
 
-__all__ = ["parse"]
+__all__ = ["parse", "typed_code"]
 
-_MOST_YAML_PARTS, _MOST_YAML_DEPTH = 100_000, 100
+_CODE = {
+    "agent": "agent",
+    "agents": "agent",
+    "against": "agent",
+    "gaze": "agent",
+    "retina": "retina",
+    "retinas": "retina",
+    "scenes": "scene source",
+    "photos": "scene source",
+    "data": "scene source",
+    "test": "scene source",
+    "network": "network",
+    "networks": "network",
+}
+"""What an option, or an argument inside of one, names, by its own name, where it may be ``package.module:Class``."""
+
+_YES_OR_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+_NUMBERS = re.compile(r"(list\[|tuple\[)?(int|float)\b")
+"""The type of an option of numbers."""
 
 _WANTED = {
     "float": "a number",
@@ -33,6 +54,15 @@ _WANTED = {
 _WRONG_TYPE = re.compile(
     r'Parser key "(\w+)":\n\s+Expected a (?:<class \'(\w+)\'>|typing\.Literal\[(.*)\])\. Got value: (.*)', re.DOTALL
 )
+
+
+class _Text(str):
+    """Text that was read from YAML: jsonargparse, which reads each text in an ``Any`` as YAML, leaves it as it is."""
+
+    __slots__ = ()
+
+
+register_type(_Text, lambda text: text)  # --print_config gives it to dump_yaml
 
 
 class Parser(ArgumentParser):
@@ -97,8 +127,17 @@ def parse(
         FoveasimError: A preset or a size that is none.
         SystemExit: With status 2 where an option is unknown or a value cannot be understood, 0 after ``--help``.
     """
-    set_loader("foveasim", _load_yaml, (yaml.YAMLError,))
-    kinds = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
+    kinds = _kinds(config)
+
+    def load(text: str, path: str | None = None) -> Any:  # jsonargparse gives a path with a whole config alone
+        value = _load(text)
+        if path is not None and isinstance(value, dict):
+            for name in [name for name in value if name in kinds]:
+                value[name] = _typed(name, kinds[name], value[name])
+        return value
+
+    set_loader("foveasim", load, (yaml.YAMLError,))
+    set_dumper("foveasim", dump_yaml)
     shown = [_shown(config, name, kinds[name], last=name == positionals[-1]) for name in positionals]
     parser = Parser(
         prog=prog,
@@ -121,8 +160,61 @@ def parse(
             f"{parser.description}. --preset NAME begins with the options of a preset, which all others override: "
             f"{', '.join(presets.names())}"
         )
-    values = vars(parser.instantiate(parser.parse_args(_spell_out(given, kinds, positionals))))
-    return config(**{field.name: values[field.name] for field in fields(config)})
+    try:
+        spelled = _settle(_spell_out(given, kinds, positionals), kinds)
+    except yaml.YAMLError as error:
+        parser.error(str(error))
+    values = vars(parser.instantiate(parser.parse_args(spelled)))
+    return config(**{field.name: _plain(values[field.name]) for field in fields(config)})
+
+
+def typed_code(config: Any, words: Sequence[str], positionals: Sequence[str]) -> dict[str, set[str]]:
+    """Return the names of code that were typed, by what they were typed as: agent, retina, scene source, network.
+
+    A name counts where it is the whole value of an option that names such a thing, ``--agent mine:Agent``, an item of
+    its list, what follows a label, ``LABEL=mine:Agent``, or the value of an argument of that name,
+    ``--agent_arguments.retina mine:Eye``. A file is none: one that came along with a config must not let it name code.
+
+    Args:
+        config: The command's dataclass.
+        words: What was typed after the command.
+        positionals: Options that the first words without a name stand for, in their order.
+
+    Raises:
+        InvalidValueError: A size that is none.
+    """
+    found: dict[str, set[str]] = {}
+
+    def collect(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                if name == "retinas":  # they are its keys
+                    collect("retina", key)
+                collect(str(key), part)
+        elif isinstance(value, list):
+            for part in value:
+                collect(name, part)
+        elif name in _CODE and isinstance(value, str):
+            spec = value.partition("=")[2] if name in ("agents", "against") and "=" in value else value
+            if re.fullmatch(r"[\w.]+:[\w.]+", spec) and not Path(spec).exists():
+                found.setdefault(_CODE[name], set()).add(spec)
+
+    kinds = _kinds(config)
+    for word in _spell_out(words, kinds, positionals):
+        name, _, text = word.removeprefix("--").partition("=")
+        if name.partition(".")[0] not in kinds:
+            continue
+        try:
+            value = load_yaml(text)
+        except yaml.YAMLError:  # the parser says what is wrong with it
+            continue
+        collect(name.rpartition(".")[2], value)
+    return found
+
+
+def _kinds(config: Any) -> dict[str, str]:
+    """Return the options' types, as written in their dataclass."""
+    return {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
 
 
 def _shown(config: Any, name: str, kind: str, *, last: bool) -> str:
@@ -133,30 +225,114 @@ def _shown(config: Any, name: str, kind: str, *, last: bool) -> str:
     return word if field.default is MISSING and field.default_factory is MISSING else f"[{word}]"
 
 
-def _load_yaml(text: str) -> Any:
+def _load(text: str) -> Any:
     """Read a value or a config for the parser, which would import and call what a ``class_path`` in it names.
 
     Raises:
-        YAMLError: It names a class, or it is nested or repeated by aliases beyond use.
+        YAMLError: It names a class, or :func:`load_yaml` does not read it.
     """
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader) if len(text) > _MOST_YAML_DEPTH else ():
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_YAML_DEPTH:  # PyYAML's C loader calls itself and would end the process
-            raise yaml.YAMLError(f"it is nested more than {_MOST_YAML_DEPTH} deep")
-    waiting, seen = [get_loader("yaml")(text)], 0
-    value = waiting[0]
-    while waiting:
-        part, seen = waiting.pop(), seen + 1
-        if seen > _MOST_YAML_PARTS:  # a few aliases of aliases make billions, and one of itself never ends
-            raise yaml.YAMLError(f"it has more than {_MOST_YAML_PARTS:,} parts")
-        if isinstance(part, dict):
-            if any("class_path" in str(key).split(".") for key in part):
-                raise yaml.YAMLError("it names a class to be called by class_path, which is not allowed in options")
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
+    value = load_yaml(text)
+    if isinstance(value, dict) and list(value.values()) == [None] and text.strip() == f"{next(iter(value))}:":
+        return text  # a name that ends so, such as C:, is no mapping
+    return _marked(value)
+
+
+def _marked(value: Any) -> Any:
+    """Return a value whose texts are marked as read.
+
+    Raises:
+        YAMLError: It names a class.
+    """
+    if isinstance(value, dict):
+        if any("class_path" in str(key).split(".") for key in value):
+            raise yaml.YAMLError("it names a class to be called by class_path, which is not allowed in options")
+        return {key: _marked(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_marked(part) for part in value]
+    return _Text(value) if isinstance(value, str) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without the marks."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(part) for part in value)
+    return str(value) if isinstance(value, str) else value
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    """Return an option's value, without texts where a number, or yes or no, is wanted: jsonargparse reads by YAML 1.1.
+
+    It would read ``12:30`` as 750 and ``+010`` as 8, even where they are quoted. Where only a number can be meant,
+    ``007`` is 7 and ``400_000`` is 400000; and where only true or false can be, ``no`` is false.
+
+    Raises:
+        YAMLError: A text that is no number, or neither yes nor no.
+    """
+    numbers = _NUMBERS.match(kind)
+    if isinstance(value, list) and numbers and numbers[1]:
+        return [_typed(name, kind, part) for part in value]
+    if not isinstance(value, str):
+        return value
+    if numbers:
+        if re.fullmatch(r"[-+]?[0-9]+(?:_[0-9]+)*", value):
+            return int(value)
+        if re.fullmatch(r"[-+]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", value):
+            return float(value)
+        wanted = {"int": "whole numbers", "float": "numbers"} if numbers[1] else _WANTED
+        raise yaml.YAMLError(f"--{name} must be {wanted[numbers[2]]}; got {str(value)!r}.")
+    if kind == "bool":
+        if value.lower() not in _YES_OR_NO:
+            raise yaml.YAMLError(f"--{name} must be {_WANTED[kind]}; got {str(value)!r}.")
+        return _YES_OR_NO[value.lower()]
     return value
+
+
+def _settle(words: Sequence[str], kinds: dict[str, str]) -> list[str]:
+    """Bring arguments of options, and numbers, into a form that jsonargparse cannot read in another way, as 007 as 7.
+
+    It also takes only the last of ``--agent_arguments.a.b 1 --agent_arguments.a.c 2``; here ``a`` gets both.
+
+    Raises:
+        YAMLError: A value is not what a number or an argument may be.
+    """
+    settled: list[str] = []
+    inside: dict[str, dict[str, Any]] = {}
+    for word in words:
+        start, equals, text = word.partition("=")
+        option, *path = start.removeprefix("--").split(".")
+        if not equals or option not in kinds or not (path or _NUMBERS.match(kinds[option])):
+            settled.append(word)
+        elif not path:
+            settled.append(f"--{option}={_flow(_typed(option, kinds[option], _load(text)))}")
+        else:
+            value, start = _load(text), f"--{option}.{path[0]}"
+            if path[1:]:
+                place = inside.setdefault(start, {})
+                for name in path[1:-1]:
+                    if not isinstance(place.get(name), dict):
+                        place[name] = {}
+                    place = place[name]
+                place[path[-1]] = value
+                value = inside[start]
+            settled.append(f"{start}={_flow(value)}")
+    return settled
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML of one line, its texts quoted."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _quoted(value) if isinstance(value, str) else dump_yaml(value).partition("\n")[0]
+
+
+def _quoted(text: str) -> str:
+    """Return a text as YAML that is text whatever it looks like."""
+    plain = (c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(plain)}"'
 
 
 def _with_preset(words: Sequence[str], presets: Presets) -> list[str]:
@@ -216,7 +392,7 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
                 spelled.append(word)
                 continue
             if kind == "bool":
-                said = rest and rest[0].lower() in ("true", "false", "yes", "no")
+                said = rest and rest[0].lower() in _YES_OR_NO
                 value = rest.pop(0) if said else "true"
             elif not rest:
                 spelled.append(word)
@@ -235,7 +411,7 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
         spelled.append(f"--{name}={value}")
     for name, values in lists.items():
         alone = len(values) == 1 and not kinds[name].startswith("list[str]")  # an option that takes either
-        spelled.append(f"--{name}={values[0] if alone else json.dumps(values)}")
+        spelled.append(f"--{name}=" + (values[0] if alone else f"[{','.join(map(_quoted, values))}]"))
     return spelled
 
 

@@ -54,10 +54,10 @@ class Presets:
             UnknownNameError: There is none of that name.
             InvalidTypeError: It sets an option that there is not.
         """
-        import yaml
+        from foveasim.yaml_core import load_yaml
 
         path = self.file(name)
-        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = load_yaml(path.read_text(encoding="utf-8"))
         unknown = sorted(values.keys() - self._options)
         if unknown:
             raise InvalidTypeError(f"{path}: there is no option {unknown[0]!r}.")

@@ -177,7 +177,7 @@ class Registry(Generic[T]):
                 "or name a class of your own as 'package.module:Class'."
             )
         if found == name:
-            check_code(name)
+            check_code(name, self.kind)
         if isinstance(found, str):
             found = load_object(found, self.failure)
         if not callable(found):

@@ -235,7 +235,7 @@ def replay(episode: Episode, *, trust: bool = False) -> Outcome:
         UntrustedError: It names code, and is not trusted.
         FoveasimError: It cannot be played here: its scenes are gone, its env or retina is unknown, it is of a camera.
     """
-    with guarded([], trusts=trust):
+    with guarded({}, trusts=trust):
         return play(episode)
 
 

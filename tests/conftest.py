@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,30 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What is there once something has run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", sys.path.copy())
+    before = set(sys.modules)
+    yield tmp_path / "it_ran"
+    for name in set(sys.modules) - before:
+        if name.startswith("planted"):
+            del sys.modules[name]
+
+
+_PLANTED = """
+    import os
+    import foveasim.agents.scripted as scripted
+    os.mkdir({mark!r})
+    Agent = scripted.Random
+"""
+
+
+@pytest.fixture
+def planted(mark: Path) -> Path:
+    """What is there once ``planted.py``, in the working folder, was imported."""
+    Path("planted.py").write_text(textwrap.dedent(_PLANTED.format(mark=str(mark))), encoding="utf-8")
+    return mark

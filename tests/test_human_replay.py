@@ -10,8 +10,9 @@ import torch
 
 from foveasim.agents.base import make_agent
 from foveasim.agents.human_replay import HumanReplay
+from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, read_csv, write_csv
 from foveasim.session import Session
 
 POINTS = {
@@ -96,3 +97,27 @@ def test_a_session_sees_what_the_person_saw(file: Path) -> None:
             break
     found = session.scanpaths()[-1].fixation_px[:4]
     assert found.tolist() == [[40, 30], [40, 30], [80, 0], [20, 45]]  # the start, and the path at half the size
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_names_of_digits_are_of_that_person_and_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quote: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    right, wrong = torch.tensor([[120.0, 60.0]]), torch.tensor([[20.0, 60.0]])
+    named = [("000000000012", "007"), ("000000000012", "7"), ("10", "7"), ("12", "7"), ("12", "007"), ("10", "007")]
+    paths = [
+        Scanpath(right if number == 0 else wrong, torch.zeros(1), torch.full((1,), 100.0), image, subject)
+        for number, (image, subject) in enumerate(named)
+    ]
+    write_csv(tmp_path / "people.csv", [*paths[1:], paths[0]])
+    image, subject = f"{quote}000000000012{quote}", f"{quote}007{quote}"
+    arguments = f"scanpaths: people.csv, image: {image}, subject: {subject}, size: [120, 160]"
+    (tmp_path / "config.yaml").write_text(f"agent_arguments: {{{arguments}}}\n", encoding="utf-8")
+    dotted = [f"--agent_arguments.{part.replace(': ', '=')}" for part in arguments.split(", ", 3)]
+    for words in (["--agent_arguments", f"{{{arguments}}}"], ["--config", "config.yaml"], dotted):
+        out = ["record", "out.gif", "--scanpath", "out.csv", "--scenes", "uniform", "--network", "none"]
+        shown = ["--size", "240x320", "--seconds", "0.5", "--fps", "10", "--dwell_ms", "100"]
+        assert main([*out, *shown, "--agent", "human_replay", *words]) == 0
+        found = read_csv(tmp_path / "out.csv")[0].fixation_px[-1]
+        assert found.tolist() == [192, 128], words  # in the scene of 256 x 256 px

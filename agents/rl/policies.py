@@ -151,10 +151,7 @@ def make_model(
 
 
 def algorithm_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as stable-baselines3 takes them: ``lin_0.001`` falls to 0 along the run.
-
-    YAML reads 1e-3, without a point, as text.
-    """
+    """Return options as stable-baselines3 takes them: ``lin_0.001`` falls to 0 along the run."""
     made: dict[str, Any] = {}
     for name, value in options.items():
         made[name] = value

@@ -223,7 +223,7 @@ def _write(config: TuneConfig, out: Path, study: Any) -> None:
     Raises:
         InvalidValueError: No trial came to its end.
     """
-    import yaml
+    from foveasim.yaml_core import dump_yaml
 
     rows = [
         {
@@ -241,5 +241,5 @@ def _write(config: TuneConfig, out: Path, study: Any) -> None:
         return
     best = min(whole, key=lambda row: float(row["error"]))
     said = f"# {config.preset}, trial {best['trial']}: error {best['error']:.6f} after {config.steps:,} saccades\n"
-    text = said + yaml.safe_dump(config.options(best["options"]), sort_keys=False)
+    text = said + dump_yaml(config.options(best["options"]))
     write_atomically(out / "best.yaml", text.encode())
