@@ -6,8 +6,8 @@ is frozen by ``python tests/system/freeze_baseline.py NAME``, and the diff of ba
 Exact wherever it runs: every episode (observations, rewards, ends and infos, with dtypes and the order of keys; the
 kernels are compiled without fused operations), streams of seeds, scenes, what files hold, and all public promises.
 Within a tolerance that stands beside the values: whatever passes through torch, such as agents with networks,
-predictions, readouts, resumed runs. Of those there are digests too, which count only on the machine (processor and
-versions of libraries) on which the values were frozen: there they are the same to the bit.
+predictions, readouts (that of Classify-v0 too), resumed runs. Of those there are digests too, which count only on the
+machine (processor and versions of libraries) on which the values were frozen: there they are the same to the bit.
 
 Modules are named in imports alone, and files by their place beside this one: both survive a move of foveasim's modules.
 """

@@ -16,7 +16,7 @@ from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.search_scenes import SEARCH_KINDS, SearchScenes
-from frozen.digest import close, digest, numbers
+from frozen.digest import close, digest, here, numbers
 
 __all__ = [
     "PAINTED",
@@ -210,12 +210,16 @@ def classify() -> dict[str, Any]:
     for mode in MODES:
         env = gym.make_vec("foveasim/Classify-v0", num_envs=4, budget=5, size=(48, 48), autoreset_mode=mode)
         played = play(env, stop=True, steps=12)
-        found[mode.value] = {"exact": _line(played), "sum": close([played["reward"]], 1e-2)}
+        found[mode.value] = {
+            "episodes": played["episodes"],
+            "exact": here(_line(played)),
+            "sum": close([played["reward"]], 1e-2),
+        }
     env = gym.make("foveasim/Classify-v0", budget=5, size=(48, 48), split="test", cost_per_glimpse=0.2, lapse=0.1)
     observation, info = env.reset(seed=SEED)
     found["posterior"] = close(observation["posterior"], 1e-4)
     found["keys"] = {"observation": list(observation), "info": list(info)}
-    found["single"] = single(env.unwrapped)
+    found["single"] = here(single(env.unwrapped))
     return found
 
 
