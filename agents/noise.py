@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.check import seed_value
 from foveasim.errors import AgentError
-from foveasim.kernels import mix
+from foveasim.kernels import jit, mix
 from foveasim.rng import Stream
 
 __all__ = ["LaneNoise"]
@@ -89,7 +88,7 @@ class LaneNoise:
         self.step = self.step + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _fill(
     seeds: NDArray[np.int64],
     episode: NDArray[np.int64],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import tarfile
 import warnings
 import zlib
@@ -16,12 +15,11 @@ from PIL import Image, ImageOps
 from foveasim.errors import SceneError
 from foveasim.picture import (
     CACHE_BYTES,
-    MAX_PIXELS,
-    MIN_SIDE_PX,
     Picture,
     PictureCache,
     check_index,
     flatten,
+    open_checked,
     resolution,
 )
 
@@ -125,22 +123,14 @@ class TarScenes:
 
     def _open(self, place: tuple[int, int] | bytes, name: str) -> Image.Image:
         """Read an image's header, by the rules of ``picture.check_header``."""
-        try:
-            if isinstance(place, tuple):
+        if isinstance(place, tuple):
+            try:
                 with self.path.open("rb") as file:
                     file.seek(place[0])
                     place = file.read(place[1])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(place))
-        except Exception as error:  # as in picture
-            raise SceneError(f"{self.path}: {name} is not an image that can be read ({error}).") from error
-        if image.width * image.height > MAX_PIXELS or min(image.size) < MIN_SIDE_PX:
-            raise SceneError(
-                f"{self.path}: {name} has {image.width} x {image.height} px; a side needs at least {MIN_SIDE_PX} px, "
-                f"the picture at most {MAX_PIXELS // 10**6} megapixels."
-            )
-        return image
+            except OSError as error:
+                raise SceneError(f"{self.path}: {name} cannot be read ({error.strerror or error}).") from error
+        return open_checked(place, f"{self.path}: {name}")
 
 
 def unpack(path: Path, folder: Path, *, most_bytes: int, report: Callable[[int], None] = lambda written: None) -> None:

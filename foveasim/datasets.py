@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from foveasim import check
 from foveasim.archives import DAMAGED, CarefulEntry, TarScenes
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.image_files import IMAGE_SUFFIXES, FileScenes, list_folder
-from foveasim.picture import CACHE_BYTES, Picture, check_index, resolution
+from foveasim.image_files import FileScenes, list_folder
+from foveasim.picture import CACHE_BYTES, IMAGE_SUFFIXES, Picture, check_index, resolution
 
 __all__ = [
     "IMAGENETTE_CLASSES",

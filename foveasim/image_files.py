@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveasim.errors import SceneError
-from foveasim.picture import CACHE_BYTES, Picture, PictureCache, check_header, check_index, read_picture, resolution
+from foveasim.picture import (
+    CACHE_BYTES,
+    IMAGE_SUFFIXES,
+    Picture,
+    PictureCache,
+    check_header,
+    check_index,
+    read_picture,
+    resolution,
+)
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "PHOTOS",
     "FileScenes",
     "is_labelled_folder",
@@ -20,14 +28,6 @@ __all__ = [
     "open_labelled",
     "open_photos",
 ]
-
-IMAGE_SUFFIXES = frozenset(
-    (
-        *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
-        *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    )
-)
-"""Endings of the files that a folder is searched for. A file named on its own may have any ending."""
 
 PHOTOS = Path(__file__).parent / "photos"
 """The folder of the photographs that come with foveasim."""
@@ -129,7 +129,7 @@ def open_folder(path: str | Path, *, px_per_deg: float | None = None, cache_byte
     """Open the images that lie directly in a folder, sorted by name.
 
     Files with an unreadable header are skipped with one warning that names and counts them. Hidden files and files
-    without an image's ending (:data:`IMAGE_SUFFIXES`) are none of its business.
+    without an image's ending (:data:`foveasim.picture.IMAGE_SUFFIXES`) are none of its business.
 
     Raises:
         SceneError: No folder, or no readable image in it.

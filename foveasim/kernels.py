@@ -2,7 +2,7 @@
 
 Every kernel slices a row before it indexes it: numba then knows that the slice is contiguous and LLVM vectorises the
 loop over its bytes; signed offsets into a flat array would block that (measured: 5 to 18 times slower). Compiled code
-is cached beside this file, so only the first run after an installation pays for compiling.
+is kept (:mod:`foveasim.jit`), so only the first run after an installation pays for compiling.
 
 This module is imported by whoever needs it, when it needs it: numba takes 0.4 s to import.
 """
@@ -10,14 +10,14 @@ This module is imported by whoever needs it, when it needs it: numba takes 0.4 s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
-import numba
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from foveasim.jit import is_compiled, jit
 from foveasim.rng import GOLDEN, MIX1, MIX2, UNIT
 
 __all__ = [
@@ -44,17 +44,7 @@ PX, NORM, NORM_AWAY = 0, 1, 2
 _WORDS = 128  # of 8 bytes: what a sum of 16 bits holds of two bytes of each
 _EVEN = np.uint64(0x00FF00FF00FF00FF)
 
-P = ParamSpec("P")
-R = TypeVar("R")
 BOOL = NDArray[np.bool_]
-
-
-def jit(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function when it is first called, and keep its type for mypy.
-
-    A kernel may call only kernels of its own file: the cache notices a change of that file and of no other.
-    """
-    return cast("Callable[P, R]", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def _copy_bytes(context: Any, out: Any, source: Any) -> Any:
@@ -69,7 +59,11 @@ def _copy_bytes(context: Any, out: Any, source: Any) -> Any:
     return types.void(out, source), generate
 
 
-copy_bytes = cast("Callable[[U8, U8], None]", intrinsic(_copy_bytes))
+def _copy_bytes_in_python(out: U8, source: U8) -> None:
+    out[:] = source[: out.size]
+
+
+copy_bytes = cast("Callable[[U8, U8], None]", intrinsic(_copy_bytes)) if is_compiled() else _copy_bytes_in_python
 """In kernels, copies the second (n,) array into the first, of n or fewer bytes, by C's memcpy.
 
 Short runs take half as long as a loop with its remainder (measured: 49 rows of a disc, 0.25 us). NumPy's way, a slice

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 import threading
 import warnings
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from foveasim import check
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
@@ -21,6 +23,8 @@ from foveasim.geometry import default_px_per_deg
 __all__ = [
     "CACHE_BYTES",
     "FITS",
+    "FORMATS",
+    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "MIN_SIDE_PX",
     "Picture",
@@ -30,9 +34,29 @@ __all__ = [
     "check_index",
     "fit_picture",
     "flatten",
+    "open_checked",
+    "open_image",
     "read_picture",
     "resolution",
 ]
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "JPEG2000": (".jp2",),
+    "AVIF": (".avif",),
+    "TGA": (".tga",),
+}
+"""The formats that are read, as Pillow calls them, and their endings. Each is decoded within the process, from its own
+bytes alone: none starts a program or opens another file."""
+
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Endings of the files that a folder or an archive is searched for. A file named on its own may have any ending."""
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, px: 300 MB as RGB. A small file can claim far more (a decompression bomb)."""
@@ -165,31 +189,89 @@ def resolution(px_per_deg: float | None, size: tuple[int, int]) -> float:
     return check.number("px_per_deg", px_per_deg, 1e-3, 1e6)
 
 
-def _open(path: Path) -> Image.Image:
-    """Open an image file, reading no more than its header, and refuse what must not be decoded."""
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """:data:`FORMATS` that this Pillow has, as it calls them: AVIF came with 11.3, and MPO is opened as JPEG."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _foreign_format(start: bytes) -> str | None:
+    """Return the name of another format that Pillow would take a file for by its first bytes, opening nothing.
+
+    CUR is left out: it begins as TGA does.
+    """
+    for name, (_, accepts) in Image.OPEN.items():
+        try:
+            if name not in (*FORMATS, "CUR") and accepts is not None and accepts(start):
+                return name
+        except Exception:  # of too few bytes
+            continue
+    return None
+
+
+def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
+    """Open an image, reading no more than its header, if it is of one of :data:`FORMATS`. Everything here does it so.
+
+    Pillow itself goes by the content, not by the name, and knows forty formats: EPS starts Ghostscript, an interpreter
+    of a language that writes and deletes files; others open what they contain by rules of their own. TGA has no mark,
+    and is taken for it only what is called so.
+
+    Args:
+        source: A file, or its content.
+        name: For messages, with the ending; the path where None.
+
+    Raises:
+        SceneError: Missing, of another format, damaged, or larger than Pillow's bound.
+    """
+    name = str(source) if name is None else name
+    formats = [form for form in _formats() if form != "TGA" or name.lower().endswith(FORMATS["TGA"])]
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on; the bound here is MAX_PIXELS, checked below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
     except Image.DecompressionBombError as error:
-        raise SceneError(f"{path}: larger than {MAX_PIXELS // 10**6} megapixels. Scale it down first.") from error
+        raise SceneError(f"{name}: larger than {MAX_PIXELS // 10**6} megapixels. Scale it down first.") from error
     except FileNotFoundError as error:
-        raise SceneError(f"{path}: no such file. Check the path.") from error
+        raise SceneError(f"{name}: no such file. Check the path.") from error
+    except UnidentifiedImageError as error:
+        raise SceneError(f"{name}: not an image that can be read {_why_not(source)}") from error
     except Exception as error:  # Pillow's readers raise whatever a damaged header makes them stumble over
         raise SceneError(
-            f"{path}: not an image that can be read ({error}). Remove it, or save it again as PNG or JPEG."
+            f"{name}: not an image that can be read ({error}). Remove it, or save it again as PNG or JPEG."
         ) from error
+
+
+def _why_not(source: Path | bytes) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            source = file.read(16)
+    found = _foreign_format(source[:16])
+    known = ", ".join(FORMATS)
+    if found is None:
+        return f"(damaged, or none of {known}). Remove it, or save it again as PNG or JPEG."
+    return f"(its content is {found}; {known} are read). Convert it to PNG or JPEG."
+
+
+def open_checked(source: Path | bytes, name: str | None = None) -> Image.Image:
+    """Open an image as :func:`open_image` does, and refuse one of a size that cannot be used.
+
+    Raises:
+        SceneError: As there, or under 8 px a side or over 100 megapixels.
+    """
+    name = str(source) if name is None else name
+    with warnings.catch_warnings():
+        # Pillow warns from 89 megapixels on; the bound here is MAX_PIXELS, checked below.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = open_image(source, name)
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
         raise SceneError(
-            f"{path}: {width} x {height} px is more than {MAX_PIXELS // 10**6} megapixels. Scale it down first."
+            f"{name}: {width} x {height} px is more than {MAX_PIXELS // 10**6} megapixels. Scale it down first."
         )
     if min(width, height) < MIN_SIDE_PX:
         image.close()
         raise SceneError(
-            f"{path}: {width} x {height} px is too small; each side needs at least {MIN_SIDE_PX} px. Scale it up first."
+            f"{name}: {width} x {height} px is too small; each side needs at least {MIN_SIDE_PX} px. Scale it up first."
         )
     return image
 
@@ -200,7 +282,7 @@ def check_header(path: Path) -> None:
     Raises:
         SceneError: Not an image, under 8 px a side or over 100 megapixels.
     """
-    _open(path).close()
+    open_checked(path).close()
 
 
 def flatten(image: Image.Image) -> NDArray[np.uint8]:
@@ -239,7 +321,7 @@ def read_picture(path: Path, *, label: int = -1, name: str | None = None, px_per
     """Decode an image file: turned upright by its EXIF orientation, first frame of an animation, RGB (:func:`flatten`).
 
     Args:
-        path: Any format that Pillow reads.
+        path: A file of one of :data:`FORMATS`.
         label: Class, -1 where unknown.
         name: The picture's name; the file's where None.
         px_per_deg: Of the file's pixels; None makes its short side span 27.4 degrees.
@@ -247,10 +329,10 @@ def read_picture(path: Path, *, label: int = -1, name: str | None = None, px_per
     Raises:
         SceneError: Missing, truncated, not an image, under 8 px a side or over 100 megapixels.
     """
-    with _open(path) as image:
+    with open_checked(path) as image:
         try:
             array = flatten(ImageOps.exif_transpose(image))
-        except Exception as error:  # as in _open
+        except Exception as error:  # as in open_image
             raise SceneError(
                 f"{path}: damaged or of an unusable kind ({error}). Remove it, or save it again as PNG or JPEG."
             ) from error

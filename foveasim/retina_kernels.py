@@ -206,8 +206,10 @@ def _mean_of_runs(image: U8, starts: I64, stops: I64, sums: U32, colour: U8) -> 
                 _add_run(sums, image[y][3 * start : 3 * stop])
                 count += stop - start
     red = green = blue = 0
-    for x in range(sums.size // 3):
-        red, green, blue = red + sums[3 * x], green + sums[3 * x + 1], blue + sums[3 * x + 2]
+    for x in range(sums.size // 3):  # 32 bits do not hold the sum of a large picture
+        red += int(np.int64(sums[3 * x]))
+        green += int(np.int64(sums[3 * x + 1]))
+        blue += int(np.int64(sums[3 * x + 2]))
     colour[0], colour[1], colour[2] = _mean(red, count), _mean(green, count), _mean(blue, count)
 
 

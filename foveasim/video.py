@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import threading
 import time
@@ -13,11 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from foveasim import check
 from foveasim.errors import SceneError
-from foveasim.picture import MAX_PIXELS, MIN_SIDE_PX, Picture, check_header, check_index, flatten, resolution
+from foveasim.picture import MAX_PIXELS, MIN_SIDE_PX, Picture, check_index, flatten, open_checked, resolution
 
 __all__ = ["VideoScenes", "WebcamScenes", "is_animated"]
 
@@ -44,8 +42,7 @@ def is_animated(path: Path) -> bool:
     Raises:
         SceneError: Not an image.
     """
-    check_header(path)
-    with Image.open(path) as image:
+    with open_checked(path) as image:
         try:
             return bool(getattr(image, "is_animated", False))
         except Exception:  # it looks at the second frame: there is one, but damaged, of which VideoScenes warns
@@ -245,10 +242,10 @@ class _GifClip:
     """Frames of an animated GIF by Pillow."""
 
     def __init__(self, path: Path) -> None:
-        check_header(path)
+        open_checked(path).close()
         self._path = path
         stored = path.read_bytes()  # so that no file is left open
-        self._image = Image.open(io.BytesIO(stored))
+        self._image = open_checked(stored, str(path))
         self._ends_ms: list[float] = []
         try:
             while True:
@@ -263,7 +260,7 @@ class _GifClip:
             warnings.warn(
                 f"{path} breaks off after frame {len(self._ends_ms)}; it ends there.", UserWarning, stacklevel=4
             )
-            self._image = Image.open(io.BytesIO(stored))  # the damage has left the first one in an unknown state
+            self._image = open_checked(stored, str(path))  # the damage has left the first one in an unknown state
         self.count: int | None = len(self._ends_ms)
 
     def duration_ms(self) -> float:

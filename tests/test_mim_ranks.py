@@ -77,7 +77,7 @@ def test_two_processes_train_the_network_of_one(
         assert main(words(folder, tmp_path / "one")) == 0
     torch.set_num_threads(threads)
     alone, complained = capsys.readouterr()
-    assert complained.count("skipped 1 damaged images: 9.png") == 1
+    assert complained.count("skipped 1 images that cannot be read: 9.png") == 1
     joint = torchrun(["-m", "foveasim"], *words(folder, tmp_path / "two"))
     assert joint.returncode == 0, joint.stderr
     # The second process is silent: one line about the data, the figures once, one about the file.

@@ -237,7 +237,7 @@ def test_files_that_are_no_masks_are_named(tmp_path: Path) -> None:
             read_mask(tmp_path / f"{name}.png", (9, 9))
     for content in (b"", b"not a picture"):
         (tmp_path / "damaged.png").write_bytes(content)
-        with pytest.raises(SceneError, match=r"damaged\.png: damaged"):
+        with pytest.raises(SceneError, match=r"damaged\.png: not an image.*foveasim segment"):
             read_mask(tmp_path / "damaged.png", (9, 9))
     assert read_mask(tmp_path / "none.png", (9, 9)) is None
 

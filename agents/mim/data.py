@@ -158,8 +158,8 @@ def read_pool(specs: str | Sequence[str], *, cache: str | Path | None = None, pr
         progress: Show a bar while decoding, where there is a terminal.
 
     Returns:
-        The images of all of them. Files that cannot be decoded are skipped with a warning that names them. STL-10's
-        labelled images are called ``SPLIT/CLASS/NUMBER``, those without labels ``unlabeled_NUMBER``.
+        The images of all of them. Files that cannot be decoded are skipped with a warning that names them and
+        says why. STL-10's labelled images are called ``SPLIT/CLASS/NUMBER``, those without labels ``unlabeled_NUMBER``.
 
     Raises:
         InvalidValueError: Unknown split, or no source at all.
@@ -189,6 +189,7 @@ def _read(sources: Sequence[Source], progress: bool) -> Iterator[tuple[int, str,
         for number, source in enumerate(sources):
             task = bar.add_task(f"decoding {source.path.name}", total=None)
             damaged: list[str] = []
+            reason = ""
             good = 0
 
             def found(count: int, task: TaskID = task) -> None:
@@ -196,17 +197,22 @@ def _read(sources: Sequence[Source], progress: bool) -> Iterator[tuple[int, str,
 
             for name, image in source.read(found):
                 bar.advance(task)
-                if image is None:
+                if isinstance(image, SceneError):
                     damaged.append(name)
+                    reason = reason or str(image)
                     continue
                 good += 1
                 yield number, name, image
             if damaged:
                 listed = ", ".join(damaged[:5])
-                warnings.warn(f"{source.spec}: skipped {len(damaged)} damaged images: {listed}", stacklevel=4)
+                warnings.warn(
+                    f"{source.spec}: skipped {len(damaged)} images that cannot be read: {listed}\n  {reason}",
+                    stacklevel=4,
+                )
             if not good:
                 raise SceneError(
                     f"{source.spec}: no readable image ({', '.join(SUFFIXES)}). Check the path and the split."
+                    + (f"\n  {reason}" if reason else "")
                 )
 
 

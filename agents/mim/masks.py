@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.sources import SUFFIXES
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.picture import open_image
 from foveasim.retina_masks import OBJECT_SURE
 
 __all__ = ["LEAST_PX", "MOST_SHARE", "Unmasked", "is_usable", "mask_paths", "read_mask", "read_masks", "with_masks"]
@@ -93,7 +94,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | None:
         (H, W) uint8; None where there is no such file.
 
     Raises:
-        SceneError: Not an 8-bit greyscale picture, damaged, or of another shape.
+        SceneError: Not an 8-bit greyscale picture, damaged, of a format that is not read, or of another shape.
     """
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)
@@ -101,7 +102,11 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | None:
         return None
     except OSError as error:
         raise SceneError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    mask = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    try:
+        open_image(content.tobytes(), str(path)).close()
+    except SceneError as error:
+        raise SceneError(f"{error} Or delete it and run `foveasim segment` again.") from error
+    mask = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise SceneError(f"{path}: damaged, or not a picture. Delete it and run `foveasim segment` again.")
     if mask.ndim != 2 or mask.dtype != np.uint8:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import lzma
@@ -17,13 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from foveasim.archives import CarefulEntry
 from foveasim.datasets import STL10_FOLDER, STL10_SPLITS, Stl10Scenes
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.image_files import PHOTOS
-from foveasim.picture import MAX_PIXELS
+from foveasim.picture import MAX_PIXELS, open_image
 
 __all__ = ["SPLITS", "SUFFIXES", "Source", "remedy", "split_names"]
 
@@ -120,8 +118,8 @@ class Source:
             return sorted(p for f in (folder, self.path) for p in f.glob(f"{self.split}_*.bin"))
         return sorted(_image_files(self.path)) if self.path.is_dir() else [self.path]
 
-    def read(self, found: Callable[[int], None]) -> Iterator[tuple[str, NDArray[np.uint8] | None]]:
-        """Yield name and image, (H, W, 3) uint8, of each; None where it cannot be decoded.
+    def read(self, found: Callable[[int], None]) -> Iterator[tuple[str, NDArray[np.uint8] | SceneError]]:
+        """Yield name and image, (H, W, 3) uint8, of each; where it cannot be decoded, the error that says why.
 
         Args:
             found: Told how many there are, before the first.
@@ -133,7 +131,7 @@ class Source:
         # OpenCV decodes without the interpreter's lock
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as threads:
             while chunk := list(itertools.islice(contents, DECODED_AT_ONCE)):
-                yield from zip([name for name, _ in chunk], threads.map(_decode, [c for _, c in chunk]), strict=True)
+                yield from zip([name for name, _ in chunk], threads.map(_decode, chunk), strict=True)
 
 
 def remedy(path: Path) -> str:
@@ -195,14 +193,20 @@ def _published_split(folder: Path, names: Sequence[str], split: str) -> list[str
     return sorted(name for name in names if Path(name).stem in chosen)
 
 
-def _decode(content: bytes) -> NDArray[np.uint8] | None:
+def _decode(file: tuple[str, bytes]) -> NDArray[np.uint8] | SceneError:
+    name, content = file
     try:  # OpenCV would decode gigabytes out of a few bytes; reading the header takes 0.05 ms
-        with Image.open(io.BytesIO(content)) as header:
-            bomb = header.width * header.height > MAX_PIXELS
-        decoded = None if bomb else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except Exception:  # both raise whatever damaged content makes them stumble over; the caller counts what it skips
-        return None
-    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+        with open_image(content, name) as header:
+            if header.width * header.height > MAX_PIXELS:
+                return SceneError(f"{name}: more than {MAX_PIXELS // 10**6} megapixels. Scale it down first.")
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except SceneError as error:
+        return error
+    except Exception as error:  # OpenCV raises whatever damaged content makes it stumble over
+        return SceneError(f"{name}: damaged ({error}). Remove it, or save it again.")
+    if decoded is None:
+        return SceneError(f"{name}: damaged. Remove it, or save it again.")
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _stl10(path: Path, split: str, found: Callable[[int], None]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
