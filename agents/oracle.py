@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.agents.mim.eyes import as_scene
 from foveasim.agents.predictive_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.base import observed
+from foveasim.agents.interface import observed
 from foveasim.agents.mim.areas import shrink_acuity, shrink_views
 from foveasim.agents.mim.imagine import shrink
 from foveasim.geometry import grid_norm, norm_to_px, pixel_index

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.runner import Rollout

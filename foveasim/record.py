@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from foveasim import check
-from foveasim.agents.base import agent_name, make_agent
 from foveasim.agents.human import Human
+from foveasim.agents.interface import agent_name
+from foveasim.agents.loading import make_agent
 from foveasim.episode import SESSION, Episode, as_json, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.layout import LEAST_SIZE

@@ -16,7 +16,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.agents.base import Agent, Imagines, Observation, agent_action_mode, agent_grid, agent_needs
+from foveasim.agents.interface import Agent, Imagines, Observation, agent_action_mode, agent_grid, agent_needs
 from foveasim.envs.single import FoveaEnv
 from foveasim.episode import ENV, SCENE, Episode, Step, as_json, digests, read_action, versions_here, write_action
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError

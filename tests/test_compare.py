@@ -17,12 +17,12 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from foveasim.agents.base import AGENTS, make_agent
 from foveasim.agents.compare import CompareConfig, compare, read_scenes, run
 from foveasim.agents.compare_entries import default_agents, open_entries, references
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
 from foveasim.agents.compare_table import GAP, WIDE, show_table
+from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork, make_network

@@ -13,7 +13,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.runner import rollout
 from foveasim.agents.search import Seek, Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.envs import FoveaVectorEnv

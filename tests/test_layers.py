@@ -218,13 +218,17 @@ def test_examples_and_tests_import_as_a_user_does(root: Path) -> None:
     ("module", "source", "fault"),
     [
         ("foveasim.retina", "import foveasim.envs.single", "core imports foveasim.envs.single of envs"),
-        ("foveasim.retina", "def f():\n    from foveasim.agents import base", "core imports foveasim.agents of agents"),
+        (
+            "foveasim.retina",
+            "def f():\n    from foveasim.agents import interface",
+            "core imports foveasim.agents of agents",
+        ),
         ("foveasim.retina", "from foveasim import render", "core imports foveasim.render of faces"),
         ("foveasim.retina", "import gymnasium as gym", "the core imports gymnasium"),
         (
             "foveasim.envs.single",
-            "from foveasim.agents.base import Agent",
-            "envs imports foveasim.agents.base of agents",
+            "from foveasim.agents.interface import Agent",
+            "envs imports foveasim.agents.interface of agents",
         ),
         ("foveasim.envs.single", "import pygame", "imports pygame at the top"),
         (
@@ -232,7 +236,7 @@ def test_examples_and_tests_import_as_a_user_does(root: Path) -> None:
             "from foveasim.viewer_panels import P",
             "agents imports foveasim.viewer_panels of faces",
         ),
-        ("foveasim.agents.base", "from . import scripted", "relative import"),
+        ("foveasim.agents.interface", "from . import scripted", "relative import"),
         ("foveasim.cli", "import envs.single", "write foveasim.envs.single"),
         ("foveasim.cli", "import pickle", "nothing is unpickled"),
     ],
@@ -244,8 +248,8 @@ def test_import_rules_can_fail(module: str, source: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("foveasim.cli", "from foveasim.agents.base import Agent\nimport gymnasium"),
-        ("foveasim.agents.base", "from foveasim.envs import FoveaEnv"),
+        ("foveasim.cli", "from foveasim.agents.interface import Agent\nimport gymnasium"),
+        ("foveasim.agents.interface", "from foveasim.envs import FoveaEnv"),
         ("foveasim.envs.single", "def render():\n    import pygame"),
         ("foveasim", "import gymnasium\ndef f():\n    import foveasim.envs"),
     ],

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from foveasim import belief as beliefs
-from foveasim.agents.base import AGENTS, make_agent
 from foveasim.agents.contract import check_agent
+from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.eyes import as_scene
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork, make_network

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.base import agent_factory, make_agent
 from foveasim.agents.contract import check_agent
+from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.files import read_tensors, save_network, write_tensors
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.practice import practice_observations

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.base import make_agent
 from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, fit_head, load_head
 from foveasim.agents.mim.belief_readout import BeliefFit, fit_belief_readout, load_belief_readout
 from foveasim.agents.mim.files import save_network

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Agent, Imagines, Observation, observed
+from foveasim.agents.interface import Agent, Imagines, Observation, observed
 from foveasim.agents.mim.files import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.predictive_gain import Seen

@@ -19,8 +19,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from foveasim.agents.base import Agent
 from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.interface import Agent
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.evaluation import Score, Validator
 from foveasim.agents.rl.outlook import Foresight

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation
+from foveasim.agents.interface import Observation
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
 from foveasim.agents.rl.outlook import Foresight

@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from torch import Tensor
 
-from foveasim.agents.base import Agent
+from foveasim.agents.interface import Agent
 from foveasim.agents.rl.checkpoints import optimizers, restore_model, save_model
 from foveasim.agents.rl.course import open_course
 from foveasim.agents.rl.imitation import fit
