@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from foveasim.agents.mim.data import ImagePool, centred, crops, read_pool, split_names
+from foveasim.agents.mim.data import read_pool, split_names
+from foveasim.agents.mim.views import crops
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
+from foveasim.pool import ImagePool, centred
 
 
 def write(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (40, 60)) -> None:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.mim import card as model_card
-from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.evaluate import Evaluation
 from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
 from foveasim.agents.mim.files import load_network, read_tensors, save_network, write_tensors
@@ -28,6 +27,7 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.pool import ImagePool
 from foveasim.retina import Prepared, Retina, make_retina
 from foveasim.types import Belief
 
