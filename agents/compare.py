@@ -26,8 +26,8 @@ from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.kept import check_folder
 from foveasim.agents.mim.data import read_pool
-from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.mim.imagine import Imaginer
+from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.pool import centred
 from foveasim.registry import load_object

@@ -28,7 +28,7 @@ from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
 from foveasim.agents.interface import agent_needs
 from foveasim.agents.kept import check_folder
-from foveasim.agents.mim.evaluate import check_device
+from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
 from foveasim.signals import Stop

@@ -23,9 +23,9 @@ from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.loading import AGENTS, make_agent
-from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork, make_network
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.retina import make_retina

@@ -13,7 +13,6 @@ import safetensors.torch
 import torch
 
 from foveasim.agents.mim.data import read_pool
-from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.files import (
     load_network,
     read_card,
@@ -25,6 +24,7 @@ from foveasim.agents.mim.files import (
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.network_paper import PaperNetwork
 from foveasim.agents.mim.network_unet import UNetNetwork
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.pool import centred
 from foveasim.retina import make_retina

@@ -21,9 +21,9 @@ from foveasim.agents.mim.probe import (
     fit_lbfgs,
     fit_probe,
     fit_ridge,
-    wilson,
 )
 from foveasim.errors import InvalidValueError
+from foveasim.metric_statistics import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.pretrain import train
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks

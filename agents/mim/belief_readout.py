@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check, geometry
+from foveasim.agents.mim.areas import shrink
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, fit_head, load_head
 from foveasim.agents.mim.files import load_network, read_tensors, shipped_networks, write_tensors
-from foveasim.agents.mim.imagine import shrink
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
-from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, ProbeOptions, fit_probe, wilson
+from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, ProbeOptions, fit_probe
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.metric_statistics import wilson
 from foveasim.retina import make_retina
 from foveasim.rng import Stream, uniform
 from foveasim.scenes import ArrayScenes

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveasim.agents.mim.evaluate import Evaluation
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
+from foveasim.agents.mim.prediction_error import Evaluation
 from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
 

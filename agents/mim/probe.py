@@ -8,7 +8,6 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,12 +33,10 @@ __all__ = [
     "fit_lbfgs",
     "fit_probe",
     "fit_ridge",
-    "wilson",
 ]
 
 PROBES = ("adam", "lbfgs", "ridge")
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -102,35 +99,6 @@ class LinearProbe:
 def accuracy(probe: LinearProbe, data: Labelled) -> float:
     """Return the share of right answers."""
     return float((probe.predict(data.features) == data.labels).double().mean())
-
-
-def wilson(right: int, count: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion, 95 % unless told.
-
-    Args:
-        right: Successes.
-        count: Trials, at least 1.
-        z: Quantile of the normal distribution.
-
-    Raises:
-        InvalidValueError: Not 0 <= right <= count, or no trial.
-
-    Reference:
-        Wilson (1927), Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc. 22.
-
-    Example:
-        >>> low, high = wilson(50, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.404, 0.596)
-    """
-    if count < 1 or not 0 <= right <= count:
-        raise InvalidValueError(f"right must be from 0 to count, and count at least 1; got {right} of {count}.")
-    share, weight = right / count, z * z / count
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
-    # At 0 and 1 the ends are exactly there; rounding would put the share outside its interval.
-    low, high = (0.0 if right == 0 else middle - half), (1.0 if right == count else middle + half)
-    return low, high
 
 
 def confusion(true: Tensor, called: Tensor, classes: int) -> NDArray[np.int64]:

@@ -43,9 +43,9 @@ from foveasim.agents.mim.probe import (
     accuracy,
     confusion,
     fit_probe,
-    wilson,
 )
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.metric_statistics import wilson
 
 if TYPE_CHECKING:
     from rich.console import Console

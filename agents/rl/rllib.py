@@ -28,7 +28,8 @@ from foveasim.agents.rl.policy_files import Policy, PolicyAgent, fingerprint, sa
 from foveasim.agents.rl.rllib_module import GazeModule, make_eyes, ray_part
 from foveasim.agents.rl.train import read_training, retina_of
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.rl.train_show import Show, draw_curve
+from foveasim.agents.rl.train_curve import draw_curve
+from foveasim.agents.rl.train_show import Show
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
 from foveasim.signals import Stop

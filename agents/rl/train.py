@@ -19,12 +19,12 @@ import torch
 
 from foveasim.agents.compare import CompareConfig, read_scenes
 from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.rewards import PredictionReward
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.atomic import make_folder, remove_parts
+from foveasim.check import check_device
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
