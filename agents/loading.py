@@ -37,13 +37,13 @@ for _name, _class in {
     "saliency_centre": "foveasim.agents.scanpath_saliency:SaliencyCentre",
     "scanpath": "foveasim.agents.scanpath_agent:ScanpathAgent",
     "seek": "foveasim.agents.search:Seek",
-    "gaze_policy": "foveasim.agents.rl.policy_files:GazePolicy",
+    "gaze_policy": "foveasim.agents.rl.task_agent:GazePolicy",
     "search_policy": "foveasim.agents.rl.task_agent:SearchPolicy",
 }.items():
     AGENTS.add(_name, _class)
 
 _FILES = {
-    ".safetensors": "foveasim.agents.rl.policy_files:policy_factory",
+    ".safetensors": "foveasim.agents.rl.task_agent:policy_factory",
     ".zip": "foveasim.agents.rl.model_files:model_factory",
 }
 """What reads the file of an agent, by its ending; imported when needed, so that a plain agent does not load it."""

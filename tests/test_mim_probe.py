@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from foveasim.agents.mim import linear
 from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.probe import (
     PROBES,
     Labelled,
-    LinearProbe,
     ProbeOptions,
     accuracy,
     confusion,

@@ -1,9 +1,9 @@
-"""Linear readouts of features, and how sure their accuracy is.
+"""Linear readouts of features, fitted.
 
 Reference:
     Weiler, Brucklacher, Pennartz, Bohté (2024), arXiv:2404.08526, readout: one linear layer, Adam 1e-4, until ten
     epochs without improvement. Liu, Nocedal (1989), On the limited
-    memory BFGS method. Wilson (1927), interval of a proportion.
+    memory BFGS method.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.mim.linear import CHUNK, CrossEntropy, Loss, Space, Squares, minimise
+from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares, minimise
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.errors import InvalidValueError
 
 __all__ = [
     "PROBES",
     "STRENGTHS",
     "Labelled",
-    "LinearProbe",
     "ProbeOptions",
     "accuracy",
     "confusion",
@@ -64,36 +64,6 @@ class Labelled:
     def __len__(self) -> int:
         """N."""
         return len(self.features)
-
-
-@dataclass(frozen=True)
-class LinearProbe:
-    """A linear classifier of features as they are (standardisation is part of its weights).
-
-    Attributes:
-        weight: (C, D) float32.
-        bias: (C,) float32.
-        epochs: Epochs of Adam until the best one, or evaluations of the gradient by L-BFGS, over all strengths.
-        strength: Of the L2 regularisation that was chosen; 0 for none.
-        converged: Whether it stopped because it was done and not because a limit was reached.
-        history: Validation accuracy after each epoch, or for each strength.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    epochs: int = 0
-    strength: float = 0.0
-    converged: bool = True
-    history: tuple[float, ...] = ()
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Return the score of every class, (N, C) float32."""
-        parts = [part.to(self.weight) @ self.weight.T + self.bias for part in torch.split(features, CHUNK)]
-        return torch.cat(parts)
-
-    def predict(self, features: Tensor) -> Tensor:
-        """Return the class of highest score, (N,) int64."""
-        return self.scores(features).argmax(1)
 
 
 def accuracy(probe: LinearProbe, data: Labelled) -> float:
