@@ -399,7 +399,16 @@ class Trainer:
             name: Of the file, without its ending; None is that of the network.
         """
         path = Path(self.config.out) / f"{name or self.network.name}.safetensors"
-        written = model_card.training_card(self, evaluation)
+        record = model_card.TrainingRecord(
+            config=self.config,
+            network=self.network.config_dict(),
+            parameters=sum(p.numel() for p in self.parameters.values()),
+            training_images=len(self.pool),
+            steps=self.step,
+            images_seen=self.images,
+            elapsed_s=self.elapsed_s,
+        )
+        written = model_card.training_card(record, evaluation)
         save_network(path, self.network, written, state=self.ema)
         if name is None:
             model_card.write_markdown(path.with_suffix(".md"), written)
