@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.compare import CompareConfig, read_scenes
 from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
@@ -350,16 +350,14 @@ def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
     Raises:
         FoveasimError: They cannot be read.
     """
-    train = read_scenes(
-        CompareConfig(data=config.data or ["photos"], limit=config.limit, size=config.size, seed=config.seed)
-    )
+    train = read_scenes(config.data or ["photos"], config.size, limit=config.limit, seed=config.seed)
     if config.mirror:
         names = (*train.name, *(f"{name}, mirrored" for name in train.name))
         train = Scenes(np.concatenate((train.image, train.image[:, :, ::-1])), names)
     if not config.validate:
         return train, None
     limit = config.validate_limit
-    return train, read_scenes(CompareConfig(data=config.validate, limit=limit, size=config.size, seed=config.seed))
+    return train, read_scenes(config.validate, config.size, limit=limit, seed=config.seed)
 
 
 def make_lanes(
