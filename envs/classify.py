@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.datasets import IMAGENETTE_CLASSES
-from foveasim.envs.cell_readout import Readout, fit_cells
+from foveasim.envs.cell_readout import READOUT_FILES, Readout, fit_cells
 from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.registry import load_object
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.sign_scenes import SignScenes
 
@@ -337,9 +336,7 @@ def _readout(
             )
         return fit_cells(_labelled(readout_scenes, None, size), size, fit)
     if isinstance(readout, str | os.PathLike):
-        # Networks stand above the envs, so that what reads the file is named, not imported.
-        load: Any = load_object("foveasim.agents.mim.belief_readout:load_belief_readout")
-        return cast("Readout", load(readout))
+        return READOUT_FILES.factory("belief")(readout)
     if not isinstance(readout, Readout) or isinstance(readout, type):
         raise InvalidTypeError(
             "readout must be 'cells', a .safetensors file, or a function of image and acuity with classes; got "
