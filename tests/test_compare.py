@@ -111,7 +111,7 @@ def test_the_judge_says_what_evaluate_says() -> None:
     judge = Judge(Imaginer(network), one, 4)
     looker = Looker(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
     numbers = looker.look(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
-    from foveasim.agents.mim import evaluate as module
+    from foveasim.agents.mim import prediction_error as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "draw_fixations", lambda *a, **k: np.full((4, 1, 2), 32, np.float32))
