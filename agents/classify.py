@@ -12,21 +12,21 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from foveasim.agents.base import (
+from foveasim.agents.interface import (
     Agent,
     Observation,
     agent_action_mode,
     agent_grid,
     agent_name,
     agent_needs,
-    make_agent,
     observed,
 )
+from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
-from foveasim.agents.mim.probe import wilson
 from foveasim.check import number, whole
 from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
+from foveasim.metric_statistics import wilson
 
 __all__ = [
     "Glimpses",

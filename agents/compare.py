@@ -18,26 +18,24 @@ import torch
 from foveasim import check
 from foveasim.agents.compare_entries import open_entries, references
 from foveasim.agents.compare_files import Comparison, write_tables
-from foveasim.agents.compare_judge import Judge, Scenes
+from foveasim.agents.compare_judge import Judge
 from foveasim.agents.compare_kept import Kept
 from foveasim.agents.compare_looks import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
 from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
+from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.kept import check_folder
-from foveasim.agents.mim.data import centred, read_pool
-from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.mim.imagine import Imaginer
+from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
-from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
-from foveasim.scenes import SCENES, FittedScenes, open_scenes
 from foveasim.signals import Stop
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["CompareConfig", "compare", "read_scenes", "run"]
+__all__ = ["CompareConfig", "compare", "run"]
 
 
 @dataclass
@@ -184,7 +182,7 @@ def compare(config: CompareConfig, console: Console | None = None) -> Comparison
 def _compare(config: CompareConfig, console: Console | None, out: Path | None) -> tuple[Comparison, Kept | None]:
     """Compare agents; keep those that are done below ``out``, if it is given."""
     check_device(config.device)
-    scenes, retina = read_scenes(config), config.make_retina()
+    scenes, retina = read_scenes(config.data, config.size, limit=config.limit, seed=config.seed), config.make_retina()
     imaginer = Imaginer(config.network, config.device)
     kept: Kept | None = None
     if out is not None:
@@ -234,28 +232,6 @@ def _deciding(config: CompareConfig) -> dict[str, Any]:
     return {**chosen, "retina_options": config.all_retina_options()}
 
 
-def read_scenes(config: CompareConfig) -> Scenes:
-    """Read the scenes that a config names, cropped around their centre and scaled to its size.
-
-    Raises:
-        FoveasimError: They cannot be read, or move.
-    """
-    specs = [config.data] if isinstance(config.data, str) else list(config.data)
-    size = (int(config.size[0]), int(config.size[1]))
-    if len(specs) == 1 and specs[0] in SCENES:
-        source = open_scenes(specs[0], seed=config.seed)
-        if source.moving:
-            raise InvalidValueError(f"data must be still images, seen alike by all agents; {specs[0]!r} moves.")
-        fitted = FittedScenes(source, size)
-        pictures = [fitted.picture(i) for i in range(min(len(source), 100 if config.limit is None else config.limit))]
-        return Scenes(np.stack([picture.image for picture in pictures]), tuple(picture.name for picture in pictures))
-    pool = read_pool(specs, progress=True)
-    count = min(len(pool), len(pool) if config.limit is None else config.limit)
-    if count > MOST_SCENES:
-        raise InvalidValueError(f"data must be at most {MOST_SCENES:,} images; got {count:,}. Use --limit.")
-    return Scenes(np.ascontiguousarray(centred(pool, size)[:count]), pool.names[:count])
-
-
 def _shown(config: CompareConfig, count: int) -> list[int]:
     """Return the scenes of the report."""
     if not config.show_scenes:
@@ -301,8 +277,8 @@ def _write(out: Path, found: Comparison) -> None:
         InvalidValueError: The folder cannot be written to.
     """
     from foveasim.agents.compare_figures import draw_curves, draw_differences, draw_saccades, draw_shares
+    from foveasim.report import write_report
 
-    write_report: Any = load_object("foveasim.report:write_report")  # the faces stand above the agents: named
     measure = str(found.config["measure"])
     try:
         draw_curves(out / "error_fixations.png", found.result, measure)

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from foveasim.agents.base import AGENTS, Agent, agent_factory, agent_needs, make_agent
 from foveasim.agents.compare_looks import Entry
+from foveasim.agents.interface import Agent, agent_needs
+from foveasim.agents.loading import AGENTS, agent_factory, make_agent
 from foveasim.errors import AgentError, FoveasimError, InvalidValueError
 
 __all__ = ["default_agents", "open_entries", "references"]

@@ -12,27 +12,16 @@ from numpy.typing import NDArray
 
 from foveasim.agents.compare_measures import MEASURES, Measure
 from foveasim.agents.compare_statistics import DIRECTIONS, Result
-from foveasim.agents.mim.figures import COLOURS, Style, blank_figure, save_figure
+from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_curves", "draw_differences", "draw_saccades", "draw_shares", "styles"]
+__all__ = ["draw_curves", "draw_differences", "draw_saccades", "draw_shares"]
 
-_LINES = ("-", "--", ":", "-.")
-_MARKERS = "os^Dv<>PX*"
 _PANELS = ("relative", "mse", "ssim")
 _ABREAST = 5  # histograms side by side
-
-
-def styles(labels: tuple[str, ...]) -> list[Style]:
-    """Return a look for each agent, in their order: colours first, then other lines and marks with the same colours."""
-    hues = (*COLOURS[:6], "#4D4D4D")
-    return [
-        Style(hues[i % len(hues)], _LINES[i // len(hues) % len(_LINES)], _MARKERS[i % len(_MARKERS)])
-        for i in range(len(labels))
-    ]
 
 
 def draw_curves(path: Path, result: Result, measure: str) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.base import (
+from foveasim.agents.compare_judge import Judge, Scenes
+from foveasim.agents.compare_measures import NUMBERS
+from foveasim.agents.interface import (
     Agent,
     Imagines,
     agent_action_mode,
@@ -22,8 +24,6 @@ from foveasim.agents.base import (
     agent_size,
     not_asked_for,
 )
-from foveasim.agents.compare_judge import Judge, Scenes
-from foveasim.agents.compare_measures import NUMBERS
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import AgentError, FoveasimError

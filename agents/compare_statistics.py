@@ -14,18 +14,9 @@ from foveasim.agents.compare_looks import Looked
 from foveasim.agents.compare_measures import MEASURES, Measure
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import default_px_per_deg
+from foveasim.metric_statistics import resample
 
-__all__ = [
-    "DIRECTIONS",
-    "RETURN_DEG",
-    "WHEN",
-    "Interval",
-    "Result",
-    "SaccadeFigures",
-    "resample",
-    "saccade_figures",
-    "summarise",
-]
+__all__ = ["DIRECTIONS", "RETURN_DEG", "WHEN", "Interval", "Result", "SaccadeFigures", "saccade_figures", "summarise"]
 
 WHEN = ("last", "area")
 """A difference of agents is taken after the last fixation, or of the mean height of their curves (``area``)."""
@@ -117,16 +108,6 @@ class Result:
         """Return agent minus other."""
         row, column = self.labels.index(agent), self.labels.index(other)
         return Interval(*self.differences[when][measure][row, column].tolist())
-
-
-def resample(scenes: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Draw how often each scene stands in each bootstrap sample, (R, S) float64; rows sum to S.
-
-    Reference:
-        Efron and Tibshirani 1993, An introduction to the bootstrap, section 13.3 (percentile intervals).
-    """
-    draws = np.random.default_rng(seed).multinomial(scenes, np.full(scenes, 1 / scenes), size=resamples)
-    return draws.astype(np.float64)
 
 
 def summarise(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 
-from foveasim.agents.base import agent_factory, make_agent
+from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.rules import BASIC, COMPARING, RULES, Finding, Make, Trial, raised
 from foveasim.check import number, seed_value, size_hw
 from foveasim.errors import InvalidTypeError, InvalidValueError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.check import number
 
 __all__ = ["Human"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.errors import AgentError
 from foveasim.scanpath import Scanpath, read_csv

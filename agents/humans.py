@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from foveasim import check
-from foveasim.agents.base import agent_needs
 from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_looks import MOST_SEED, Entry
 from foveasim.agents.humans_data import People, read_people
@@ -27,8 +26,9 @@ from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.humans_minds import remembering
 from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
+from foveasim.agents.interface import agent_needs
 from foveasim.agents.kept import check_folder
-from foveasim.agents.mim.evaluate import check_device
+from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
 from foveasim.signals import Stop

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.base import make_agent
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.humans_looks import Viewer, Viewing
+from foveasim.agents.loading import make_agent
 from foveasim.scanpath import Scanpath
 
 __all__ = ["FLOORS", "view_floors"]

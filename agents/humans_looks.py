@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import metrics
-from foveasim.agents.base import Agent, Observation, agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.agents.compare_looks import LANE_SEEDS, Entry
 from foveasim.agents.humans_data import People
+from foveasim.agents.interface import Agent, Observation, agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import AgentError, FoveasimError

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveasim.agents.base import Agent
 from foveasim.agents.compare_looks import Entry
+from foveasim.agents.interface import Agent
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.predictive_mind import Mind
 from foveasim.agents.scanpath_memory import MapMemory

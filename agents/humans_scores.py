@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import metrics
-from foveasim.agents.compare_statistics import resample
 from foveasim.agents.humans_data import People
 from foveasim.agents.humans_looks import CONDITIONAL, Viewing
+from foveasim.metric_statistics import resample
 from foveasim.metrics import Estimate
 from foveasim.scanpath import Scanpath
 

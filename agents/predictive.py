@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.base import Observation
+from foveasim.agents.interface import Observation
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import fill_unseen, to_float
 from foveasim.agents.mim.network_vit import ViTNetwork

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Imagines, Observation, observed
+from foveasim.agents.interface import Imagines, Observation, observed
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.noise import LaneNoise

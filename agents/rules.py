@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.base import (
+from foveasim.agents.interface import (
     Imagines,
     agent_action_mode,
     agent_grid,

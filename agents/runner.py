@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Agent, Observation, observed
+from foveasim.agents.interface import Agent, Observation, observed
 from foveasim.check import number
 from foveasim.errors import InvalidValueError
 

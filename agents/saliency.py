@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.check import image_batch, number

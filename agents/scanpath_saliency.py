@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.interface import Observation, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.check import number
 from foveasim.errors import InvalidTypeError, InvalidValueError

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from foveasim import check
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.registry import Registry
 from foveasim.scenes import FittedScenes, SceneSource
 
-__all__ = ["CellReadout", "Readout", "fit_cells"]
+__all__ = ["READOUT_FILES", "CellReadout", "Readout", "fit_cells"]
 
 _LEAST_STD = 0.02  # of a cell's colour, 5 grey levels: what a glimpse and quantisation may add
 _TEMPERATURES = np.geomspace(0.001, 1, 31)
@@ -43,6 +44,12 @@ class Readout(Protocol):
         Returns:
             (B, C) float32, the logarithm of each class's probability.
         """
+
+
+READOUT_FILES = Registry[Readout]("kind of readout file")
+"""What reads the file of a readout. Networks stand above the envs: their readouts are named here, not imported."""
+
+READOUT_FILES.add("belief", "foveasim.agents.mim.belief_readout:load_belief_readout")
 
 
 @dataclass(frozen=True, eq=False)

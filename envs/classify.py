@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.datasets import IMAGENETTE_CLASSES
-from foveasim.envs.cell_readout import Readout, fit_cells
+from foveasim.envs.cell_readout import READOUT_FILES, Readout, fit_cells
 from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.registry import load_object
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.sign_scenes import SignScenes
 
@@ -39,7 +38,7 @@ class ClassifyVectorEnv(FoveaVectorEnv):
     at every step what a glimpse was worth, and how well two policies look can be compared, for the same readout judges
     both. The readout is frozen, so that the same seeds and actions give the same rewards. Without a network of one's
     own there is ``readout="cells"``; one on the latent of a network is fitted, saved and named by its file, see
-    :func:`foveasim.agents.mim.belief_readout.fit_belief_readout`.
+    :func:`foveasim.agents.mim.belief_readout_fit.fit_belief_readout`.
 
     ## Observation Space
     As of ``foveasim/Glimpse-v0`` with ``belief``, and ``posterior`` (C,) float32 in [0, 1]: the readout's probability
@@ -333,13 +332,11 @@ def _readout(
             raise InvalidValueError(
                 "readout='cells' needs readout_scenes, labelled scenes to be fitted to, where scenes are given. "
                 "Or give the file of a readout on a network's latent, see "
-                "foveasim.agents.mim.belief_readout.fit_belief_readout: readout='beliefs.safetensors'."
+                "foveasim.agents.mim.belief_readout_fit.fit_belief_readout: readout='beliefs.safetensors'."
             )
         return fit_cells(_labelled(readout_scenes, None, size), size, fit)
     if isinstance(readout, str | os.PathLike):
-        # Networks stand above the envs, so that what reads the file is named, not imported.
-        load: Any = load_object("foveasim.agents.mim.belief_readout:load_belief_readout")
-        return cast("Readout", load(readout))
+        return READOUT_FILES.factory("belief")(readout)
     if not isinstance(readout, Readout) or isinstance(readout, type):
         raise InvalidTypeError(
             "readout must be 'cells', a .safetensors file, or a function of image and acuity with classes; got "

@@ -15,7 +15,6 @@ from foveasim import check, geometry
 from foveasim.envs.wrappers_eyes import FrameEyes
 from foveasim.envs.wrappers_spaces import MotorAndGaze, Pixels
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
 from foveasim.saccade import Saccades
 
@@ -141,10 +140,8 @@ def draw_gaze(
     Returns:
         (h, w, 3) uint8, h and w even, as videos want them.
     """
-    # The faces stand above the envs, so they are named, not imported.
-    fit_to, lines, ring, disc = (
-        load_object(f"foveasim.drawing:{name}") for name in ("fit_to", "lines", "ring", "disc")
-    )
+    from foveasim.drawing import disc, fit_to, lines, ring  # here: most envs are never drawn
+
     height = 2 * round(height_px / 2)
     scale = height / frame.shape[0]
     width = 2 * round(frame.shape[1] * scale / 2)
@@ -157,15 +154,15 @@ def draw_gaze(
     canvas = np.full((height, 2 * width + gap, 3), _BACK, np.uint8)
     left, right = canvas[:, :width], canvas[:, width + gap :]
     for part, picture in ((left, frame), (right, glimpse)):
-        drawn = np.array(fit_to(picture, (height, width)))  # type: ignore[operator]
+        drawn = np.array(fit_to(picture, (height, width)))
         if part is left:
-            lines(drawn, points, _INK, 4 * unit)  # type: ignore[operator]
-            lines(drawn, points, _GAZE, 2 * unit)  # type: ignore[operator]
+            lines(drawn, points, _INK, 4 * unit)
+            lines(drawn, points, _GAZE, 2 * unit)
         if 0 < radius < max(height, width) / 2:
-            ring(drawn, x, y, radius, _INK, 4 * unit)  # type: ignore[operator]
-            ring(drawn, x, y, radius, _GAZE, 2 * unit)  # type: ignore[operator]
-        disc(drawn, x, y, 5 * unit, _INK)  # type: ignore[operator]
-        disc(drawn, x, y, 3.5 * unit, _GAZE)  # type: ignore[operator]
+            ring(drawn, x, y, radius, _INK, 4 * unit)
+            ring(drawn, x, y, radius, _GAZE, 2 * unit)
+        disc(drawn, x, y, 5 * unit, _INK)
+        disc(drawn, x, y, 3.5 * unit, _GAZE)
         part[:] = drawn
     return canvas
 

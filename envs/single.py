@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from foveasim import check
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
-from foveasim.registry import load_object
 
 __all__ = ["FoveaEnv"]
 
@@ -71,7 +70,9 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         self._frames: list[NDArray[np.uint8]] = []
         self._window: Any = None
         if render_mode == "human":
-            self._window = load_object("foveasim.viewer_frames:FrameWindow")(render_size, self.metadata["render_fps"])  # type: ignore[operator]
+            from foveasim.viewer_frames import FrameWindow
+
+            self._window = FrameWindow(render_size, self.metadata["render_fps"])
 
     @property
     def simulator(self) -> Any:

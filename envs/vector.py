@@ -19,7 +19,6 @@ from foveasim.envs.resets import chosen_lanes, is_indices, one_picture, scene_in
 from foveasim.envs.rewards import Reward, make_reward
 from foveasim.envs.task import Task
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.registry import load_object
 from foveasim.retina import Retina, make_retina
 from foveasim.rng import Stream, uniform
 from foveasim.saccade import Saccades
@@ -340,9 +339,9 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
 
     def draw(self, lane: int = 0, size: tuple[int, int] = (480, 854)) -> NDArray[np.uint8]:
         """Draw one lane: scene with scanpath, glimpse, belief and acuity, (H, W, 3) uint8 of a size."""
-        # The faces stand above the envs, so they are named, not imported.
-        render_lane: Any = load_object("foveasim.viewer_frames:render_lane")
-        picture: NDArray[np.uint8] = render_lane(
+        from foveasim.viewer_frames import render_lane  # here: it draws, and most envs are never drawn
+
+        return render_lane(
             self.simulator,
             lane,
             self._paths[lane],
@@ -352,7 +351,6 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             self._last_reward[lane],
             self.task_view(lane),
         )
-        return picture
 
     # Inside
 

@@ -13,7 +13,8 @@ from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.base import agent_needs, make_agent
+from foveasim.agents.interface import agent_needs
+from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.imagine import Imaginer
 
 

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.views import Views, as_float
-from foveasim.retina import Retina, make_retina
+from foveasim.pool import ImagePool
+from foveasim.retina import Retina, as_scene, make_retina
 from foveasim.retina_pyramid import paper_blend
 
 SIDE = 96

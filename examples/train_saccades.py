@@ -15,7 +15,8 @@ import torch
 from jsonargparse import auto_cli
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.base import Agent, make_agent
+from foveasim.agents.interface import Agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.rl.actors import ActorConfig
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.features import FeatureConfig

@@ -18,7 +18,8 @@ import numpy as np
 from foveasim.bench_timing import Case, Setting, SkippedError, Spread, spread
 from foveasim.drawing import Image
 from foveasim.render import render
-from foveasim.viewer import WatchConfig, display_driver
+from foveasim.viewer_config import LookConfig
+from foveasim.viewer_frames import display_driver
 from foveasim.warm import warm_up
 from foveasim.window import FPS, Window
 
@@ -116,7 +117,7 @@ def _leave_display() -> None:
 
 def _window(setting: Setting) -> dict[str, Spread]:
     """Time the window itself, as ``foveasim watch`` opens it, the unet predicting beside it."""
-    config, seconds = WatchConfig(seed=setting.seed), _LONGER * setting.seconds
+    config, seconds = LookConfig(seed=setting.seed), _LONGER * setting.seconds
     between, work = [], []
     with _screen():
         warm_up()
@@ -138,7 +139,7 @@ def _window(setting: Setting) -> dict[str, Spread]:
 def _headless(setting: Setting) -> dict[str, Spread]:
     """Time what the window does for a frame but showing it, as quick as it goes; each frame is 1/60 s of its time."""
     warm_up()
-    session = WatchConfig(seed=setting.seed).open_session(threaded=True)
+    session = LookConfig(seed=setting.seed).open_session(threaded=True)
     try:
         repeats = []
         for number in range(setting.repeats + 1):

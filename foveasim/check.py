@@ -14,6 +14,7 @@ from torch import Tensor
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
+    "check_device",
     "choice",
     "flag",
     "image_batch",
@@ -277,3 +278,15 @@ def seed_value(name: str, value: object, lanes: int = 1) -> int:
     if not 0 <= int(value) <= 2**63 - lanes:
         raise InvalidValueError(f"{name} must be from 0 to 2**63 - {lanes}; got {value!r}.")
     return int(value)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InvalidValueError: Unknown to torch, or there is none of it.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise InvalidValueError(f"device must be one that is there; got {device!r}. Use --device cpu.") from error

@@ -103,7 +103,8 @@ class Episode:
     Attributes:
         kind: ``ENV`` or ``SESSION``.
         made: What makes it. Of an env ``id`` and ``kwargs``, ``seed``, ``episode_number`` and the ``options`` of its
-            reset. Of a session ``config``, the fields of :class:`foveasim.record.LookConfig`, ``fps`` and ``frames``.
+            reset. Of a session ``config``, the fields of
+            :class:`foveasim.viewer_config.LookConfig`, ``fps`` and ``frames``.
         steps: What happened.
         versions: Of what played it.
     """

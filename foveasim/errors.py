@@ -45,7 +45,7 @@ class WeightsError(FoveasimError, ValueError):
 
 
 class AgentError(FoveasimError, ValueError):
-    """An agent breaks the protocol of ``foveasim.agents.base.Agent``."""
+    """An agent breaks the protocol of ``foveasim.agents.interface.Agent``."""
 
 
 class NoDisplayError(FoveasimError, RuntimeError):

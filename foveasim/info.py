@@ -38,7 +38,7 @@ def info(config: InfoConfig) -> int:
     from rich.table import Table
 
     import foveasim
-    from foveasim.agents.base import AGENTS
+    from foveasim.agents.loading import AGENTS
     from foveasim.agents.mim.files import shipped_networks
     from foveasim.agents.mim.network import NETWORKS
     from foveasim.envs.rewards import REWARDS

@@ -16,13 +16,14 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.agents.base import Agent, Imagines, Observation, agent_action_mode, agent_grid, agent_needs
+from foveasim.agents.interface import Agent, Imagines, Observation, agent_action_mode, agent_grid, agent_needs
 from foveasim.envs.single import FoveaEnv
 from foveasim.episode import ENV, SCENE, Episode, Step, as_json, digests, read_action, versions_here, write_action
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.saccade import Saccades
 from foveasim.trust import guarded
 from foveasim.types import Prediction
+from foveasim.viewer_config import LookConfig
 
 __all__ = ["NotedAgent", "Outcome", "RecordEpisode", "noted", "play", "replay"]
 
@@ -293,8 +294,6 @@ def _play_env(episode: Episode) -> list[Step]:
 
 
 def _play_session(episode: Episode) -> list[Step]:
-    from foveasim.record import LookConfig  # which imports this module
-
     made = episode.made
     known = {one.name for one in fields(LookConfig)}
     unknown = sorted(set(made["config"]) - known)

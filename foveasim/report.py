@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__
-from foveasim.agents.compare_figures import styles
 from foveasim.agents.compare_files import Comparison
 from foveasim.agents.compare_looks import Looked, Moment
 from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import Result
+from foveasim.agents.mim.figures import styles
 from foveasim.atomic import write_atomically
 
 __all__ = ["report_data", "report_page", "write_report"]

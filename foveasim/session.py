@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from foveasim import check
-from foveasim.agents.base import Agent, Imagines, agent_name, make_agent
 from foveasim.agents.human import Human
+from foveasim.agents.interface import Agent, Imagines, agent_name
+from foveasim.agents.loading import make_agent
 from foveasim.errors import AgentError, FoveasimError, SceneError
 from foveasim.render import LATEST, Heat, View
 from foveasim.retina import Retina, make_retina

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 
-from foveasim.record import LookConfig, record_frames
+from foveasim.record import record_frames
+from foveasim.viewer_config import LookConfig
+from foveasim.viewer_frames import display_driver
 from foveasim.warm import warm_up
 from foveasim.window import Window
 
-__all__ = ["WatchConfig", "display_driver", "open_window", "watch"]
+__all__ = ["WatchConfig", "open_window", "watch"]
 
 
 @dataclass
@@ -33,31 +33,6 @@ class WatchConfig(LookConfig):
     fps: float = 30.0
     fullscreen: bool = False
     folder: str = "."
-
-
-def display_driver() -> str | None:
-    """Start pygame's display and return the name of its driver, or None where there is no screen.
-
-    SDL takes a driver that shows nothing, and says nothing, where it finds no screen.
-    """
-    chosen = os.environ.get("SDL_VIDEODRIVER")
-    if sys.platform.startswith("linux") and not chosen and not os.environ.get("DISPLAY"):
-        if not os.environ.get("WAYLAND_DISPLAY"):
-            return None
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "foveasim")  # what a desktop groups windows by
-    os.environ.setdefault("SDL_WINDOWS_DPI_AWARENESS", "permonitorv2")  # or Windows would blow the window up, blurred
-    import pygame
-
-    try:
-        pygame.display.init()
-    except pygame.error:
-        return None
-    driver = str(pygame.display.get_driver())
-    if driver in ("offscreen", "dummy"):
-        pygame.display.quit()
-        return None
-    return driver
 
 
 def watch(config: WatchConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from foveasim.errors import NoDisplayError
 from foveasim.render import LATEST, Heat, View, render
 from foveasim.simulator import Simulator
 
-__all__ = ["FrameWindow", "render_lane"]
+__all__ = ["FrameWindow", "display_driver", "render_lane"]
 
 
 def render_lane(
@@ -79,8 +80,6 @@ class FrameWindow:
     _open: ClassVar[weakref.ref[FrameWindow] | None] = None  # weak: an env that is forgotten gives its window free
 
     def __init__(self, size: tuple[int, int], fps: float) -> None:
-        from foveasim.viewer import display_driver
-
         if FrameWindow._open is not None and FrameWindow._open() is not None:
             raise NoDisplayError(
                 "another env shows its window, and there can be one at a time. Close that env first, "
@@ -116,3 +115,28 @@ class FrameWindow:
         if FrameWindow._open is not None and FrameWindow._open() is self:
             FrameWindow._open = None
             pygame.display.quit()
+
+
+def display_driver() -> str | None:
+    """Start pygame's display and return the name of its driver, or None where there is no screen.
+
+    SDL takes a driver that shows nothing, and says nothing, where it finds no screen.
+    """
+    chosen = os.environ.get("SDL_VIDEODRIVER")
+    if sys.platform.startswith("linux") and not chosen and not os.environ.get("DISPLAY"):
+        if not os.environ.get("WAYLAND_DISPLAY"):
+            return None
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "foveasim")  # what a desktop groups windows by
+    os.environ.setdefault("SDL_WINDOWS_DPI_AWARENESS", "permonitorv2")  # or Windows would blow the window up, blurred
+    import pygame
+
+    try:
+        pygame.display.init()
+    except pygame.error:
+        return None
+    driver = str(pygame.display.get_driver())
+    if driver in ("offscreen", "dummy"):
+        pygame.display.quit()
+        return None
+    return driver

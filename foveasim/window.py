@@ -17,11 +17,11 @@ from foveasim.drawing import Image, disc, ring
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE, Layout
 from foveasim.movie import Mp4Movie, save_png
-from foveasim.record import reachable_fovea
 from foveasim.render import GAZE, INK, View, layout_of, render
 from foveasim.retina import RETINAS
 from foveasim.session import Session
 from foveasim.signals import Stop
+from foveasim.viewer_config import reachable_fovea
 
 __all__ = ["KEYS", "Pace", "Window"]
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.base import (
-    AGENTS,
+from foveasim.agents.interface import (
     Agent,
     Imagines,
     agent_action_mode,
@@ -18,9 +17,9 @@ from foveasim.agents.base import (
     agent_name,
     agent_needs,
     agent_size,
-    make_agent,
     observed,
 )
+from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.noise import LaneNoise
 from foveasim.errors import (
     AgentError,
@@ -251,9 +250,8 @@ def test_observed_reads_arrays_and_tensors():
 
 
 def test_naming_an_agent_does_not_load_the_others():
-    code = (
-        "import sys, foveasim.agents.base; print([m for m in sys.modules if m.startswith(('numba', 'cv2', 'stable'))])"
-    )
+    heavy = "('numba', 'cv2', 'stable')"
+    code = f"import sys, foveasim.agents.loading; print([m for m in sys.modules if m.startswith({heavy})])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

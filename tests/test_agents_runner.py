@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import foveasim.envs  # noqa: F401  # registers the ids
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.runner import OneLane, add_lane, rollout
 from foveasim.errors import InvalidValueError
 

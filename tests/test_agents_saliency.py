@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from foveasim.agents import saliency
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.saliency import IttiKoch, SpectralResidual, fill_hidden, itti_koch_map, spectral_residual_map
 from foveasim.errors import AgentError, InvalidValueError

@@ -17,15 +17,16 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from foveasim.agents.base import AGENTS, make_agent
-from foveasim.agents.compare import CompareConfig, compare, read_scenes, run
+from foveasim.agents.compare import CompareConfig, compare, run
 from foveasim.agents.compare_entries import default_agents, open_entries, references
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
 from foveasim.agents.compare_table import GAP, WIDE, show_table
-from foveasim.agents.mim.evaluate import evaluate
+from foveasim.agents.evaluation_scenes import read_scenes
+from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork, make_network
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.retina import make_retina
@@ -35,8 +36,7 @@ from foveasim.types import Prediction
 @pytest.fixture(scope="module")
 def scenes() -> Scenes:
     """Five small scenes."""
-    config = CompareConfig(data="shapes", limit=5, size=(48, 64))
-    return read_scenes(config)
+    return read_scenes("shapes", (48, 64), limit=5)
 
 
 @functools.cache
@@ -86,7 +86,7 @@ def test_no_two_looks_draw_alike_and_batches_change_nothing(scenes: Scenes) -> N
 
 
 def test_retinas_that_draw_do_so_by_scene_and_seed() -> None:
-    image = read_scenes(CompareConfig(data="noise", limit=1, size=(48, 64))).image
+    image = read_scenes("noise", (48, 64), limit=1).image
     alike = Scenes(np.repeat(image, 3, 0), ("a", "b", "c"))  # the same scene thrice: only what is drawn differs
     (whole,), (parts,) = look(alike, "centre", retina="patches"), look(alike, "centre", retina="patches", lanes=2)
     first = whole.numbers["mse"][..., 0]
@@ -104,14 +104,14 @@ def test_a_belief_is_judged_once(scenes: Scenes) -> None:
 
 
 def test_the_judge_says_what_evaluate_says() -> None:
-    images = read_scenes(CompareConfig(data="shapes", limit=4, size=(64, 64))).image
+    images = read_scenes("shapes", (64, 64), limit=4).image
     network = untrained()
     retina = make_retina("disc", hidden_ratio=0.8)
     one = Scenes(images, ("",) * 4)
     judge = Judge(Imaginer(network), one, 4)
     looker = Looker(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
     numbers = looker.look(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
-    from foveasim.agents.mim import evaluate as module
+    from foveasim.agents.mim import prediction_error as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "draw_fixations", lambda *a, **k: np.full((4, 1, 2), 32, np.float32))
@@ -308,10 +308,10 @@ def test_lane_seeds_stay_apart() -> None:
 def test_scenes_come_from_folders_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name, level in (("b.png", 200), ("a.png", 100)):
         Image.fromarray(np.full((40, 50, 3), level, np.uint8)).save(tmp_path / name)
-    found = read_scenes(CompareConfig(data=str(tmp_path), size=(32, 32)))
+    found = read_scenes(str(tmp_path), (32, 32))
     assert [Path(name).name for name in found.name] == ["a.png", "b.png"]
     assert found.image[:, 0, 0, 0].tolist() == [100, 200]
-    assert len(read_scenes(CompareConfig(data=str(tmp_path), size=(32, 32), limit=1)).name) == 1
+    assert len(read_scenes(str(tmp_path), (32, 32), limit=1).name) == 1
 
 
 # the command

@@ -16,7 +16,6 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from torch import Tensor
 
-from foveasim.agents.base import make_agent
 from foveasim.agents.classify import (
     Glimpses,
     StopWhenSure,
@@ -27,6 +26,7 @@ from foveasim.agents.classify import (
     stop_early,
     threshold_within,
 )
+from foveasim.agents.loading import make_agent
 from foveasim.agents.runner import rollout
 from foveasim.envs.cell_readout import CellReadout, fit_cells
 from foveasim.envs.classify import ClassifyEnv, ClassifyVectorEnv

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.base import make_agent
 from foveasim.agents.human_replay import HumanReplay
+from foveasim.agents.loading import make_agent
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.scanpath import Scanpath, read_csv, write_csv

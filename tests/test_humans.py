@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveasim import metrics
-from foveasim.agents.base import make_agent
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.humans import HumansConfig, humans, run
 from foveasim.agents.humans_data import People, read_people
@@ -27,6 +26,7 @@ from foveasim.agents.humans_minds import RememberingImaginer, remembering
 from foveasim.agents.humans_page import page, page_data
 from foveasim.agents.humans_scores import SCORES, Scorer
 from foveasim.agents.humans_table import cautions, in_order, value_of
+from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.agents.base import make_agent
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.humans import HumansConfig, run
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_kept import KeptViewings
 from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.kept import kept_in
+from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.retina import make_retina
 from foveasim.scanpath import Scanpath, write_csv

@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.belief_readout import (
-    FORMAT,
-    BeliefFit,
-    BeliefReadout,
-    belief_features,
-    fit_belief_readout,
-    load_belief_readout,
-)
+from foveasim.agents.mim.belief_readout import FORMAT, BeliefReadout, belief_features, load_belief_readout
+from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout
 from foveasim.agents.mim.files import read_tensors, save_network, write_tensors
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import MimNetwork, make_network

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from foveasim.agents.mim.data import ImagePool, centred, crops, read_pool, split_names
+from foveasim.agents.mim.data import read_pool, split_names
+from foveasim.agents.mim.views import crops
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
+from foveasim.pool import ImagePool, centred
 
 
 def write(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (40, 60)) -> None:
@@ -67,7 +69,9 @@ def test_damaged_images_are_named_and_skipped(tmp_path: Path) -> None:
     write(tmp_path / "good.png", (1, 2, 3))
     (tmp_path / "bad.jpg").write_bytes(b"no")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"skipped 2 images that cannot be read: bad.jpg, empty.jpg\n  bad.jpg: not an image"):
+    with pytest.warns(
+        UserWarning, match=r"skipped 2 images that cannot be read: bad.jpg, empty.jpg\n  bad.jpg: not an image"
+    ):
         assert read_pool([str(tmp_path)]).names == ("good.png",)
 
 

@@ -12,8 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from foveasim.agents.mim.data import centred, read_pool
-from foveasim.agents.mim.evaluate import evaluate
+from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import (
     load_network,
     read_card,
@@ -25,7 +24,9 @@ from foveasim.agents.mim.files import (
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.network_paper import PaperNetwork
 from foveasim.agents.mim.network_unet import UNetNetwork
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.pool import centred
 from foveasim.retina import make_retina
 
 BOUNDS = (0.82, 0.63, 0.48)

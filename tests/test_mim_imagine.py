@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.imagine import Imaginer, compose, shrink
+from foveasim.agents.mim.areas import shrink
+from foveasim.agents.mim.imagine import Imaginer, compose
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
 from foveasim.errors import InvalidTypeError, InvalidValueError
 

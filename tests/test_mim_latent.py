@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.files import save_network, write_tensors
 from foveasim.agents.mim.latent import LatentConfig, expand, load_point, run
 from foveasim.agents.mim.latent_measures import latents, measure, measure_batches
@@ -20,6 +19,7 @@ from foveasim.agents.mim.network import make_network, to_float
 from foveasim.agents.mim.pretrain import PretrainConfig, Trainer
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, SceneError, WeightsError
+from foveasim.pool import ImagePool
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
 

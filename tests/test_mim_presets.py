@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 
-from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.cli import COMMANDS, _parse, main
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.pool import ImagePool
 
 LEAN: dict[str, Any] = {"network": "lean", "network_options": {"width": 8, "code": 8, "neck": (8, 8)}}
 PAPER = (

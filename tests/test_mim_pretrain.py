@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from foveasim.agents.mim import progress
-from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.eyes import draw_fixations
 from foveasim.agents.mim.files import load_network, read_card, read_tensors
 from foveasim.agents.mim.network import make_network, to_float
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.pretrain import PretrainConfig, run, train
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, InvalidValueError, SceneError, WeightsError
+from foveasim.pool import ImagePool
 from foveasim.retina import make_retina
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}

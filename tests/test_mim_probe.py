@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from foveasim.agents.mim import linear
 from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.probe import (
     PROBES,
     Labelled,
-    LinearProbe,
     ProbeOptions,
     accuracy,
     confusion,
@@ -21,9 +21,9 @@ from foveasim.agents.mim.probe import (
     fit_lbfgs,
     fit_probe,
     fit_ridge,
-    wilson,
 )
 from foveasim.errors import InvalidValueError
+from foveasim.metric_statistics import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

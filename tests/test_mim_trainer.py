@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.evaluate import evaluate
 from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.pretrain import train
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.trainer import Batch, Trainer, masked_error
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.pool import ImagePool
 from foveasim.retina import make_retina
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from foveasim.agents.mim import jitter
-from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.pool import ImagePool
 
 
 def random_pool(count: int = 12, *, objects: bool = False) -> ImagePool:

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from foveasim import belief as beliefs
-from foveasim.agents.base import AGENTS, make_agent
 from foveasim.agents.contract import check_agent
-from foveasim.agents.mim.eyes import as_scene
+from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
@@ -19,7 +18,7 @@ from foveasim.agents.runner import rollout
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.geometry import grid_norm, norm_to_px
-from foveasim.retina import make_retina
+from foveasim.retina import as_scene, make_retina
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,7 @@ import pytest
 from gymnasium.wrappers import FlattenObservation
 
 from foveasim import cli
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.envs import FoveaVectorEnv
 from foveasim.episode import digests, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UntrustedError

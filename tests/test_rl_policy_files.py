@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.base import agent_factory, make_agent
 from foveasim.agents.contract import check_agent
+from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.files import read_tensors, save_network, write_tensors
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.practice import practice_observations
@@ -21,8 +21,9 @@ from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.policy_files import Policy, PolicyAgent, fingerprint, load_policy, save_policy
+from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, save_policy
 from foveasim.agents.rl.rewards import PredictionReward
+from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError, WeightsError

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.base import make_agent
 from foveasim.agents.compare_entries import open_entries
-from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, fit_head, load_head
-from foveasim.agents.mim.belief_readout import BeliefFit, fit_belief_readout, load_belief_readout
+from foveasim.agents.loading import make_agent
+from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, load_head
+from foveasim.agents.mim.belief_readout import load_belief_readout
+from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout, fit_head
 from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import make_network
@@ -26,9 +27,9 @@ from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, Classify
 from foveasim.agents.rl.course import ClassifyCourse, open_course
 from foveasim.agents.rl.features import FeatureConfig, featurise
 from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.policy_files import Policy, PolicyAgent, load_policy, save_policy
+from foveasim.agents.rl.policy_files import Policy, load_policy, save_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.agents.rl.task_agent import TaskAgent
+from foveasim.agents.rl.task_agent import PolicyAgent, TaskAgent
 from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_test import record
 from foveasim.agents.rl.train import run

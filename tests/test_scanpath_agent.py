@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foveasim.agents import scanpath_agent
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.scanpath_agent import ScanpathAgent, load_scanpath
 from foveasim.agents.scanpath_backbone import LEVELS, SIDE_PX, Backbone, backbone_inputs

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from foveasim import archives
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.rl.model_files import algorithm_of

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from foveasim.errors import NoDisplayError
-from foveasim.viewer import WatchConfig, display_driver, open_window, watch
-from foveasim.viewer_frames import FrameWindow
+from foveasim.viewer import WatchConfig, open_window, watch
+from foveasim.viewer_frames import FrameWindow, display_driver
 from foveasim.window import KEYS, Pace, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*")

@@ -1,4 +1,4 @@
-"""A small convolutional readout of a network's latent of belief, beside the linear ones of :mod:`…mim.probe`.
+"""A small convolutional readout of a network's latent of belief, beside the linear ones.
 
 What was seen lies somewhere else in every belief. A linear readout has weights of its own for every place; this one
 shares what it finds between neighbouring places first, and forgets a part of it at random while it learns.
@@ -6,8 +6,6 @@ shares what it finds between neighbouring places first, and forgets a part of it
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveasim import check
-from foveasim.agents.mim.probe import Labelled
-from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.errors import WeightsError
 
-__all__ = ["ConvHead", "HeadOptions", "fit_head", "load_head"]
+__all__ = ["ConvHead", "HeadOptions", "load_head"]
 
 _CHUNK = 512
-_WARM_SHARE = 0.2  # of the steps in which the learning rate rises
-_SMOOTHING = 0.05  # of the labels (Szegedy et al. 2016): most beliefs of 10 classes cannot be told
 
 
 @dataclass(frozen=True)
@@ -113,65 +108,6 @@ class ConvHead(nn.Module):
         return {"shape": list(self.shape), "classes": self.classes, "options": asdict(self.options)}
 
 
-def fit_head(
-    train: Labelled,
-    shape: tuple[int, int, int],
-    classes: int,
-    options: HeadOptions | None = None,
-    *,
-    seed: int = 0,
-    precision: str = "float32",
-    tell: Callable[[float], None] = lambda share: None,
-) -> ConvHead:
-    """Fit a convolutional readout: cross-entropy, Adam with decoupled decay, a rate that rises and falls once.
-
-    Args:
-        train: Flattened latents, (N, D) float, which may be float16.
-        shape: (C, h, w) of a latent.
-        classes: How many there are.
-        options: How; None takes the defaults.
-        seed: Of the beginning, the order and what is left out.
-        precision: "float32", or "bfloat16" for the products, quick on CPUs with AMX.
-        tell: Called with the share that is done, 0 to 1.
-
-    Raises:
-        InvalidValueError: Features of another width, or another precision.
-
-    Reference:
-        Srivastava et al. 2014, Dropout, JMLR 15; Loshchilov and Hutter 2019, Decoupled weight decay regularization;
-        Smith and Topin 2018, Super-convergence (the course of the rate).
-    """
-    if train.features.shape[1] != math.prod(shape):
-        raise InvalidValueError(f"features must be (N, {math.prod(shape)}); got {tuple(train.features.shape)}.")
-    if precision not in ("float32", "bfloat16"):
-        raise InvalidValueError(f"precision must be float32 or bfloat16; got {precision!r}.")
-    how = HeadOptions() if options is None else options
-    device, count = train.features.device, len(train)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(check.seed_value("seed", seed))
-        head = ConvHead(shape, classes, how).to(device)
-        some = train.features[:: max(1, count // 4096)].float().reshape(-1, shape[0], shape[1] * shape[2])
-        head.mean.copy_(some.mean((0, 2)))
-        head.scale.copy_(1 / some.std((0, 2)).clamp_min(1e-3))
-        learner = torch.optim.AdamW(head.parameters(), how.lr, weight_decay=how.decay)
-        steps = how.epochs * math.ceil(count / how.batch)
-        rate = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: _rate(step / steps))
-        done = 0
-        for _ in range(how.epochs):
-            for rows in torch.split(torch.randperm(count), how.batch):
-                rows = rows.to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    said = head(train.features[rows])
-                loss = F.cross_entropy(said.float(), train.labels[rows], label_smoothing=_SMOOTHING)
-                learner.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                learner.step()
-                rate.step()
-                done += 1
-                tell(done / steps)
-    return head.eval().requires_grad_(False)
-
-
 def load_head(tensors: dict[str, Tensor], config: dict[str, Any]) -> ConvHead:
     """Build a readout from what a file holds.
 
@@ -190,10 +126,3 @@ def load_head(tensors: dict[str, Tensor], config: dict[str, Any]) -> ConvHead:
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise WeightsError("the readout's head must be finite. Copy or fit it again.")
     return head.eval().requires_grad_(False)
-
-
-def _rate(share: float) -> float:
-    """Return the learning rate relative to its greatest, at a share of the run."""
-    if share < _WARM_SHARE:
-        return 0.04 + 0.96 * share / _WARM_SHARE
-    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_SHARE) / (1 - _WARM_SHARE)))

@@ -9,42 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
-from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, fit_head, load_head
+from foveasim import check
+from foveasim.agents.mim.areas import shrink
+from foveasim.agents.mim.belief_head import ConvHead, load_head
 from foveasim.agents.mim.files import load_network, read_tensors, shipped_networks, write_tensors
-from foveasim.agents.mim.imagine import shrink
-from foveasim.agents.mim.labelled import LabelledData, LabelledImages
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
-from foveasim.agents.mim.probe import STRENGTHS, Labelled, LinearProbe, ProbeOptions, fit_probe, wilson
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.retina import make_retina
-from foveasim.rng import Stream, uniform
-from foveasim.scenes import ArrayScenes
-from foveasim.simulator import Simulator
 
-__all__ = ["BeliefFit", "BeliefReadout", "belief_features", "fit_belief_readout", "load_belief_readout"]
+__all__ = ["BeliefReadout", "belief_features", "fingerprint", "load_belief_readout"]
 
 FORMAT = "foveasim-belief-readout-1"
 SHORT_SIDE_PX = 96
 """Scenes with a longer short side are shrunk to it for the network, as where it predicts."""
 
 AT_ONCE = 64  # beliefs that a network sees at a time
-_PROBES = ("ridge", "lbfgs", "conv")
 _HEAD = "head."  # before the names of a convolutional readout's tensors
-_CANDIDATES = 6  # places of which gaze that spreads takes the farthest from where it has been
-_REACH = 0.8  # of the way to the edge, that it goes; near the edge a good part of a glimpse is lost
-_TEMPERATURES = np.geomspace(0.1, 100, 121)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +145,7 @@ def load_belief_readout(path: str | os.PathLike[str], device: str | torch.device
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path} holds tensors but no readout of belief (format {metadata.get('format')!r}, expected {FORMAT!r}). "
-            "One is fitted by foveasim.agents.mim.belief_readout.fit_belief_readout."
+            "One is fitted by foveasim.agents.mim.belief_readout_fit.fit_belief_readout."
         )
     try:
         config = json.loads(metadata["config"])
@@ -172,7 +160,7 @@ def load_belief_readout(path: str | os.PathLike[str], device: str | torch.device
         raise WeightsError(
             f"{path} was fitted to another network than {source!r} now holds. Fit it again, or put back the network."
         )
-    shape = network.latent_shape(_seen_size(size))
+    shape = network.latent_shape(seen_size(size))
     if "head" in config:
         head = load_head({name.removeprefix(_HEAD): value for name, value in tensors.items()}, config["head"])
         if head.shape != shape or head.classes != len(classes):
@@ -201,7 +189,7 @@ def _beside(source: str, readout: Path) -> str:
     return str(near) if near.is_file() else source
 
 
-def _seen_size(size: tuple[int, int]) -> tuple[int, int]:
+def seen_size(size: tuple[int, int]) -> tuple[int, int]:
     """(H, W) in px at which the network sees a scene."""
     scale = SHORT_SIDE_PX / min(size)
     return size if scale >= 1 else (round(size[0] * scale), round(size[1] * scale))
@@ -223,7 +211,7 @@ def belief_features(network: MimNetwork, image: Tensor, acuity: Tensor) -> Tenso
     with torch.inference_mode():
         for start in range(0, len(image), AT_ONCE):
             seen, sharp = to_float(*(x[start : start + AT_ONCE].to(device) for x in (image, acuity)))
-            size = _seen_size((seen.shape[2], seen.shape[3]))
+            size = seen_size((seen.shape[2], seen.shape[3]))
             if size != seen.shape[2:]:
                 seen, sharp = shrink(seen, sharp, size)
             found.append(network.encode(fill_unseen(seen, sharp), sharp).flatten(1))
@@ -231,181 +219,3 @@ def belief_features(network: MimNetwork, image: Tensor, acuity: Tensor) -> Tenso
     if not bool(torch.isfinite(features).all()):
         raise InvalidValueError(f"the latent of {network.name!r} is not finite. Did its training diverge?")
     return features
-
-
-@dataclass(frozen=True)
-class BeliefFit:
-    """How beliefs come about and how they are read out.
-
-    Attributes:
-        retina: A retina's name.
-        retina_options: Its options. It must see as the env's retina will.
-        glimpses: Most glimpses that a belief consists of. Each belief has 1 to so many, as often; the first at the
-            centre, the others anywhere, uniformly.
-        beliefs: Beliefs of each training image.
-        spread: Share of the beliefs whose glimpses keep apart, as those of a policy do: the farthest of a few random
-            places from where gaze has been.
-        mirror: Whether every other belief is of the mirrored image.
-        probe: "ridge", least squares, or "lbfgs", logistic regression; the regularisation is chosen on validation.
-            "conv": a small convolutional net, which learns from many beliefs.
-        head: Of "conv", options of :class:`foveasim.agents.mim.belief_head.HeadOptions`.
-        precision: "float32", or "bfloat16" for the network and "conv", quick on CPUs with AMX and on GPUs.
-        strengths: Of the regularisation that are tried.
-        seed: Of the number of glimpses and where they fall.
-
-    Raises:
-        InvalidValueError: An option out of range.
-    """
-
-    retina: str = "disc"
-    retina_options: dict[str, Any] = field(default_factory=lambda: {"hidden_ratio": 0.9})
-    glimpses: int = 8
-    beliefs: int = 1
-    spread: float = 0.0
-    mirror: bool = False
-    probe: str = "ridge"
-    head: dict[str, Any] = field(default_factory=dict)
-    precision: str = "float32"
-    strengths: Sequence[float] = STRENGTHS
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check.whole("glimpses", self.glimpses, 1, 1000)
-        check.whole("beliefs", self.beliefs, 1, 1000)
-        check.seed_value("seed", self.seed)
-        if self.probe not in _PROBES:
-            raise InvalidValueError(f"probe must be one of {', '.join(_PROBES)}; got {self.probe!r}.")
-        check.number("spread", self.spread, 0, 1)
-        if self.precision not in ("float32", "bfloat16"):
-            raise InvalidValueError(f"precision must be float32 or bfloat16; got {self.precision!r}.")
-        if self.head and self.probe != "conv":
-            raise InvalidValueError(f"head is for probe='conv'; got {self.probe!r}.")
-        HeadOptions(**self.head)
-
-
-def fit_belief_readout(
-    network: MimNetwork | str | os.PathLike[str],
-    data: LabelledData,
-    options: BeliefFit | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    advance: Callable[[int], None] | None = None,
-) -> BeliefReadout:
-    """Fit a readout to what an eye that looks at random has seen of labelled images.
-
-    Args:
-        network: A network's file, the name of a shipped one, or a network, which has no file to be saved by.
-        data: Labelled images in three parts, of :func:`foveasim.agents.mim.labelled.read_labelled`.
-        options: How; None takes the defaults.
-        device: Where the network is and the readout is fitted.
-        advance: Called with the number of beliefs seen since the last call.
-
-    Returns:
-        The readout. Its ``card`` tells its accuracy on one belief of each validation and test image.
-
-    Raises:
-        WeightsError: The network cannot be used.
-        InvalidValueError: An option out of range.
-
-    Example::
-
-        data = read_labelled("imagenette.tar")
-        readout = fit_belief_readout("unet", data)
-        readout.save("beliefs.safetensors")
-        env = gym.make("foveasim/Classify-v0", scenes=scenes, readout="beliefs.safetensors")
-    """
-    how = BeliefFit() if options is None else options
-    seer = network if isinstance(network, MimNetwork) else load_network(network)
-    seer = seer.to(device).eval()
-    parts = [
-        _see(seer, part, how, beliefs, seed, advance)
-        for part, beliefs, seed in ((data.train, how.beliefs, 0), (data.validation, 1, 1), (data.test, 1, 2))
-    ]
-    train, validation, test = parts
-    classes = len(data.classes)
-    probe: LinearProbe | ConvHead
-    if how.probe == "conv":
-        shape = seer.latent_shape(_seen_size((data.train.images.shape[1], data.train.images.shape[2])))
-        probe = fit_head(train, shape, classes, HeadOptions(**how.head), seed=how.seed, precision=how.precision)
-    else:
-        probe = fit_probe(how.probe, train, validation, classes, ProbeOptions(strengths=tuple(how.strengths)))
-    scores = probe.scores(validation.features)
-    losses = [float(F.cross_entropy(scores * float(one), validation.labels)) for one in _TEMPERATURES]
-    temperature = float(_TEMPERATURES[int(np.argmin(losses))])
-    right = int((probe.predict(test.features) == test.labels).sum())
-    low, high = wilson(right, len(test))
-    card = {
-        "retina": how.retina,
-        "retina_options": how.retina_options,
-        "glimpses": how.glimpses,
-        "beliefs": how.beliefs,
-        "spread": how.spread,
-        "mirror": how.mirror,
-        "probe": how.probe,
-        "strength": probe.strength,
-        "seed": how.seed,
-        "images": [len(data.train), len(data.validation), len(data.test)],
-        "validation_accuracy": float((probe.predict(validation.features) == validation.labels).double().mean()),
-        "validation_loss": min(losses),
-        "test_accuracy": right / len(test),
-        "test_interval": [low, high],
-    }
-    source = None if isinstance(network, MimNetwork) else os.fspath(network)
-    size = (data.train.images.shape[1], data.train.images.shape[2])
-    return BeliefReadout(seer, data.classes, probe, temperature, size, source, card)
-
-
-def _see(
-    network: MimNetwork,
-    images: LabelledImages,
-    how: BeliefFit,
-    beliefs: int,
-    part: int,
-    advance: Callable[[int], None] | None,
-) -> Labelled:
-    """Look at every image, ``beliefs`` times over, and return the latents of what was seen."""
-    device = next(network.parameters()).device
-    order = np.tile(np.arange(len(images)), beliefs)
-    features: Tensor | None = None
-    for start in range(0, len(order), AT_ONCE):
-        rows = order[start : start + AT_ONCE]
-        shown = images.images[rows]
-        if how.mirror and part == 0:
-            turned = (start + np.arange(len(rows))) % 2 == 1
-            shown = np.where(turned[:, None, None, None], shown[:, :, ::-1], shown)
-        with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
-            seen = belief_features(network, *_glance(shown, how, part, start))
-        if features is None:
-            kind = torch.float16 if how.probe == "conv" else torch.float32  # 8 beliefs of 10,000 images take 1 GB
-            features = torch.empty(len(order), seen.shape[1], device=device, dtype=kind)
-        features[start : start + len(rows)] = seen
-        if advance is not None:
-            advance(len(rows))
-    if features is None:
-        raise InvalidValueError("images must be at least one; got none.")
-    return Labelled(features, torch.from_numpy(images.labels[order]).to(device))
-
-
-def _glance(images: NDArray[np.uint8], how: BeliefFit, part: int, first: int) -> tuple[Tensor, Tensor]:
-    """Return belief of each image after 1 to ``glimpses`` glimpses, image and acuity."""
-    count, size = len(images), (images.shape[1], images.shape[2])
-    rows = torch.arange(first, first + count)
-    key = torch.full_like(rows, how.seed), rows, torch.full_like(rows, part)
-    kinds = _CANDIDATES if how.spread else 1
-    drawn = uniform(*key, Stream.AGENT, 1 + 2 * how.glimpses * kinds + (how.spread > 0))
-    glimpses = 1 + (drawn[:, 0] * how.glimpses).long()
-    retina = make_retina(how.retina, **how.retina_options)
-    eyes = Simulator(ArrayScenes(images), retina, count, size=size, cache_bytes=0)
-    eyes.reset(seed=(how.seed + 3 * rows + part).tolist(), index=list(range(count)))
-    places = 2 * drawn[:, 1 : 1 + 2 * how.glimpses * kinds].reshape(count, how.glimpses, kinds, 2) - 1
-    keeps_apart = drawn[:, -1] < how.spread if how.spread else torch.zeros(count, dtype=torch.bool)
-    past = torch.zeros(count, 1, 2, dtype=drawn.dtype)
-    for step in range(1, int(glimpses.max())):
-        tried = places[:, step - 1]
-        far = (_REACH * tried[:, :, None] - past[:, None]).norm(dim=3).amin(2).argmax(1)
-        farthest = _REACH * tried[torch.arange(count), far]
-        place = torch.where(keeps_apart[:, None], farthest, tried[:, 0])
-        past = torch.cat((past, place[:, None]), 1)
-        eyes.advance(geometry.norm_to_px(place.float(), size), (glimpses > step).numpy())
-        eyes.look()
-    return eyes.belief.image, eyes.belief.acuity

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from foveasim.agents.mim.evaluate import Evaluation
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
+from foveasim.agents.mim.prediction_error import Evaluation
+from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
-
-if TYPE_CHECKING:
-    from foveasim.agents.mim.trainer import Trainer
 
 _OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam"}
 _LOSSES = {"hidden": "what was hidden", "object": "what was hidden of the main object", "all": "every pixel"}
 
-__all__ = ["add_test", "evaluation_dict", "training_card", "write_markdown"]
+__all__ = ["TrainingRecord", "add_test", "evaluation_dict", "training_card", "write_markdown"]
 
 
 def _name(spec: str) -> str:
@@ -35,16 +34,39 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     }
 
 
-def training_card(trainer: Trainer, evaluation: Evaluation | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What there is to say of a training run so far.
+
+    Attributes:
+        config: How it was asked for.
+        network: The config of its network, as what JSON can hold.
+        parameters: How many numbers are trained.
+        training_images: How many there are.
+        steps: Done so far.
+        images_seen: Views, so far.
+        elapsed_s: Time of the steps, s.
+    """
+
+    config: PretrainConfig
+    network: dict[str, Any]
+    parameters: int
+    training_images: int
+    steps: int
+    images_seen: int
+    elapsed_s: float
+
+
+def training_card(record: TrainingRecord, evaluation: Evaluation | None) -> dict[str, Any]:
     """Describe a training run so far."""
-    config = trainer.config
+    config = record.config
     return {
         "network": config.network,
-        "config": trainer.network.config_dict(),
-        "parameters": sum(p.numel() for p in trainer.parameters.values()),
+        "config": record.network,
+        "parameters": record.parameters,
         "trained_on": [_name(spec) for spec in config.data],
         "shares": config.shares,
-        "training_images": len(trainer.pool),
+        "training_images": record.training_images,
         "licence": config.licence,
         "command": config.command,
         "retinas": config.retinas,
@@ -58,9 +80,9 @@ def training_card(trainer: Trainer, evaluation: Evaluation | None) -> dict[str, 
         "jitter": config.jitter,
         "skew": config.skew,
         "size_px": config.size,
-        "steps": trainer.step,
-        "images_seen": trainer.images,
-        "minutes": round(trainer.elapsed_s / 60, 1),
+        "steps": record.steps,
+        "images_seen": record.images_seen,
+        "minutes": round(record.elapsed_s / 60, 1),
         "batch": config.batch,
         "lr": config.lr,
         "optimizer": config.optimizer,

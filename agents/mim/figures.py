@@ -35,6 +35,7 @@ __all__ = [
     "curves_figure",
     "panels_figure",
     "save_figure",
+    "styles",
 ]
 
 # Okabe and Ito (2008), Color Universal Design: told apart without colour vision
@@ -424,3 +425,16 @@ def curves_figure(
     names, lines = list(handles), list(handles.values())
     figure.legend(lines, names, loc="outside lower center", ncols=max(3, columns), fontsize="small", frameon=False)
     save_figure(figure, path)
+
+
+_LINES = ("-", "--", ":", "-.")
+_MARKERS = "os^Dv<>PX*"
+
+
+def styles(labels: tuple[str, ...]) -> list[Style]:
+    """Return a look for each agent, in their order: colours first, then other lines and marks with the same colours."""
+    hues = (*COLOURS[:6], "#4D4D4D")
+    return [
+        Style(hues[i % len(hues)], _LINES[i // len(hues) % len(_LINES)], _MARKERS[i % len(_MARKERS)])
+        for i in range(len(labels))
+    ]

@@ -16,8 +16,9 @@ from torch import Tensor
 from foveasim import check
 from foveasim.agents.mim.features import extract
 from foveasim.agents.mim.labelled import LabelledImages
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork, to_float
-from foveasim.agents.mim.probe import LinearProbe, accuracy
+from foveasim.agents.mim.probe import accuracy
 from foveasim.errors import InvalidValueError
 
 __all__ = ["finetune"]

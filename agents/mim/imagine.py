@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim import check
+from foveasim.agents.mim.areas import shrink
 from foveasim.agents.mim.ensemble import Ensemble
 from foveasim.agents.mim.files import load_network, read_card
 from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_unseen, to_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
-__all__ = ["TRAINED_PX", "Imaginer", "compose", "predict_at", "shrink"]
+__all__ = ["TRAINED_PX", "Imaginer", "compose", "predict_at"]
 
 TRAINED_PX = 96
 """Short side of what the shipped networks were trained on."""
@@ -39,29 +40,6 @@ def compose(image: Tensor, acuity: Tensor, reconstruction: Tensor) -> Tensor:
         (B, 3, H, W) float in [0, 1].
     """
     return torch.where(acuity >= 1, image, reconstruction)
-
-
-def shrink(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Shrink what was seen by areas, so that hidden pixels have no part in the colours.
-
-    Acuity is relative to the pixel grid: a view blurred over two pixels is a sharp view of half as many. It therefore
-    grows by the factor by which the image shrinks, up to 1.
-
-    Args:
-        image: (B, 3, H, W) float.
-        acuity: (B, 1, H, W) float in [0, 1].
-        size: (h, w), px, no larger than (H, W).
-
-    Returns:
-        (B, 3, h, w) the mean colour of the pixels seen in each area, and (B, 1, h, w) their acuity on the new grid
-        times their share of the area, 0 where nothing was seen.
-    """
-    factor = (acuity.shape[2] * acuity.shape[3] / (size[0] * size[1])) ** 0.5
-    seen = (acuity > 0).to(image.dtype)
-    sums = F.interpolate(torch.cat((image * seen, acuity, seen), 1), size, mode="area")
-    colour, sharpness, share = sums[:, :3], sums[:, 3:4], sums[:, 4:5]
-    divisor = share.clamp(min=1e-6)
-    return colour / divisor, (factor * sharpness / divisor).clamp(max=1) * share
 
 
 def predict_at(network: MimNetwork, image: Tensor, acuity: Tensor, short_side_px: int | None) -> Output:

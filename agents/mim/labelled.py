@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.agents.mim.data import SPLITS, centred, read_pool, split_names
+from foveasim.agents.mim.data import SPLITS, read_pool, split_names
 from foveasim.agents.mim.sources import Source, remedy
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.pool import centred
 from foveasim.scenes import SCENES, fit_picture, open_scenes
 
 __all__ = ["LabelledData", "LabelledImages", "check_source", "read_labelled"]

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "CrossEntropy", "Loss", "Space", "Squares", "minimise"]
+from foveasim.agents.mim.linear_probe import CHUNK
+
+__all__ = ["CrossEntropy", "Loss", "Space", "Squares", "minimise"]
 
 BLOCK = 2**22  # float64 numbers at a time: 32 MB
-CHUNK = 2048  # rows turned to float32 at a time
 COLUMNS = 2048  # features standardised at a time
 DIRECTIONS = 128  # in which L-BFGS is told the curvature
 MEMORY = 10  # steps that L-BFGS remembers

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.masks import read_mask
 from foveasim.errors import SceneError
+from foveasim.pool import ImagePool
 from foveasim.retina_masks import OBJECT_SURE
 
 __all__ = ["mask_sheet"]

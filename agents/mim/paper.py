@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveasim import check
-from foveasim.agents.mim.evaluate import check_device
 from foveasim.agents.mim.labelled import check_source
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
@@ -30,6 +29,7 @@ from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.mim.sources import Source
 from foveasim.atomic import write_atomically
+from foveasim.check import check_device
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.retina import make_retina
 from foveasim.signals import GRACE_S, Stop

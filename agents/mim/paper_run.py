@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.data import ImagePool, read_pool
+from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.features import fresh_like
 from foveasim.agents.mim.files import load_network, read_card
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
@@ -32,6 +32,7 @@ from foveasim.agents.mim.sources import Source
 from foveasim.agents.mim.trainer import CHECKPOINT
 from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
+from foveasim.pool import ImagePool
 
 __all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
 

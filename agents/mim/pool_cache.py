@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.data import ImagePool, offsets
 from foveasim.agents.mim.sources import Source
 from foveasim.atomic import remove_parts, whole_file, write_atomically
 from foveasim.errors import SceneError
+from foveasim.pool import ImagePool, offsets
 
 __all__ = ["open_pool", "write_pool"]
 

@@ -22,16 +22,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.data import ImagePool, centred, read_pool
-from foveasim.agents.mim.evaluate import Evaluation, check_device, evaluate
+from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.imagine import compose
 from foveasim.agents.mim.masks import with_masks
+from foveasim.agents.mim.prediction_error import Evaluation, evaluate
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.progress import TrainingLog
 from foveasim.agents.mim.ranks import Ranks, joined
 from foveasim.agents.mim.trainer import Trainer, refuse_early
 from foveasim.atomic import remove_parts, write_atomically
+from foveasim.check import check_device
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+from foveasim.pool import ImagePool, centred
 from foveasim.retina import make_retina
 from foveasim.signals import Stop
 

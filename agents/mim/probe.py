@@ -1,14 +1,13 @@
-"""Linear readouts of features, and how sure their accuracy is.
+"""Linear readouts of features, fitted.
 
 Reference:
     Weiler, Brucklacher, Pennartz, Bohté (2024), arXiv:2404.08526, readout: one linear layer, Adam 1e-4, until ten
     epochs without improvement. Liu, Nocedal (1989), On the limited
-    memory BFGS method. Wilson (1927), interval of a proportion.
+    memory BFGS method.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.mim.linear import CHUNK, CrossEntropy, Loss, Space, Squares, minimise
+from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares, minimise
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.errors import InvalidValueError
 
 __all__ = [
     "PROBES",
     "STRENGTHS",
     "Labelled",
-    "LinearProbe",
     "ProbeOptions",
     "accuracy",
     "confusion",
@@ -34,12 +33,10 @@ __all__ = [
     "fit_lbfgs",
     "fit_probe",
     "fit_ridge",
-    "wilson",
 ]
 
 PROBES = ("adam", "lbfgs", "ridge")
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -69,68 +66,9 @@ class Labelled:
         return len(self.features)
 
 
-@dataclass(frozen=True)
-class LinearProbe:
-    """A linear classifier of features as they are (standardisation is part of its weights).
-
-    Attributes:
-        weight: (C, D) float32.
-        bias: (C,) float32.
-        epochs: Epochs of Adam until the best one, or evaluations of the gradient by L-BFGS, over all strengths.
-        strength: Of the L2 regularisation that was chosen; 0 for none.
-        converged: Whether it stopped because it was done and not because a limit was reached.
-        history: Validation accuracy after each epoch, or for each strength.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    epochs: int = 0
-    strength: float = 0.0
-    converged: bool = True
-    history: tuple[float, ...] = ()
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Return the score of every class, (N, C) float32."""
-        parts = [part.to(self.weight) @ self.weight.T + self.bias for part in torch.split(features, CHUNK)]
-        return torch.cat(parts)
-
-    def predict(self, features: Tensor) -> Tensor:
-        """Return the class of highest score, (N,) int64."""
-        return self.scores(features).argmax(1)
-
-
 def accuracy(probe: LinearProbe, data: Labelled) -> float:
     """Return the share of right answers."""
     return float((probe.predict(data.features) == data.labels).double().mean())
-
-
-def wilson(right: int, count: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion, 95 % unless told.
-
-    Args:
-        right: Successes.
-        count: Trials, at least 1.
-        z: Quantile of the normal distribution.
-
-    Raises:
-        InvalidValueError: Not 0 <= right <= count, or no trial.
-
-    Reference:
-        Wilson (1927), Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc. 22.
-
-    Example:
-        >>> low, high = wilson(50, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.404, 0.596)
-    """
-    if count < 1 or not 0 <= right <= count:
-        raise InvalidValueError(f"right must be from 0 to count, and count at least 1; got {right} of {count}.")
-    share, weight = right / count, z * z / count
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
-    # At 0 and 1 the ends are exactly there; rounding would put the share outside its interval.
-    low, high = (0.0 if right == 0 else middle - half), (1.0 if right == count else middle + half)
-    return low, high
 
 
 def confusion(true: Tensor, called: Tensor, classes: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from foveasim.agents.mim.evaluate import Evaluation
+from foveasim.agents.mim.prediction_error import Evaluation
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
 

@@ -33,19 +33,11 @@ from foveasim.agents.mim.finetune import finetune
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent import load_point
 from foveasim.agents.mim.linear import Space
+from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.mim.probe import (
-    PROBES,
-    STRENGTHS,
-    Labelled,
-    LinearProbe,
-    ProbeOptions,
-    accuracy,
-    confusion,
-    fit_probe,
-    wilson,
-)
+from foveasim.agents.mim.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.metric_statistics import wilson
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,7 +142,7 @@ class ReadoutResult:
         high: Upper end.
         validation: Accuracy on the validation images, by which it was chosen and so a little too high.
         dimension: Number of features.
-        epochs: See :class:`foveasim.agents.mim.probe.LinearProbe`.
+        epochs: See :class:`foveasim.agents.mim.linear_probe.LinearProbe`.
         strength: The same.
         converged: The same.
         history: The same.

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__, check
-from foveasim.agents.mim.data import ImagePool, read_pool
+from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.mask_sheet import mask_sheet
 from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.pool import ImagePool
 from foveasim.retina_masks import OBJECT_SURE
 
 if TYPE_CHECKING:

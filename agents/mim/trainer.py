@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.mim import card as model_card
-from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.evaluate import Evaluation
-from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.files import load_network, read_tensors, save_network, write_tensors
 from foveasim.agents.mim.grow import grow
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
+from foveasim.agents.mim.prediction_error import Evaluation
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.retina import Prepared, Retina, make_retina
+from foveasim.pool import ImagePool
+from foveasim.retina import Prepared, Retina, as_scene, make_retina
 from foveasim.types import Belief
 
 __all__ = ["Batch", "Trainer", "masked_error", "refuse_early", "std_loss"]
@@ -399,7 +399,16 @@ class Trainer:
             name: Of the file, without its ending; None is that of the network.
         """
         path = Path(self.config.out) / f"{name or self.network.name}.safetensors"
-        written = model_card.training_card(self, evaluation)
+        record = model_card.TrainingRecord(
+            config=self.config,
+            network=self.network.config_dict(),
+            parameters=sum(p.numel() for p in self.parameters.values()),
+            training_images=len(self.pool),
+            steps=self.step,
+            images_seen=self.images,
+            elapsed_s=self.elapsed_s,
+        )
+        written = model_card.training_card(record, evaluation)
         save_network(path, self.network, written, state=self.ema)
         if name is None:
             model_card.write_markdown(path.with_suffix(".md"), written)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.agents.mim.card import write_markdown
-from foveasim.agents.mim.data import centred, read_pool
-from foveasim.agents.mim.evaluate import check_device, some_seen
+from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
 from foveasim.agents.mim.network import MimNetwork, Output
+from foveasim.agents.mim.prediction_error import some_seen
+from foveasim.check import check_device
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.pool import centred
 from foveasim.retina import Retina, make_retina
 
 __all__ = ["CalibrateConfig", "Reliability", "average_ranks", "reliability", "run"]

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.mim.data import ImagePool, centred
 from foveasim.agents.mim.jitter import shake
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.picture import Picture, fit_picture
+from foveasim.pool import ImagePool, centred
 
-__all__ = ["RESIDENT_BYTES", "Drawn", "Views", "as_float"]
+__all__ = ["RESIDENT_BYTES", "Drawn", "Views", "as_float", "crops"]
 
 RATIO = (3 / 4, 4 / 3)
 
@@ -69,7 +69,7 @@ class Views:
         pool: The images.
         size: (H, W) of the views, px.
         crops: Random resized crops; otherwise the whole picture around its centre, see
-            :func:`foveasim.agents.mim.data.centred`, made at the first batch and kept.
+            :func:`foveasim.pool.centred`, made at the first batch and kept.
         scale: Least and greatest share of an image's area in a crop. The ratio of the sides is that of ``size`` times
             3/4 to 4/3, evenly in its logarithm; it bends where such a crop would not fit, so that the area is kept.
         mirror: Exchange left and right in every second view.
@@ -293,3 +293,32 @@ def _centred_objects(pool: ImagePool, size: tuple[int, int]) -> NDArray[np.uint8
         fitted = fit_picture(Picture(np.repeat(mask, 3, 2), -1, pool.names[number], 1.0), size, "crop")
         out[number] = fitted.image[..., 0]
     return out
+
+
+def crops(
+    pool: ImagePool,
+    rng: np.random.Generator,
+    count: int,
+    size: tuple[int, int],
+    *,
+    scale: tuple[float, float] = (0.2, 1.0),
+    shares: Sequence[float] | None = None,
+) -> NDArray[np.uint8]:
+    """Draw random resized crops, half of them mirrored; :class:`Views` does more.
+
+    Args:
+        pool: The images.
+        rng: Source of randomness.
+        count: B.
+        size: (H, W) in px.
+        scale: Least and greatest share of an image's area.
+        shares: How often each source is drawn from; None draws every image equally often.
+
+    Returns:
+        (B, H, W, 3) uint8.
+
+    Raises:
+        InvalidValueError: ``shares`` do not fit the sources.
+    """
+    drawn = Views(pool, size, scale=scale, mirror=True, shares=shares).draw(rng, count)
+    return drawn.image.numpy()

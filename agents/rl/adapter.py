@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from foveasim.agents.base import ACTION_MODES, DEFAULT_GRID, Observation, observed
+from foveasim.agents.interface import ACTION_MODES, DEFAULT_GRID, Observation, observed
 from foveasim.check import seed_value, size_hw
 from foveasim.errors import AgentError, FoveasimError, InvalidValueError
 

@@ -10,30 +10,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Agent
 from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation_scenes import read_scenes
+from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.rl.actors import Actor
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.rl.evaluation import Validator
-from foveasim.agents.rl.features import FeatureConfig
+from foveasim.agents.rl.feature_env import FeatureObservation
+from foveasim.agents.rl.features import FeatureConfig, TaskSense
 from foveasim.agents.rl.imitation import ImitationConfig, Lessons, candidate_cells, collect, supposed
 from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.policy_files import Policy, PolicyAgent, fingerprint
+from foveasim.agents.rl.policy_files import Policy, fingerprint
+from foveasim.agents.rl.rewards import PredictionReward
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.agents.rl.task_agent import TaskAgent, WatchfulAgent
-from foveasim.agents.rl.task_env import TaskObservation, TaskSense
+from foveasim.agents.rl.task_agent import PolicyAgent, TaskAgent, WatchfulAgent
+from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_scores import TaskValidator
-from foveasim.agents.rl.train import make_lanes, read_training, retina_of
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.envs.search import SearchVectorEnv
+from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
+from foveasim.retina import Retina, make_retina
 from foveasim.scenes import ArrayScenes
 
-__all__ = ["ClassifyCourse", "Course", "SearchCourse", "ViewCourse", "open_course"]
+__all__ = [
+    "ClassifyCourse",
+    "Course",
+    "SearchCourse",
+    "ViewCourse",
+    "make_lanes",
+    "open_course",
+    "read_training",
+    "retina_of",
+]
 
 _VALIDATION_SEED = 1_000_003  # of the displays that search is validated on: training draws others
 _FEWEST = 20  # episodes of validation
@@ -322,3 +336,47 @@ def _labelled(config: TrainConfig) -> LabelledData | None:
     if len(named) > 1:
         raise InvalidValueError(f"data must be one labelled data set for classify; got {', '.join(named)}.")
     return read_labelled(named[0], config.size)
+
+
+def retina_of(config: TrainConfig) -> Retina:
+    """Build the retina that a config describes."""
+    usual = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
+    return make_retina(config.retina, **(usual if config.retina_options is None else config.retina_options))
+
+
+def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
+    """Read the scenes to train on, and those of validation.
+
+    Raises:
+        FoveasimError: They cannot be read.
+    """
+    train = read_scenes(config.data or ["photos"], config.size, limit=config.limit, seed=config.seed)
+    if config.mirror:
+        names = (*train.name, *(f"{name}, mirrored" for name in train.name))
+        train = Scenes(np.concatenate((train.image, train.image[:, :, ::-1])), names)
+    if not config.validate:
+        return train, None
+    limit = config.validate_limit
+    return train, read_scenes(config.validate, config.size, limit=limit, seed=config.seed)
+
+
+def make_lanes(
+    config: TrainConfig, scenes: Scenes, foresight: Foresight, autoreset_mode: str = "SameStep"
+) -> FeatureObservation:
+    """Build the eyes that a policy is trained with: features of the network, and its reward."""
+    weights = config.weights()
+    envs = FoveaVectorEnv(
+        config.lanes,
+        scenes=ArrayScenes(scenes.image),
+        retina=retina_of(config),
+        size=config.size,
+        budget=config.budget,
+        belief=True,
+        privileged=bool(weights.prediction_gain) or config.imitate > 0,
+        start=config.start,
+        autoreset_mode=autoreset_mode,
+        device=config.device,
+    )
+    sees = config.sees()
+    least = config.actor(sees.grid(config.size), 0).least_gain
+    return FeatureObservation(PredictionReward(envs, foresight, weights), sees, config.acts_in, least_gain=least)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Agent
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import Entry, Looker
+from foveasim.agents.interface import Agent
 from foveasim.agents.mim.imagine import Imaginer
 from foveasim.retina import Retina
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
@@ -25,7 +27,7 @@ from foveasim.agents.rl.outlook import Outlook
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
 
-__all__ = ["MAPS", "NUMBERS", "FeatureConfig", "Features", "featurise"]
+__all__ = ["MAPS", "NUMBERS", "FeatureConfig", "Features", "TaskSense", "featurise"]
 
 MAPS = {"prediction": 3, "contrast": 1, "std": 1, "acuity": 1, "gain": 1, "distance": 1, "place": 2}
 """Every map and its channels, averaged over cells.
@@ -215,3 +217,23 @@ _NUMBERS: Mapping[str, Callable[[_Cells], Tensor]] = {
     "best_gain": _best_gain,
     "latent": _latent,
 }
+
+
+class TaskSense(Protocol):
+    """What makes features of a task's observations, for training and for the trained policy alike."""
+
+    needs: tuple[str, ...]
+
+    @property
+    def config(self) -> FeatureConfig:
+        """What it makes."""
+        ...
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        """Begin a new episode in the marked lanes, (B,) bool."""
+
+    def see(
+        self, observation: Mapping[str, Any], grid: tuple[int, int], lanes: NDArray[np.intp] | None = None
+    ) -> Features:
+        """Return what the policy sees; of ``lanes``, whose episodes have ended, without remembering it."""
+        ...

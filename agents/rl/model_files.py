@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foveasim import trust
-from foveasim.agents.base import Agent
+from foveasim.agents.interface import Agent
 from foveasim.agents.rl.adapter import PredictAgent
 from foveasim.errors import AgentError, MissingDependencyError
 from foveasim.registry import describe

@@ -1,4 +1,4 @@
-"""Trained gaze policies as files, and the agent that runs one.
+"""Trained gaze policies as files.
 
 A policy is a safetensors file with its form, what it sees and the name of the network it looks ahead with as JSON
 metadata. Nothing is unpickled, and running it needs no stable-baselines3. Its file's name is the name of an agent::
@@ -8,45 +8,26 @@ metadata. Nothing is unpickled, and running it needs no stable-baselines3. Its f
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from foveasim.agents.base import Agent, Imagines, Observation, observed
 from foveasim.agents.mim.files import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.predictive_gain import Seen
-from foveasim.agents.predictive_mind import Mind
-from foveasim.agents.rl.actors import Actor, ActorConfig, Memory
+from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig
-from foveasim.agents.rl.features import FeatureConfig, featurise
-from foveasim.agents.rl.outlook import Outlook
+from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.search_features import SearchFeatureConfig
-from foveasim.errors import AgentError, InvalidValueError, WeightsError
+from foveasim.errors import InvalidValueError, WeightsError
 
-__all__ = [
-    "SEES",
-    "GazePolicy",
-    "Policy",
-    "PolicyAgent",
-    "fingerprint",
-    "load_policy",
-    "policy_factory",
-    "save_policy",
-    "shipped_policy",
-]
+__all__ = ["SEES", "Policy", "fingerprint", "load_policy", "save_policy", "shipped_policy"]
 
 FORMAT = "foveasim-policy-1"
 
@@ -171,127 +152,8 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
 def shipped_policy(name: str) -> Policy:
     """Return a policy that ships, ``gaze`` or ``search``."""
-    with as_file(files("foveasim.agents.rl") / "weights" / f"{name}.safetensors") as path:
+    with as_file(files(__name__.rpartition(".")[0]) / "weights" / f"{name}.safetensors") as path:
         return load_policy(path)
-
-
-def policy_factory(path: str) -> Callable[..., Agent]:
-    """Return what builds the agent of a policy's file, read once.
-
-    Its arguments are those of :class:`PolicyAgent`, or of :class:`foveasim.agents.rl.task_agent.TaskAgent` where the
-    policy was trained on a task.
-
-    Raises:
-        WeightsError: The file cannot be used.
-    """
-    policy = load_policy(path)
-    if policy.task == "view":
-        return functools.partial(PolicyAgent, policy, name=Path(path).stem)
-    from foveasim.agents.rl.task_agent import TaskAgent, WatchfulAgent  # here: it imports this module
-
-    return functools.partial(TaskAgent if policy.task == "search" else WatchfulAgent, policy, name=Path(path).stem)
-
-
-class PolicyAgent(Mind):
-    """Looks where a trained policy says, at scenes of any size.
-
-    It asks for ``belief``, lets the network that its file names predict, and sees what the policy saw in training:
-    :class:`foveasim.agents.rl.features.Features`. Where the policy chooses cells, gaze goes to the place of greatest
-    gain in the cell of the highest score.
-
-    Args:
-        policy: A policy or its file.
-        device: Where to compute.
-        deterministic: Take the likeliest cell. Otherwise cells are sampled, repeatably by ``seed``.
-        seed: Seed of lane 0; lane i has ``seed + i``.
-        imaginer: What to look ahead with in place of the network that the file names.
-        name: For people.
-
-    Raises:
-        AgentError: A policy of points cannot be sampled from; the network predicts no standard deviation; or the policy
-            was trained on a task.
-        WeightsError: The policy or its network cannot be used.
-    """
-
-    name = "policy"
-
-    def __init__(
-        self,
-        policy: Policy | str | os.PathLike[str],
-        device: str = "cpu",
-        deterministic: bool = True,
-        seed: int = 0,
-        imaginer: Imagines | MimNetwork | str | None = None,
-        name: str = "policy",
-    ) -> None:
-        policy = policy if isinstance(policy, Policy) else load_policy(policy)
-        if policy.task != "view":
-            raise AgentError(
-                f"the policy was trained to {policy.task}. Build it by make_agent of its file, or by "
-                "foveasim.agents.rl.task_agent.TaskAgent."
-            )
-        super().__init__(policy.network if imaginer is None else imaginer, device, seed)
-        config = policy.actor.config
-        if not deterministic and config.outputs == 2:
-            raise AgentError("a policy of points has no cells to sample from: use deterministic=True.")
-        self.name, self.policy = name, policy
-        found = getattr(self.imaginer, "network", None)
-        known = fingerprint(found) if isinstance(found, MimNetwork) and imaginer is None else ""
-        if known and policy.fingerprint and known != policy.fingerprint:
-            warnings.warn(
-                f"policy {name!r} was trained with other weights of the network {policy.network!r} than those found "
-                "here. It works, perhaps less well; train it again with 'foveasim train'.",
-                stacklevel=2,
-            )
-        self._actor = policy.actor.to(self.device)
-        self._deterministic = deterministic
-        self._fresh = np.zeros(0, np.bool_)
-        self._memory: Memory | None = None
-
-    def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget in the marked lanes, (B,) bool, what a recurrent policy remembers."""
-        super().reset(lanes)
-        same = len(self._fresh) == len(lanes)
-        self._fresh = self._fresh | lanes if same else np.array(lanes)
-        self._memory = self._memory if same else None
-
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
-        """Return the next fixations, (B, 2) float32 in [-1, 1]."""
-        prediction = self.predict(seen.belief, seen.acuity)
-        time = torch.from_numpy(observed(observation, "time")).to(self.device, torch.float32)
-        latent = None if prediction.latent is None else prediction.latent.to(self.device, torch.float32)
-        image = prediction.image.to(self.device, torch.float32)
-        outlook = Outlook(seen, image, self.std(prediction).square(), latent, time)
-        config = self._actor.config
-        features = featurise(outlook, self.policy.features, config.grid if config.rigid else None)
-        if self._memory is not None and self._fresh.any():
-            keep = torch.from_numpy(~self._fresh).to(self.device)[None, :, None]
-            hidden, cell = self._memory
-            self._memory = hidden * keep, cell * keep
-        self._fresh = np.zeros_like(self._fresh)
-        answer: Tensor
-        answer, self._memory = self._actor(features.maps, features.numbers, self._memory)
-        if config.outputs == 2:
-            return answer.clamp(-1, 1)  # as stable-baselines3 does with an action space of these bounds
-        answer = answer.masked_fill(~features.worth(config.least_gain), -torch.inf)
-        if not self._deterministic:
-            answer = answer - (-self.ties(answer.shape[1]).clamp_min(1e-20).log()).log()  # Gumbel: a draw by softmax
-        return features.points[torch.arange(len(answer), device=self.device), answer.argmax(1)]
-
-
-class GazePolicy(PolicyAgent):
-    """The learned gaze that ships, ``gaze_policy``: looks where the prediction will gain most, through ``pyramid``.
-
-    Trained by ``foveasim train --preset imitate``; ``agents/rl/weights/gaze.md`` tells how and how well it does.
-
-    Args:
-        device: Where to compute.
-        deterministic: Take the likeliest cell; otherwise cells are drawn.
-        seed: Seed of lane 0; lane i has ``seed + i``.
-    """
-
-    def __init__(self, device: str = "cpu", deterministic: bool = True, seed: int = 0) -> None:
-        super().__init__(shipped_policy("gaze"), device, deterministic, seed, name="gaze_policy")
 
 
 def _beside(named: str, path: Path) -> str:

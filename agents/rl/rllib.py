@@ -19,16 +19,18 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from foveasim.agents.base import Agent
 from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.interface import Agent
 from foveasim.agents.rl.actors import Actor, ActorConfig
+from foveasim.agents.rl.course import read_training, retina_of
 from foveasim.agents.rl.evaluation import Score, Validator
 from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.policy_files import Policy, PolicyAgent, fingerprint, save_policy
+from foveasim.agents.rl.policy_files import Policy, fingerprint, save_policy
 from foveasim.agents.rl.rllib_module import GazeModule, make_eyes, ray_part
-from foveasim.agents.rl.train import read_training, retina_of
+from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.rl.train_show import Show, draw_curve
+from foveasim.agents.rl.train_curve import draw_curve
+from foveasim.agents.rl.train_show import Show
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
 from foveasim.signals import Stop

@@ -1,10 +1,12 @@
-"""The agents that run policies which were trained on a task: they search, or look for a scene's class and stop."""
+"""The agents that run trained policies: they look freely, search, or look for a scene's class and stop."""
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -12,20 +14,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation
+from foveasim.agents.interface import Agent, Imagines, Observation, observed
+from foveasim.agents.mim.belief_readout import load_belief_readout
+from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.noise import LaneNoise
+from foveasim.agents.predictive_gain import Seen
+from foveasim.agents.predictive_mind import Mind
+from foveasim.agents.rl.actors import Memory
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
-from foveasim.agents.rl.outlook import Foresight
+from foveasim.agents.rl.features import TaskSense, featurise
+from foveasim.agents.rl.outlook import Foresight, Outlook
 from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, shipped_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.agents.rl.task_env import TaskSense
 from foveasim.check import number
 from foveasim.envs.cell_readout import Readout
 from foveasim.errors import AgentError, FoveasimError
-from foveasim.registry import load_object
 from foveasim.types import Prediction
 
-__all__ = ["SearchPolicy", "TaskAgent", "WatchfulAgent"]
+__all__ = ["GazePolicy", "PolicyAgent", "SearchPolicy", "TaskAgent", "WatchfulAgent", "policy_factory"]
 
 
 class TaskAgent:
@@ -62,7 +68,7 @@ class TaskAgent:
     ) -> None:
         self.policy = policy = policy if isinstance(policy, Policy) else load_policy(policy)
         if policy.task == "view":
-            raise AgentError("the policy was trained on free viewing: use foveasim.agents.rl.policy_files.PolicyAgent.")
+            raise AgentError("the policy was trained on free viewing: use foveasim.agents.rl.task_agent.PolicyAgent.")
         self._actor = policy.actor.to(device)
         if stop and not self._actor.config.stop:
             raise AgentError("the policy was not trained to stop: use stop=False, or train it with a stop action.")
@@ -165,13 +171,127 @@ class _LateReadout:
 
     def _loaded(self) -> Readout:
         if self._readout is None:
-            load = cast(
-                "Callable[[str], Readout]", load_object("foveasim.agents.mim.belief_readout:load_belief_readout")
-            )
             try:
-                self._readout = load(self._path)
+                self._readout = load_belief_readout(self._path)
             except FoveasimError as error:
                 raise AgentError(
                     f"the observation has no 'posterior', and the policy's own readout cannot be used: {error}"
                 ) from error
         return self._readout
+
+
+def policy_factory(path: str) -> Callable[..., Agent]:
+    """Return what builds the agent of a policy's file, read once.
+
+    Its arguments are those of :class:`PolicyAgent`, or of :class:`foveasim.agents.rl.task_agent.TaskAgent` where the
+    policy was trained on a task.
+
+    Raises:
+        WeightsError: The file cannot be used.
+    """
+    policy = load_policy(path)
+    if policy.task == "view":
+        return functools.partial(PolicyAgent, policy, name=Path(path).stem)
+    return functools.partial(TaskAgent if policy.task == "search" else WatchfulAgent, policy, name=Path(path).stem)
+
+
+class PolicyAgent(Mind):
+    """Looks where a trained policy says, at scenes of any size.
+
+    It asks for ``belief``, lets the network that its file names predict, and sees what the policy saw in training:
+    :class:`foveasim.agents.rl.features.Features`. Where the policy chooses cells, gaze goes to the place of greatest
+    gain in the cell of the highest score.
+
+    Args:
+        policy: A policy or its file.
+        device: Where to compute.
+        deterministic: Take the likeliest cell. Otherwise cells are sampled, repeatably by ``seed``.
+        seed: Seed of lane 0; lane i has ``seed + i``.
+        imaginer: What to look ahead with in place of the network that the file names.
+        name: For people.
+
+    Raises:
+        AgentError: A policy of points cannot be sampled from; the network predicts no standard deviation; or the policy
+            was trained on a task.
+        WeightsError: The policy or its network cannot be used.
+    """
+
+    name = "policy"
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str],
+        device: str = "cpu",
+        deterministic: bool = True,
+        seed: int = 0,
+        imaginer: Imagines | MimNetwork | str | None = None,
+        name: str = "policy",
+    ) -> None:
+        policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        if policy.task != "view":
+            raise AgentError(
+                f"the policy was trained to {policy.task}. Build it by make_agent of its file, or by "
+                "foveasim.agents.rl.task_agent.TaskAgent."
+            )
+        super().__init__(policy.network if imaginer is None else imaginer, device, seed)
+        config = policy.actor.config
+        if not deterministic and config.outputs == 2:
+            raise AgentError("a policy of points has no cells to sample from: use deterministic=True.")
+        self.name, self.policy = name, policy
+        found = getattr(self.imaginer, "network", None)
+        known = fingerprint(found) if isinstance(found, MimNetwork) and imaginer is None else ""
+        if known and policy.fingerprint and known != policy.fingerprint:
+            warnings.warn(
+                f"policy {name!r} was trained with other weights of the network {policy.network!r} than those found "
+                "here. It works, perhaps less well; train it again with 'foveasim train'.",
+                stacklevel=2,
+            )
+        self._actor = policy.actor.to(self.device)
+        self._deterministic = deterministic
+        self._fresh = np.zeros(0, np.bool_)
+        self._memory: Memory | None = None
+
+    def reset(self, lanes: NDArray[np.bool_]) -> None:
+        """Forget in the marked lanes, (B,) bool, what a recurrent policy remembers."""
+        super().reset(lanes)
+        same = len(self._fresh) == len(lanes)
+        self._fresh = self._fresh | lanes if same else np.array(lanes)
+        self._memory = self._memory if same else None
+
+    def look(self, seen: Seen, observation: Observation) -> Tensor:
+        """Return the next fixations, (B, 2) float32 in [-1, 1]."""
+        prediction = self.predict(seen.belief, seen.acuity)
+        time = torch.from_numpy(observed(observation, "time")).to(self.device, torch.float32)
+        latent = None if prediction.latent is None else prediction.latent.to(self.device, torch.float32)
+        image = prediction.image.to(self.device, torch.float32)
+        outlook = Outlook(seen, image, self.std(prediction).square(), latent, time)
+        config = self._actor.config
+        features = featurise(outlook, self.policy.features, config.grid if config.rigid else None)
+        if self._memory is not None and self._fresh.any():
+            keep = torch.from_numpy(~self._fresh).to(self.device)[None, :, None]
+            hidden, cell = self._memory
+            self._memory = hidden * keep, cell * keep
+        self._fresh = np.zeros_like(self._fresh)
+        answer: Tensor
+        answer, self._memory = self._actor(features.maps, features.numbers, self._memory)
+        if config.outputs == 2:
+            return answer.clamp(-1, 1)  # as stable-baselines3 does with an action space of these bounds
+        answer = answer.masked_fill(~features.worth(config.least_gain), -torch.inf)
+        if not self._deterministic:
+            answer = answer - (-self.ties(answer.shape[1]).clamp_min(1e-20).log()).log()  # Gumbel: a draw by softmax
+        return features.points[torch.arange(len(answer), device=self.device), answer.argmax(1)]
+
+
+class GazePolicy(PolicyAgent):
+    """The learned gaze that ships, ``gaze_policy``: looks where the prediction will gain most, through ``pyramid``.
+
+    Trained by ``foveasim train --preset imitate``; ``agents/rl/weights/gaze.md`` tells how and how well it does.
+
+    Args:
+        device: Where to compute.
+        deterministic: Take the likeliest cell; otherwise cells are drawn.
+        seed: Seed of lane 0; lane i has ``seed + i``.
+    """
+
+    def __init__(self, device: str = "cpu", deterministic: bool = True, seed: int = 0) -> None:
+        super().__init__(shipped_policy("gaze"), device, deterministic, seed, name="gaze_policy")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -15,30 +15,10 @@ from torch import Tensor
 
 from foveasim import check
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig, Features
+from foveasim.agents.rl.features import Features, TaskSense
 from foveasim.errors import InvalidValueError
 
-__all__ = ["TaskObservation", "TaskSense"]
-
-
-class TaskSense(Protocol):
-    """What makes features of a task's observations, for training and for the trained policy alike."""
-
-    needs: tuple[str, ...]
-
-    @property
-    def config(self) -> FeatureConfig:
-        """What it makes."""
-        ...
-
-    def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Begin a new episode in the marked lanes, (B,) bool."""
-
-    def see(
-        self, observation: Mapping[str, Any], grid: tuple[int, int], lanes: NDArray[np.intp] | None = None
-    ) -> Features:
-        """Return what the policy sees; of ``lanes``, whose episodes have ended, without remembering it."""
-        ...
+__all__ = ["TaskObservation"]
 
 
 class TaskObservation(FeatureObservation):

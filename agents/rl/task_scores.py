@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from foveasim.agents.base import Agent, Observation, agent_name
+from foveasim.agents.interface import Agent, Observation, agent_name
 from foveasim.agents.runner import Rollout, rollout
 
 __all__ = ["OnlyLooks", "TaskScore", "TaskValidator"]

@@ -17,21 +17,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from foveasim.agents.compare import CompareConfig, read_scenes
-from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.mim.evaluate import check_device
-from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.rewards import PredictionReward
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.atomic import make_folder, remove_parts
-from foveasim.envs.vector import FoveaVectorEnv
+from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
-from foveasim.retina import Retina, make_retina
-from foveasim.scenes import ArrayScenes
 from foveasim.signals import Stop
 
-__all__ = ["Run", "TrainConfig", "make_lanes", "read_training", "retina_of", "run"]
+__all__ = ["Run", "TrainConfig", "run"]
 
 
 class Run(Protocol):
@@ -78,30 +70,6 @@ def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, Stop], Run] 
         torch.set_num_threads(threads)
 
 
-def retina_of(config: TrainConfig) -> Retina:
-    """Build the retina that a config describes."""
-    usual = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
-    return make_retina(config.retina, **(usual if config.retina_options is None else config.retina_options))
-
-
-def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
-    """Read the scenes to train on, and those of validation.
-
-    Raises:
-        FoveasimError: They cannot be read.
-    """
-    train = read_scenes(
-        CompareConfig(data=config.data or ["photos"], limit=config.limit, size=config.size, seed=config.seed)
-    )
-    if config.mirror:
-        names = (*train.name, *(f"{name}, mirrored" for name in train.name))
-        train = Scenes(np.concatenate((train.image, train.image[:, :, ::-1])), names)
-    if not config.validate:
-        return train, None
-    limit = config.validate_limit
-    return train, read_scenes(CompareConfig(data=config.validate, limit=limit, size=config.size, seed=config.seed))
-
-
 def _open_run(config: TrainConfig, out: Path, stop: Stop) -> Run:
     if config.engine == "rllib":
         from foveasim.agents.rl.rllib import RllibTraining  # here: it needs Ray
@@ -110,28 +78,6 @@ def _open_run(config: TrainConfig, out: Path, stop: Stop) -> Run:
     from foveasim.agents.rl.training import Training  # here: it needs stable-baselines3
 
     return Training(config, out, stop)
-
-
-def make_lanes(
-    config: TrainConfig, scenes: Scenes, foresight: Foresight, autoreset_mode: str = "SameStep"
-) -> FeatureObservation:
-    """Build the eyes that a policy is trained with: features of the network, and its reward."""
-    weights = config.weights()
-    envs = FoveaVectorEnv(
-        config.lanes,
-        scenes=ArrayScenes(scenes.image),
-        retina=retina_of(config),
-        size=config.size,
-        budget=config.budget,
-        belief=True,
-        privileged=bool(weights.prediction_gain) or config.imitate > 0,
-        start=config.start,
-        autoreset_mode=autoreset_mode,
-        device=config.device,
-    )
-    sees = config.sees()
-    least = config.actor(sees.grid(config.size), 0).least_gain
-    return FeatureObservation(PredictionReward(envs, foresight, weights), sees, config.acts_in, least_gain=least)
 
 
 def _check_folder(out: Path, config: TrainConfig) -> None:

@@ -7,16 +7,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from foveasim.agents.base import (
-    AGENTS,
-    agent_action_mode,
-    agent_factory,
-    agent_grid,
-    agent_needs,
-    agent_size,
-    make_agent,
-)
 from foveasim.agents.human import Human
+from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs, agent_size
+from foveasim.agents.loading import AGENTS, agent_factory, make_agent
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.runner import rollout
 from foveasim.envs import FoveaVectorEnv

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveasim.agents.base import make_agent
+from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, read_tensors, shipped_networks
 from foveasim.agents.mim.masks import read_mask

@@ -10,9 +10,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from foveasim.agents.base import AGENTS, agent_factory
 from foveasim.agents.compare_files import SCHEMA as COMPARE_SCHEMA
 from foveasim.agents.humans_files import SCHEMA as HUMANS_SCHEMA
+from foveasim.agents.loading import AGENTS, agent_factory
 from foveasim.agents.mim.files import load_network, shipped_networks
 from foveasim.agents.mim.network import NETWORKS
 from foveasim.agents.mim.readout import FEATURES, PROBES
