@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.base import Imagines, Observation, observed
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import Seen, see
@@ -51,7 +51,7 @@ class Mind(ABC):
         self.imaginer: Imagines
         if isinstance(network, MimNetwork | str | os.PathLike):
             with torch.random.fork_rng(devices=[]):  # weights about to be overwritten are drawn from the global state
-                self.imaginer = made = Imaginer(network, device)
+                self.imaginer = made = Predictor(network, device)
             if self.needs_std and not made.network.predicts_std:
                 raise self._no_std(made.name)
         elif isinstance(network, Imagines):

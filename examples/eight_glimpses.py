@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 import foveasim  # noqa: F401  # registers the ids
 from foveasim.agents.base import agent_needs, make_agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Play the episode and draw it."""
-    agent, imaginer = make_agent(config.agent, seed=config.seed), Imaginer(config.network)
+    agent, imaginer = make_agent(config.agent, seed=config.seed), Predictor(config.network)
     options = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
     envs = gym.make_vec(
         "foveasim/Glimpse-v0",

@@ -12,7 +12,7 @@ import torch
 
 from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import NETWORKS, make_network
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
@@ -40,7 +40,7 @@ def _pool(seed: int) -> ImagePool:
 
 
 def _predict(network: str, batch: int, setting: Setting) -> Iterator[Callable[[], int]]:
-    imaginer = Imaginer(make_network(network))
+    imaginer = Predictor(make_network(network))
     image = torch.from_numpy(pictures(SIDE, batch, setting.seed).copy())
     eye, centre = make_retina("disc"), torch.full((batch, 2), SIDE / 2)
     glimpse = eye.sense(eye.prepare(as_scene(image)), centre)

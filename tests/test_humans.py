@@ -23,11 +23,11 @@ from foveasim.agents.humans import HumansConfig, humans, run
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_looks import Viewer
-from foveasim.agents.humans_minds import RememberingImaginer, remembering
+from foveasim.agents.humans_minds import RememberingPredictor, remembering
 from foveasim.agents.humans_page import page, page_data
 from foveasim.agents.humans_scores import SCORES, Scorer
 from foveasim.agents.humans_table import cautions, in_order, value_of
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.retina import make_retina
@@ -227,8 +227,8 @@ def test_eyes_that_are_done_stay_where_they_are(people: People) -> None:
 def test_predictions_are_made_once_and_are_the_same() -> None:
     draws = np.random.default_rng(0)
     image, acuity = (draws.integers(0, 256, (3, 64, 96, n), dtype=np.uint8) for n in (3, 1))
-    plain = Imaginer("unet")
-    remembers = RememberingImaginer(plain)
+    plain = Predictor("unet")
+    remembers = RememberingPredictor(plain)
     asked = []
     imagine = plain.imagine
     plain.imagine = lambda seen: asked.append(len(seen["belief"])) or imagine(seen)  # type: ignore[method-assign,func-returns-value]
@@ -246,7 +246,7 @@ def test_predictions_are_made_once_and_are_the_same() -> None:
 def test_only_agents_that_predict_remember() -> None:
     made = remembering(entry("uncertainty"))
     first, second = made.make(0), made.make(1)
-    assert isinstance(first.imaginer, RememberingImaginer)  # type: ignore[attr-defined]
+    assert isinstance(first.imaginer, RememberingPredictor)  # type: ignore[attr-defined]
     assert first.imaginer is second.imaginer  # type: ignore[attr-defined]
     assert not hasattr(remembering(entry("random")).make(0), "imaginer")
 

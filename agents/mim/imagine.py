@@ -17,7 +17,7 @@ from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
-__all__ = ["TRAINED_PX", "Imaginer", "compose", "predict_at", "shrink"]
+__all__ = ["TRAINED_PX", "Predictor", "compose", "predict_at", "shrink"]
 
 TRAINED_PX = 96
 """Short side of what the shipped networks were trained on."""
@@ -93,7 +93,7 @@ def predict_at(network: MimNetwork, image: Tensor, acuity: Tensor, short_side_px
     return Output(picture, latent, std)
 
 
-class Imaginer:
+class Predictor:
     """Predicts scenes from observations.
 
     Args:
@@ -114,7 +114,7 @@ class Imaginer:
 
     Example:
         >>> from foveasim.agents.mim.network import make_network
-        >>> imaginer = Imaginer(make_network("unet"))
+        >>> imaginer = Predictor(make_network("unet"))
         >>> seen = {"belief": torch.zeros(1, 64, 96, 3).byte(), "belief_acuity": torch.zeros(1, 64, 96, 1).byte()}
         >>> imaginer.imagine(seen).image.shape
         torch.Size([1, 64, 96, 3])
