@@ -11,7 +11,7 @@ import torch
 from foveasim.agents.base import make_agent
 from foveasim.agents.human_replay import HumanReplay
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, write_scanpaths
 from foveasim.session import Session
 
 POINTS = {
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
         duration = torch.arange(1.0, len(points) + 1) * 100
         onset = torch.cumsum(duration, 0) - duration
         paths.append(Scanpath(torch.tensor(points), onset, duration, image, subject))
-    return write_csv(tmp_path / "fixations.csv", paths)
+    return write_scanpaths(tmp_path / "fixations.csv", paths)
 
 
 def look(agent: HumanReplay, lanes: int, steps: int) -> tuple[np.ndarray, np.ndarray]:

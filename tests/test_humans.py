@@ -31,7 +31,7 @@ from foveasim.agents.mim.imagine import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.retina import make_retina
-from foveasim.scanpath import Scanpath, read_csv, write_csv
+from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 
 SIZE = (120, 160)  # of the fixations; the pictures are half as large
 
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for person in range(4):
             points = np.clip(draws.normal(spot, 9, (5 + person % 2, 2)), 0, (159, 119))
             paths.append(path(points, name, f"p{person}", 180 + 10 * person))
-    write_csv(root / "fixations.csv", paths)
+    write_scanpaths(root / "fixations.csv", paths)
     splits = {"test": ["scene0", "scene1", "scene2"], "train": ["scene3", "scene4"], "overlap": ["scene3"]}
     (root / "splits.json").write_text(json.dumps(splits))
     return root
@@ -117,7 +117,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 def test_images_are_named_by_files_of_the_folder(folder: Path, tmp_path: Path) -> None:
-    write_csv(tmp_path / "fixations.csv", [path([[1, 1]], name, s) for name in ("../x", "b") for s in "pq"])
+    write_scanpaths(tmp_path / "fixations.csv", [path([[1, 1]], name, s) for name in ("../x", "b") for s in "pq"])
     (tmp_path / "splits.json").write_text(json.dumps({"test": ["../x"], "train": ["b"]}))
     with pytest.raises(InvalidValueError, match="named by its file without suffix"):
         read_people(tmp_path)
