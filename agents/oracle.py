@@ -17,10 +17,10 @@ from torch import Tensor
 
 from foveasim import check
 from foveasim.agents.base import Observation, observed
-from foveasim.agents.mim.eyes import as_scene
 from foveasim.agents.predictive_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG, grid_norm, norm_to_px
 from foveasim.pyramid import gaussian_pyramid
 from foveasim.retina import Retina, make_retina

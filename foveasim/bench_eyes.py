@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.eyes import as_scene
 from foveasim.bench_timing import EPISODE, Case, Setting, pictures, rate_case
+from foveasim.foveated import as_scene
 from foveasim.retina import RETINAS, Retina, make_retina
 from foveasim.rng import Key
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import NETWORKS, make_network
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.bench_timing import Case, Setting, pictures, rate_case
+from foveasim.foveated import as_scene
 from foveasim.retina import make_retina
 
 __all__ = ["TECHNIQUES", "network_cases"]

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from foveasim.agents.mim import eyes
 from foveasim.agents.mim.data import ImagePool
-from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.views import Views
 from foveasim.errors import InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.retina import make_retina
 from foveasim.rng import Key
 from foveasim.types import Belief

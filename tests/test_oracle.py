@@ -11,13 +11,13 @@ import torch
 from foveasim import belief as beliefs
 from foveasim.agents.base import AGENTS, make_agent
 from foveasim.agents.contract import check_agent
-from foveasim.agents.mim.eyes import as_scene
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
 from foveasim.agents.runner import rollout
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.foveated import as_scene
 from foveasim.geometry import grid_norm, norm_to_px
 from foveasim.retina import make_retina
 

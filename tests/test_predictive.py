@@ -8,7 +8,6 @@ import torch
 
 from foveasim import belief as beliefs
 from foveasim.agents.contract import check_agent
-from foveasim.agents.mim.eyes import as_scene
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.predictive import AttentionEntropy, Information, Surprise, Uncertainty
@@ -23,6 +22,7 @@ from foveasim.agents.predictive_gain import (
 )
 from foveasim.agents.predictive_mind import best_place, in_chunks, spread_places
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.geometry import norm_to_px, px_to_norm
 from foveasim.retina import make_retina
 from foveasim.types import Prediction

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from foveasim import check
 from foveasim.agents.mim.data import centred, read_pool
-from foveasim.agents.mim.eyes import as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import draw_fixations, look
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.mim.imagine import TRAINED_PX, compose, predict_at
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.errors import InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.retina import Retina, make_retina
 
 __all__ = ["EvaluateConfig", "Evaluation", "check_device", "evaluate", "run", "some_seen"]

@@ -12,12 +12,12 @@ from torch import Tensor
 from foveasim import belief as beliefs
 from foveasim.agents.mim.views import Views
 from foveasim.errors import InvalidValueError
-from foveasim.geometry import default_px_per_deg
+from foveasim.foveated import as_scene
 from foveasim.retina import Prepared, Retina
 from foveasim.rng import Key
 from foveasim.types import Belief, Glimpse, Scene
 
-__all__ = ["GAZES", "PreparedPictures", "as_scene", "draw_fixations", "look"]
+__all__ = ["GAZES", "PreparedPictures", "draw_fixations", "look"]
 
 GAZES = ("free", "centre")
 
@@ -30,19 +30,6 @@ WALK_SPREAD = 0.25  # standard deviation of a walk's start and steps, as a share
 _HUMAN_START = (0.14, 0.11)  # standard deviation of the first fixation
 _HUMAN_PULL = (0.57, 0.66)
 _HUMAN_SPREAD = (0.18, 0.16)  # standard deviation of the noise
-
-
-def as_scene(image: NDArray[np.uint8] | Tensor) -> Scene:
-    """Put images before an eye, (B, H, W, 3) uint8, their short side 27.4 degrees wide."""
-    tensor = torch.as_tensor(image).contiguous()
-    lanes, device = len(tensor), tensor.device
-    return Scene(
-        image=tensor,
-        label=torch.full((lanes,), -1, dtype=torch.int64, device=device),
-        px_per_deg=torch.full((lanes,), default_px_per_deg((tensor.shape[1], tensor.shape[2])), device=device),
-        name=("",) * lanes,
-        time_ms=torch.zeros(lanes, device=device),
-    )
 
 
 def draw_fixations(

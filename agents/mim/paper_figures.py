@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.eyes import as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import draw_fixations, look
 from foveasim.agents.mim.figures import (
     COLOURS,
     Bar,
@@ -31,6 +31,7 @@ from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, Result, pretrain_co
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.views import as_float
 from foveasim.errors import InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.retina import make_retina
 
 __all__ = ["Column", "Sheet", "draw_accuracies", "draw_latent", "draw_reconstructions", "sheets_figure"]

@@ -20,7 +20,7 @@ from torch import Tensor
 from foveasim.agents.mim import card as model_card
 from foveasim.agents.mim.data import ImagePool
 from foveasim.agents.mim.evaluate import Evaluation
-from foveasim.agents.mim.eyes import PreparedPictures, as_scene, draw_fixations, look
+from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.files import load_network, read_tensors, save_network, write_tensors
 from foveasim.agents.mim.grow import grow
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
@@ -28,6 +28,7 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.foveated import as_scene
 from foveasim.retina import Prepared, Retina, make_retina
 from foveasim.types import Belief
 
