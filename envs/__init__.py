@@ -1,7 +1,20 @@
-"""The Gymnasium face of foveasim."""
+"""The Gymnasium face of foveasim: its envs, and in ``wrappers`` an eye for any other."""
 
-from foveasim.envs.single import FoveaEnv
-from foveasim.envs.vector import FoveaVectorEnv
-from foveasim.envs.wrappers import FoveateObservation, FoveateVectorObservation
+from foveasim.lazy_names import lazy_names
 
-__all__ = ["FoveaEnv", "FoveaVectorEnv", "FoveateObservation", "FoveateVectorObservation"]
+_NAMES = {
+    "ClassifyEnv": "foveasim.envs.classify:ClassifyEnv",
+    "ClassifyVectorEnv": "foveasim.envs.classify:ClassifyVectorEnv",
+    "Display": "foveasim.search_scenes:Display",
+    "FoveaEnv": "foveasim.envs.single:FoveaEnv",
+    "FoveaVectorEnv": "foveasim.envs.vector:FoveaVectorEnv",
+    "FoveateObservation": "foveasim.envs.wrappers:FoveateObservation",
+    "FoveateVectorObservation": "foveasim.envs.wrappers_vector:FoveateVectorObservation",
+    "SearchEnv": "foveasim.envs.search:SearchEnv",
+    "SearchSource": "foveasim.search_scenes:SearchSource",
+    "SearchVectorEnv": "foveasim.envs.search:SearchVectorEnv",
+    "wrappers": "foveasim.envs.wrappers",
+}
+
+__all__ = list(_NAMES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)
