@@ -30,6 +30,7 @@ __all__ = [
     "agent_name",
     "agent_needs",
     "agent_size",
+    "describe_agent",
     "make_agent",
     "not_asked_for",
     "observed",
@@ -249,6 +250,22 @@ def agent_name(agent: object) -> str:
     """Return what to call an agent in a status line: its ``name``, or the name of its class."""
     name = getattr(agent, "name", None)
     return name if isinstance(name, str) and name else type(agent).__name__
+
+
+def describe_agent(agent: object) -> str:
+    """Return the ``repr`` of an agent: its class and name, what it needs, how it acts, and who predicts for it.
+
+    Example:
+        >>> make_agent("walk"), make_agent("uncertainty")
+        (Walk('walk'), Uncertainty('uncertainty', needs=('belief',), network='unet'))
+    """
+    needs, mode = agent_needs(agent), agent_action_mode(agent)
+    imaginer = getattr(agent, "imaginer", None)
+    parts = [repr(agent_name(agent))]
+    parts += [f"needs={needs}"] if needs else []
+    parts += [f"action_mode={mode!r}"] if mode != "absolute" else []
+    parts += [f"network={getattr(imaginer, 'name', type(imaginer).__name__)!r}"] if imaginer is not None else []
+    return f"{type(agent).__name__}({', '.join(parts)})"
 
 
 def observed(observation: Observation, key: str) -> NDArray[Any]:

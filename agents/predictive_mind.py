@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Imagines, Observation, observed
+from foveasim.agents.base import Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.noise import LaneNoise
@@ -46,6 +46,7 @@ class Mind(ABC):
     name = "mind"
     needs: tuple[str, ...] = ("belief",)
     needs_std = True
+    __repr__ = describe_agent
 
     def __init__(self, network: Network = "unet", device: str = "cpu", seed: int = 0) -> None:
         self.imaginer: Imagines

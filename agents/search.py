@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation, observed
+from foveasim.agents.base import Observation, describe_agent, observed
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.runner import Rollout
@@ -56,6 +56,7 @@ class Seek:
 
     name = "seek"
     needs: tuple[str, ...] = ("belief", "target")
+    __repr__ = describe_agent
 
     def __init__(self, doubt: float = 0.6, seed: int = 0) -> None:
         self._doubt = number("doubt", doubt, 0, 100)

@@ -21,6 +21,7 @@ from foveasim.picture import (
     Picture,
     PictureCache,
     check_index,
+    describe_source,
     flatten,
     resolution,
 )
@@ -103,6 +104,9 @@ class TarScenes:
             raise SceneError(f"{path}: no image that can be read.{f' {listed}' if broken else ''}")
         if broken:
             warnings.warn(f"skipped {len(broken)} of {len(names)} image files:\n  {listed}", stacklevel=3)
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"of {self.path}")
 
     def __len__(self) -> int:
         """Return the number of readable images."""

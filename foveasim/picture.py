@@ -6,6 +6,7 @@ import math
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "check_fit",
     "check_header",
     "check_index",
+    "describe_source",
     "fit_picture",
     "flatten",
     "read_picture",
@@ -51,7 +53,7 @@ FITS = ("crop", "pad", "stretch")
 """The ways of :func:`fit_picture`."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Picture:
     """One scene as an image, before it is put on a lane.
 
@@ -84,6 +86,11 @@ class Picture:
         if not image.flags.c_contiguous:
             object.__setattr__(self, "image", np.ascontiguousarray(image))
         check.number("px_per_deg", self.px_per_deg, 1e-9, 1e12)  # beyond those of a source, for fitting scales them
+
+    def __repr__(self) -> str:
+        """Say its name, size and scale."""
+        label = "" if self.label < 0 else f", label={self.label}"
+        return f"Picture({self.name!r}, size={self.size}{label}, px_per_deg={self.px_per_deg:.4g})"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -151,6 +158,19 @@ def check_index(index: int, count: int) -> int:
     if not 0 <= index < count:
         raise InvalidValueError(f"index must be from 0 to {count - 1} (this source has {count} pictures); got {index}.")
     return int(index)
+
+
+def describe_source(source: Sized, *facts: str) -> str:
+    """Return the ``repr`` of a scene source: its class, how many scenes it has, its classes, and what else is to say.
+
+    Example:
+        >>> describe_source([1, 2], "size=(96, 96)")
+        'list(2 scenes, size=(96, 96))'
+    """
+    labels: tuple[str, ...] = getattr(source, "labels", ())
+    count = "1 scene" if len(source) == 1 else f"{len(source)} scenes"
+    parts = (count, *([f"{len(labels)} classes"] if labels else []), *facts)
+    return f"{type(source).__name__}({', '.join(parts)})"
 
 
 def resolution(px_per_deg: float | None, size: tuple[int, int]) -> float:

@@ -47,7 +47,7 @@ _REACH = 0.8  # of the way to the edge, that it goes; near the edge a good part 
 _TEMPERATURES = np.geomspace(0.1, 100, 121)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BeliefReadout:
     """Class probabilities from belief: a function of a frozen network's latent, linear or a small net, then a softmax.
 
@@ -72,6 +72,10 @@ class BeliefReadout:
     size: tuple[int, int]
     source: str | None = None
     card: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        of = f"{self.network!r}, {type(self.probe).__name__}, size={self.size}"
+        return f"BeliefReadout({len(self.classes)} classes, {of})"
 
     def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
         """Return the logarithm of each class's probability.

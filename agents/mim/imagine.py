@@ -140,6 +140,9 @@ class Predictor:
         trained = [() if isinstance(one, MimNetwork) else tuple(read_card(one).get("retinas", ())) for one in given]
         self.retinas = tuple(name for name in trained[0] if all(name in others for others in trained))
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.network!r}, device={str(self.device)!r}, short_side_px={self.short_side_px})"
+
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
         """Predict the scene behind an observation.
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.base import Observation
+from foveasim.agents.base import Observation, describe_agent
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
 from foveasim.agents.rl.outlook import Foresight
@@ -48,6 +48,8 @@ class TaskAgent:
             was not trained to.
         WeightsError: The policy or its network cannot be used.
     """
+
+    __repr__ = describe_agent
 
     def __init__(
         self,
