@@ -12,9 +12,8 @@ import numpy as np
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
-import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.base import agent_needs, make_agent
-from foveasim.agents.mim.imagine import Predictor
+from foveasim import Predictor, make_agent
+from foveasim.agents import agent_needs
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Play the episode and draw it."""
-    agent, imaginer = make_agent(config.agent, seed=config.seed), Predictor(config.network)
+    agent, predictor = make_agent(config.agent, seed=config.seed), Predictor(config.network)
     options = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
     envs = gym.make_vec(
         "foveasim/Glimpse-v0",
@@ -50,7 +49,7 @@ def main(config: Config) -> None:
     shown = {key: value for key, value in observation.items() if key != "scene"}
     steps = []
     for _ in range(config.fixations):
-        prediction = imaginer.imagine(shown)
+        prediction = predictor.imagine(shown)
         steps.append((observation, prediction))
         seen = observation if "scene" in agent_needs(agent) else shown
         observation, *_ = envs.step(agent.act(seen))

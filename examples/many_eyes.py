@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.base import agent_needs, make_agent
+from foveasim.agents import agent_needs, make_agent
 
 LANES, STEPS = 64, 8
 
