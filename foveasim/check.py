@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 GIB = 1 << 30
-_FOR_TORCH = ["C", "W"]  # what torch takes of an array without a copy or a warning: contiguous, to be written to
+_FOR_TORCH: tuple[Literal["C", "W"], ...] = ("C", "W")  # contiguous and writeable: torch takes or warns of nothing else
 
 
 def number(
