@@ -52,6 +52,7 @@ def test_a_table_and_its_stub_say_the_same(package: str) -> None:
             path = f"{statement.module}.{one.name}"
             offered[one.asname] = path if is_module(path) else f"{statement.module}:{one.name}"
     assert offered == module._NAMES
+    assert all(path.startswith("foveasim.") for path in offered.values()), "it imports foveasim's own modules only"
     assert set(module.__all__) - {"__version__"} == set(offered)
 
 
