@@ -1,1 +1,33 @@
-"""Who looks and who predicts: gaze policies and networks."""
+"""Who looks and who predicts: the protocol of an agent, agents by name, and what is measured of them."""
+
+from foveasim.lazy_names import lazy_names
+
+_NAMES = {
+    "AGENTS": "foveasim.agents.loading:AGENTS",
+    "Agent": "foveasim.agents.interface:Agent",
+    "AgentContract": "foveasim.agents.contract:AgentContract",
+    "AttentionEntropy": "foveasim.agents.predictive:AttentionEntropy",
+    "Dwells": "foveasim.agents.humans_looks:Dwells",
+    "Imagines": "foveasim.agents.interface:Imagines",
+    "Observation": "foveasim.agents.interface:Observation",
+    "Prioritises": "foveasim.agents.humans_looks:Prioritises",
+    "StopWhenSure": "foveasim.agents.classify:StopWhenSure",
+    "accuracy_by_glimpse": "foveasim.agents.classify:accuracy_by_glimpse",
+    "agent_action_mode": "foveasim.agents.interface:agent_action_mode",
+    "agent_name": "foveasim.agents.interface:agent_name",
+    "agent_needs": "foveasim.agents.interface:agent_needs",
+    "check_agent": "foveasim.agents.contract:check_agent",
+    "draw_glimpses": "foveasim.agents.classify:draw_glimpses",
+    "draw_slopes": "foveasim.agents.search_slopes:draw_slopes",
+    "make_agent": "foveasim.agents.loading:make_agent",
+    "mim": "foveasim.agents.mim",
+    "read_trials": "foveasim.agents.search_slopes:read_trials",
+    "record_glimpses": "foveasim.agents.classify:record_glimpses",
+    "rl": "foveasim.agents.rl",
+    "search_slope": "foveasim.agents.search_slopes:search_slope",
+    "stop_early": "foveasim.agents.classify:stop_early",
+    "threshold_within": "foveasim.agents.classify:threshold_within",
+}
+
+__all__ = list(_NAMES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

@@ -19,6 +19,7 @@ from foveasim.agents.interface import (
     agent_grid,
     agent_name,
     agent_needs,
+    describe_agent,
     observed,
 )
 from foveasim.agents.loading import make_agent
@@ -60,6 +61,8 @@ class StopWhenSure:
         Wald 1945, Sequential tests of statistical hypotheses, Annals of Mathematical Statistics 16:117-186; for more
         than two classes the threshold on the posterior: Baum and Veeravalli 1994, IEEE Trans. Inf. Theory 40:1994-2007.
     """
+
+    __repr__ = describe_agent
 
     def __init__(self, gaze: object = "random", threshold: float = 0.9, seed: int = 0) -> None:
         self.threshold = number("threshold", threshold, 0, 1)

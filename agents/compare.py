@@ -26,7 +26,7 @@ from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.kept import check_folder
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.retina import Retina, make_retina
@@ -183,7 +183,7 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
     """Compare agents; keep those that are done below ``out``, if it is given."""
     check_device(config.device)
     scenes, retina = read_scenes(config.data, config.size, limit=config.limit, seed=config.seed), config.make_retina()
-    imaginer = Imaginer(config.network, config.device)
+    imaginer = Predictor(config.network, config.device)
     kept: Kept | None = None
     if out is not None:
         kept = Kept(out, _deciding(config), scenes, imaginer.network)

@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What a comparison found.
 
@@ -60,6 +60,10 @@ class Comparison:
     looked: tuple[Looked, ...]
     result: Result
     whole: bool
+
+    def __repr__(self) -> str:
+        agents, scenes = ", ".join(one.label for one in self.looked), len(self.scenes.name)
+        return f"Comparison({agents}; {scenes} scenes, {len(self.seeds)} seeds, network={self.network!r})"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim.agents.compare_measures import judge_images
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 
 __all__ = ["Judge", "Scenes"]
 
@@ -45,7 +45,7 @@ class Judge:
         batch: Beliefs at a time.
     """
 
-    def __init__(self, imaginer: Imaginer, scenes: Scenes, batch: int) -> None:
+    def __init__(self, imaginer: Predictor, scenes: Scenes, batch: int) -> None:
         self.imaginer, self.scenes, self.batch = imaginer, scenes, batch
         self._known: dict[bytes, NDArray[np.float64]] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.check import number
 
 __all__ = ["Human"]
@@ -23,6 +23,7 @@ class Human:
     """
 
     name = "human"
+    __repr__ = describe_agent
 
     def __init__(self) -> None:
         self._pointed: tuple[float, float] | None = None

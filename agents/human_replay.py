@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import check
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.errors import AgentError
 from foveasim.scanpath import Scanpath, read_csv
@@ -56,6 +56,7 @@ class HumanReplay:
     """
 
     name = "human_replay"
+    __repr__ = describe_agent
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from foveasim.agents.humans_data import People
 from foveasim.agents.humans_scores import IMAGE_SCORES, SCORES, Scored
 from foveasim.agents.humans_table import cautions, in_order, value_of
 from foveasim.atomic import write_atomically
-from foveasim.scanpath import write_csv
+from foveasim.scanpath import write_scanpaths
 
 __all__ = ["SCHEMA", "Against", "as_json", "write_humans"]
 
@@ -103,7 +103,7 @@ def write_humans(folder: Path, found: Against) -> None:
     ]
     write_atomically(folder / "scores.csv", _csv(["who", "kind", "score", "value", "low", "high", "images"], scores))
     write_atomically(folder / "images.csv", _csv(["who", "kind", "image", *IMAGE_SCORES], images))
-    write_csv(
+    write_scanpaths(
         folder / "scanpaths.csv",
         (
             replace(path, image=found.people.name[place], subject=f"{one.label} {k + 1}")

@@ -10,31 +10,31 @@ from torch import Tensor
 
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.interface import Agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.predictive_mind import Mind
 from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.types import Prediction
 
-__all__ = ["RememberingImaginer", "remembering"]
+__all__ = ["RememberingPredictor", "remembering"]
 
 _MOST = 500  # 230 kB each at 96 x 128 px
 
 
-class RememberingImaginer:
+class RememberingPredictor:
     """Answers as an imaginer does, and computes only what it was not asked lately.
 
     Args:
         imaginer: Who predicts, on the CPU.
     """
 
-    def __init__(self, imaginer: Imaginer) -> None:
+    def __init__(self, imaginer: Predictor) -> None:
         self.name = imaginer.name
         self._imaginer = imaginer
         self._memory = MapMemory(self._packed, _MOST)
         self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # of the parts, by that of the picture
 
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
-        """Predict the scene behind a belief; see :meth:`foveasim.agents.mim.imagine.Imaginer.imagine`.
+        """Predict the scene behind a belief; see :meth:`foveasim.agents.mim.imagine.Predictor.imagine`.
 
         Args:
             observation: With ``belief`` (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1) uint8; without them it is left
@@ -58,13 +58,13 @@ class RememberingImaginer:
 
 def remembering(entry: Entry) -> Entry:
     """Return an agent that remembers its predictions, over all that are built of it, where it is one that predicts."""
-    kept: list[RememberingImaginer] = []
+    kept: list[RememberingPredictor] = []
 
     def make(seed: int) -> Agent:
         agent = entry.make(seed)
-        if isinstance(agent, Mind) and type(agent.imaginer) is Imaginer and agent.device.type == "cpu":
+        if isinstance(agent, Mind) and type(agent.imaginer) is Predictor and agent.device.type == "cpu":
             if not kept:
-                kept.append(RememberingImaginer(agent.imaginer))
+                kept.append(RememberingPredictor(agent.imaginer))
             agent.imaginer = kept[0]
         return agent
 

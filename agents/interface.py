@@ -25,6 +25,7 @@ __all__ = [
     "agent_name",
     "agent_needs",
     "agent_size",
+    "describe_agent",
     "not_asked_for",
     "observed",
 ]
@@ -123,6 +124,23 @@ def agent_action_mode(agent: object) -> str:
     if mode not in ACTION_MODES:
         raise AgentError(f"action_mode of {agent_name(agent)} must be one of {', '.join(ACTION_MODES)}; got {mode!r}.")
     return cast("str", mode)
+
+
+def describe_agent(agent: object) -> str:
+    """Return the ``repr`` of an agent: its class and name, what it needs, how it acts, and who predicts for it.
+
+    Example:
+        >>> from foveasim.agents import make_agent
+        >>> make_agent("walk"), make_agent("uncertainty")
+        (Walk('walk'), Uncertainty('uncertainty', needs=('belief',), network='unet'))
+    """
+    needs, mode = agent_needs(agent), agent_action_mode(agent)
+    imaginer = getattr(agent, "imaginer", None)
+    parts = [repr(agent_name(agent))]
+    parts += [f"needs={needs}"] if needs else []
+    parts += [f"action_mode={mode!r}"] if mode != "absolute" else []
+    parts += [f"network={getattr(imaginer, 'name', type(imaginer).__name__)!r}"] if imaginer is not None else []
+    return f"{type(agent).__name__}({', '.join(parts)})"
 
 
 def agent_grid(agent: object) -> tuple[int, int]:

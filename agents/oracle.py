@@ -20,9 +20,10 @@ from foveasim.agents.interface import Observation, observed
 from foveasim.agents.predictive_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG, grid_norm, norm_to_px
 from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina import Retina, as_scene, make_retina
+from foveasim.retina import Retina, make_retina
 from foveasim.types import Belief, Glimpse
 
 __all__ = ["METRICS", "BeamOracle", "Oracle", "blur_to_acuity"]

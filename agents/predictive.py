@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foveasim import check
 from foveasim.agents.interface import Observation
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import fill_unseen, to_float
 from foveasim.agents.mim.network_vit import ViTNetwork
 from foveasim.agents.predictive_gain import (
@@ -224,7 +224,7 @@ class AttentionEntropy(Mind):
 
     def __init__(self, network: Network, device: str = "cpu", seed: int = 0) -> None:
         super().__init__(network, device, seed)
-        inner = self.imaginer.network if isinstance(self.imaginer, Imaginer) else None
+        inner = self.imaginer.network if isinstance(self.imaginer, Predictor) else None
         if not isinstance(inner, ViTNetwork):
             name = getattr(self.imaginer, "name", type(self.imaginer).__name__)
             raise AgentError(

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.interface import Imagines, Observation, observed
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.interface import Imagines, Observation, describe_agent, observed
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import Seen, see
@@ -46,12 +46,13 @@ class Mind(ABC):
     name = "mind"
     needs: tuple[str, ...] = ("belief",)
     needs_std = True
+    __repr__ = describe_agent
 
     def __init__(self, network: Network = "unet", device: str = "cpu", seed: int = 0) -> None:
         self.imaginer: Imagines
         if isinstance(network, MimNetwork | str | os.PathLike):
             with torch.random.fork_rng(devices=[]):  # weights about to be overwritten are drawn from the global state
-                self.imaginer = made = Imaginer(network, device)
+                self.imaginer = made = Predictor(network, device)
             if self.needs_std and not made.network.predicts_std:
                 raise self._no_std(made.name)
         elif isinstance(network, Imagines):

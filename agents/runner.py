@@ -20,7 +20,7 @@ from foveasim.errors import InvalidValueError
 __all__ = ["OneLane", "Rollout", "add_lane", "rollout", "single_to_batch"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rollout:
     """N episodes, each padded with NaN to the length L of the longest.
 
@@ -41,6 +41,11 @@ class Rollout:
     fixation_norm: NDArray[np.float32]
     reward: NDArray[np.float64]
     info: Mapping[str, NDArray[np.float64]]
+
+    def __repr__(self) -> str:
+        done, steps = int(self.finished.sum()), float(self.length.mean()) if len(self.length) else 0.0
+        mean = float(self.returns.mean()) if len(self.returns) else 0.0
+        return f"Rollout({len(self.returns)} episodes, {done} finished, {steps:.3g} steps each, mean return {mean:.3g})"
 
 
 def rollout(

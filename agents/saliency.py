@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.check import image_batch, number
@@ -135,6 +135,7 @@ class _Saliency(ABC):
     """Looks at the most salient place that it has not looked at lately."""
 
     name = "saliency"
+    __repr__ = describe_agent
 
     def __init__(
         self, privileged: bool = False, ior_radius: float = 1 / 6, ior_half_life: float = 4.0, seed: int = 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.mim.files import read_tensors
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import cell_grid
@@ -54,6 +54,7 @@ class ScanpathAgent:
     """
 
     name = "scanpath"
+    __repr__ = describe_agent
 
     def __init__(
         self,

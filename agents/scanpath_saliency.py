@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map
@@ -49,6 +49,7 @@ class SaliencyCentre:
     """
 
     name = "saliency_centre"
+    __repr__ = describe_agent
 
     # The Gaussian has the standard deviations of 70,145 fixations on the 500 training images of OSIE.
     def __init__(

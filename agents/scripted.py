@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.check import number
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -24,6 +24,7 @@ class Centre:
     """Looks at the centre of the scene, always."""
 
     name = "centre"
+    __repr__ = describe_agent
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Do nothing: there is nothing to forget."""
@@ -41,6 +42,7 @@ class Random:
     """
 
     name = "random"
+    __repr__ = describe_agent
 
     def __init__(self, seed: int = 0) -> None:
         self._noise = LaneNoise(seed)
@@ -76,6 +78,7 @@ class Gaussian:
     """
 
     name = "gaussian"
+    __repr__ = describe_agent
 
     # The default rounds the standard deviations of 70,145 fixations on the 500 training images of OSIE: 0.43 and 0.39.
     def __init__(self, sd: float | tuple[float, float] = 0.4, seed: int = 0) -> None:
@@ -104,6 +107,7 @@ class _Tour:
     """Visits a list of places in order, then begins again. An eye that rests on the first begins with the second."""
 
     _THERE = 0.01  # normalised units: half a pixel of a scene of 96
+    __repr__ = describe_agent
 
     def __init__(self, places: NDArray[np.float32]) -> None:
         self.places = places
@@ -216,6 +220,7 @@ class Walk:
     _SHAPE = 1.53
     _LONGER_PER_DEG = 0.080
     _BINS = 72
+    __repr__ = describe_agent
 
     def __init__(
         self, amplitude_deg: float = 4.6, short_side_deg: float = DEFAULT_SHORT_SIDE_DEG, seed: int = 0

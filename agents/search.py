@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.interface import Observation, observed
+from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.check import number
 from foveasim.errors import AgentError
@@ -50,6 +50,7 @@ class Seek:
 
     name = "seek"
     needs: tuple[str, ...] = ("belief", "target")
+    __repr__ = describe_agent
 
     def __init__(self, doubt: float = 0.6, seed: int = 0) -> None:
         self._doubt = number("doubt", doubt, 0, 100)

@@ -1,30 +1,20 @@
-"""The Gymnasium face of foveasim."""
+"""The Gymnasium face of foveasim: its envs, and in ``wrappers`` an eye for any other."""
 
-from typing import TYPE_CHECKING, Any
+from foveasim.lazy_names import lazy_names
 
-if TYPE_CHECKING:
-    from foveasim.envs.single import FoveaEnv
-    from foveasim.envs.vector import FoveaVectorEnv
-    from foveasim.envs.wrappers import FoveateObservation, FoveateVectorObservation
-
-__all__ = ["FoveaEnv", "FoveaVectorEnv", "FoveateObservation", "FoveateVectorObservation"]
-
-_HOMES = {
+_NAMES = {
+    "ClassifyEnv": "foveasim.envs.classify:ClassifyEnv",
+    "ClassifyVectorEnv": "foveasim.envs.classify:ClassifyVectorEnv",
+    "Display": "foveasim.search_scenes:Display",
     "FoveaEnv": "foveasim.envs.single:FoveaEnv",
     "FoveaVectorEnv": "foveasim.envs.vector:FoveaVectorEnv",
     "FoveateObservation": "foveasim.envs.wrappers:FoveateObservation",
     "FoveateVectorObservation": "foveasim.envs.wrappers_vector:FoveateVectorObservation",
+    "SearchEnv": "foveasim.envs.search:SearchEnv",
+    "SearchSource": "foveasim.search_scenes:SearchSource",
+    "SearchVectorEnv": "foveasim.envs.search:SearchVectorEnv",
+    "wrappers": "foveasim.envs.wrappers",
 }
-"""Where each name lives; it is imported when asked for."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from foveasim.registry import load_object
-
-    return load_object(_HOMES[name])
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = list(_NAMES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

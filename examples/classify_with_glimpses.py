@@ -13,18 +13,21 @@ import gymnasium as gym
 import torch
 from jsonargparse import auto_cli
 
-import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.classify import accuracy_by_glimpse, draw_glimpses, record_glimpses, stop_early, threshold_within
-from foveasim.agents.mim.labelled import LabelledData, read_labelled
-from foveasim.agents.rl.actors import ActorConfig
-from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
-from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.policy_files import Policy
-from foveasim.agents.rl.task_agent import TaskAgent
-from foveasim.agents.rl.task_env import TaskObservation
-from foveasim.agents.rl.vec_env import GlimpseVecEnv
-from foveasim.scenes import ArrayScenes
+from foveasim import open_scenes
+from foveasim.agents import accuracy_by_glimpse, draw_glimpses, record_glimpses, stop_early, threshold_within
+from foveasim.agents.mim import LabelledData, read_labelled
+from foveasim.agents.rl import (
+    ActorConfig,
+    ClassifyFeatureConfig,
+    ClassifySense,
+    Foresight,
+    GlimpseVecEnv,
+    Policy,
+    TaskAgent,
+    TaskObservation,
+    actor_of,
+    make_model,
+)
 
 
 @dataclass
@@ -65,7 +68,7 @@ def eyes(
     made: dict[str, Any] = {"size": (options.size, options.size), "budget": options.budget}
     if data is not None:
         images = getattr(data, part)
-        scenes = ArrayScenes(images.images, label=images.labels.tolist(), labels=data.classes)
+        scenes = open_scenes(images.images, label=images.labels.tolist(), labels=data.classes)
         made |= {"scenes": scenes, "readout": options.readout}
     else:
         made["split"] = "test" if part == "test" else "train"

@@ -13,9 +13,8 @@ from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.interface import agent_needs
-from foveasim.agents.loading import make_agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim import Predictor, make_agent
+from foveasim.agents import agent_needs
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Play the episode and draw it."""
-    agent, imaginer = make_agent(config.agent, seed=config.seed), Imaginer(config.network)
+    agent, predictor = make_agent(config.agent, seed=config.seed), Predictor(config.network)
     options = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
     envs = gym.make_vec(
         "foveasim/Glimpse-v0",
@@ -51,7 +50,7 @@ def main(config: Config) -> None:
     shown = {key: value for key, value in observation.items() if key != "scene"}
     steps = []
     for _ in range(config.fixations):
-        prediction = imaginer.imagine(shown)
+        prediction = predictor.imagine(shown)
         steps.append((observation, prediction))
         seen = observation if "scene" in agent_needs(agent) else shown
         observation, *_ = envs.step(agent.act(seen))

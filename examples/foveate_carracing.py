@@ -22,7 +22,7 @@ from PIL import Image
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
-from foveasim.agents.rl.vec_env import GlimpseVecEnv
+from foveasim.agents.rl import GlimpseVecEnv
 from foveasim.envs.wrappers import FoveateObservation
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 
-from foveasim.agents.rl.vec_env import GlimpseVecEnv
-from foveasim.envs import FoveateVectorObservation
+from foveasim.agents.rl import GlimpseVecEnv
+from foveasim.envs.wrappers import FoveateVectorObservation
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.interface import agent_needs
-from foveasim.agents.loading import make_agent
+from foveasim.agents import agent_needs, make_agent
 
 LANES, STEPS = 64, 8
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.cli import main as foveasim
+import foveasim
 
 NAME = "my_agent:Contours"
 """How foveasim finds it: the module, which must be importable, and the class."""
@@ -100,14 +100,14 @@ def main(scenes: int = 8, out: str = "runs/mine", watch: bool = False) -> int:
     Returns:
         0 where all went well.
     """
-    status = foveasim(["check", NAME])
+    status = foveasim.main(["check", NAME])
     if status:
         return status  # the table says which rule is broken, and what to do
     rivals = ["random", "gaussian", "uncertainty"]
     options = ["--data=photos", f"--limit={scenes}", "--seeds=2", "--overwrite", f"--out={out}"]
-    status = foveasim(["compare", *rivals, f"mine={NAME}", *options])
+    status = foveasim.main(["compare", *rivals, f"mine={NAME}", *options])
     if watch:
-        return foveasim(["watch", "--agent", NAME])
+        return foveasim.main(["watch", "--agent", NAME])
     return status
 
 

@@ -23,13 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
-from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.agents.mim.trainer import Trainer
-from foveasim.agents.mim.views import Views, as_float
-from foveasim.pool import ImagePool
-from foveasim.retina import Retina, as_scene, make_retina
-from foveasim.retina_pyramid import paper_blend
+from foveasim.agents.mim import ImagePool, PretrainConfig, Trainer
 
 SIDE = 96
 TECHNIQUES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,6 +42,21 @@ def plain_crop(image: Tensor, rng: np.random.Generator) -> Tensor:
     return F.interpolate(part, (SIDE, SIDE), mode="bilinear", align_corners=False)[0]
 
 
+def plain_blend(distance_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The finer of the two levels that the published filter blends at a distance, and the share of the coarser one."""
+    resolution, number = 2.5 / (2.5 + distance_px / 3.5), np.arange(1, 6)
+    octave = 2.0 ** (number - 3)
+    edge = np.append(0.248 * np.sqrt(np.log(2)) / (octave * np.sqrt(0.5)), 0.0)
+    edge = (edge - edge.min()) / (edge.max() - edge.min())
+    transfer = [np.exp(-0.5 * (o * resolution / 0.248) ** 2) for o in octave] + [np.zeros_like(resolution)]
+    near, share = np.zeros(resolution.shape, np.int64), np.zeros_like(resolution)
+    for i in number[1:]:
+        inside = (edge[i] <= resolution) & (resolution <= edge[i - 1])
+        blend = (0.5 - transfer[i]) / (transfer[i - 1] - transfer[i] + 1e-5)
+        near, share = np.where(inside, i - 2, near), np.where(inside, 1 - blend, share)
+    return near, share
+
+
 def plain_fovea(image: Tensor) -> tuple[Tensor, Tensor]:
     """The fovea filter as it was published: pyramid, layers and blend anew for each image."""
     taps = torch.exp(-0.5 * (torch.arange(-2.0, 3) / 0.248) ** 2)
@@ -61,7 +70,7 @@ def plain_fovea(image: Tensor) -> tuple[Tensor, Tensor]:
             grown = F.interpolate(grown, scale_factor=2, mode="bilinear", align_corners=False)
         levels.append(grown[0])
     y, x = np.mgrid[:SIDE, :SIDE]
-    near, share = (torch.from_numpy(part) for part in paper_blend(np.hypot(x - 48, y - 48)))
+    near, share = (torch.from_numpy(part) for part in plain_blend(np.hypot(x - 48, y - 48)))
     seen = torch.zeros_like(image)
     for number, shown in enumerate(levels):
         seen += shown * (torch.where(near == number, 1 - share, 0) + torch.where(near + 1 == number, share, 0))
@@ -92,14 +101,21 @@ def plain_batch(images: np.ndarray, technique: str, crops: bool, count: int) -> 
     return tuple(torch.stack(parts) for parts in zip(*made, strict=True))
 
 
-def our_batch(views: Views, retina: Retina, pictures: PreparedPictures | None, count: int) -> tuple[Tensor, ...]:
-    """The pipeline of ``foveasim pretrain``."""
-    rng = np.random.default_rng(0)
-    points, drawn = draw_fixations(rng, count, 1, (SIDE, SIDE), gaze="centre"), views.draw(rng, count)
-    scene, prepared = pictures.take(drawn.index) if pictures else (as_scene(drawn.image), None)
-    seen = look(scene, retina, points, np.ones(count, np.int64), prepared=prepared)
-    image, target = (as_float(part).permute(0, 3, 1, 2) for part in (seen.image, scene.image))
-    return image, as_float(seen.acuity)[:, None], target
+def trainer_of(technique: str, pool: ImagePool, out: str, **options: Any) -> Trainer:
+    """What trains, and draws its batches itself: one fixation at the centre of each image."""
+    name, eye = TECHNIQUES[technique]
+    config = PretrainConfig(
+        out=out, retinas={name: eye}, gaze="centre", max_fixations=1, scale=(0.08, 1.0), steps=10**6, **options
+    )
+    return Trainer(config, pool)
+
+
+def pipeline(technique: str, pool: ImagePool, crops: bool, prepared: bool, batch: int) -> float:
+    """Images a second of the pipeline of ``foveasim pretrain``."""
+    with TemporaryDirectory() as out:
+        trainer = trainer_of(technique, pool, out, crops=crops, mirror=False, batch=batch)
+        trainer.pictures = trainer.pictures if prepared else None  # what is prepared once, of whole pictures
+        return rate(lambda _: trainer.draw(0), batch)
 
 
 def rate(work: Callable[[int], object], count: int) -> float:
@@ -109,11 +125,8 @@ def rate(work: Callable[[int], object], count: int) -> float:
 
 def training(network: str, technique: str, pool: ImagePool, batch: int, precision: str) -> list[str]:
     """Images a second over ten seconds of training, and what share of them the pipeline takes."""
-    name, eye = TECHNIQUES[technique]
-    one = {"retinas": {name: eye}, "gaze": "centre", "max_fixations": 1, "scale": (0.08, 1.0), "steps": 10**6}
     with TemporaryDirectory() as out:
-        config = PretrainConfig(out=out, network=network, batch=batch, precision=precision, **one)  # type: ignore[arg-type]
-        trainer = Trainer(config, pool)
+        trainer = trainer_of(technique, pool, out, network=network, batch=batch, precision=precision)
         trainer.train_step()  # to warm up
         trainer.images, trainer.elapsed_s, trainer.pipeline_s = 0, 0.0, 0.0
         while trainer.elapsed_s < 10:
@@ -132,12 +145,10 @@ if __name__ == "__main__":
     pool = ImagePool.of(list(images))
 
     table = Table("technique", "crops", "plain loop", "foveasim", "ratio", title="pipeline, one core, images/s")
-    for technique, (name, eye) in TECHNIQUES.items():
+    for technique in TECHNIQUES:
         for crops, how in ((True, "yes"), (False, "no"), (False, "no, prepared once")):
-            views, retina = Views(pool, (SIDE, SIDE), crops=crops), make_retina(name, **eye)
-            pictures = PreparedPictures(views, retina) if how.endswith("once") else None
             plain = rate(partial(plain_batch, images, technique, crops), 16)
-            ours = rate(partial(our_batch, views, retina, pictures), options.batch)
+            ours = pipeline(technique, pool, crops, how.endswith("once"), options.batch)
             table.add_row(technique, how, f"{plain:,.0f}", f"{ours:,.0f}", f"{ours / plain:,.1f}")
     Console().print(table)
 

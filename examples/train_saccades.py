@@ -14,17 +14,21 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.interface import Agent
-from foveasim.agents.loading import make_agent
-from foveasim.agents.rl.actors import ActorConfig
-from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig
-from foveasim.agents.rl.outlook import Foresight
-from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.policy_files import Policy, fingerprint, save_policy
-from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
-from foveasim.agents.rl.vec_env import GlimpseVecEnv
+from foveasim import Agent, make_agent
+from foveasim.agents.rl import (
+    ActorConfig,
+    FeatureConfig,
+    FeatureObservation,
+    Foresight,
+    GlimpseVecEnv,
+    Policy,
+    PredictionReward,
+    RewardWeights,
+    actor_of,
+    fingerprint,
+    make_model,
+    save_policy,
+)
 
 
 @dataclass

@@ -1,13 +1,77 @@
 """foveasim: watch a machine look.
 
-Importing it registers the Gymnasium ids; nothing heavy is loaded before it is used.
+>>> picture = open_scenes("photos").picture(0).image  # (H, W, 3) uint8
+>>> foveate(picture, (120, 80)).shape == picture.shape  # what an eye sees that fixates x = 120, y = 80 px
+True
+
+==============================  ==================================================================================
+What an eye sees                ``foveate``, and with more say ``make_retina``, ``Retina``, ``Masking``, ``as_scene``
+Eyes that move                  ``Simulator``, ``Saccades``, ``open_scenes``, ``SceneSource``, ``Picture``
+What passes between them        ``Scene``, ``Glimpse``, ``Belief``, ``Saccade``, ``Prediction``
+What is not seen                ``Predictor``
+Who looks                       ``make_agent``, ``Agent``, ``rollout``, ``Rollout``, ``compare``, ``CompareConfig``
+Scanpaths                       ``Scanpath``, ``read_scanpaths``, ``write_scanpaths``; in raw gaze
+                                ``find_fixations_ivt`` and ``find_fixations_idt``
+Episodes that repeat themselves ``RecordEpisode``, ``read_episode``, ``replay_episode``
+The command line                ``main(["watch", "--agent", "walk"])``
+Errors raised on purpose        ``FoveasimError`` is the base of all, and ``errors`` holds them
+==============================  ==================================================================================
+
+Further names are in ``foveasim.envs`` and ``foveasim.envs.wrappers`` (Gymnasium), ``foveasim.agents``,
+``foveasim.agents.mim`` (networks that predict) and ``foveasim.agents.rl`` (training of gaze policies),
+``foveasim.metrics`` and ``foveasim.errors``; ``dir()`` of each lists them. These names are public. What is not named
+here or there may move without notice.
+
+Importing foveasim registers the Gymnasium ids ``foveasim/Glimpse-v0``, ``foveasim/Search-v0`` and
+``foveasim/Classify-v0``; everything else is loaded when it is first used.
 """
 
 from gymnasium.envs.registration import register
 
-__all__ = ["__version__"]
+from foveasim.lazy_names import lazy_names
+
+_NAMES = {
+    "Agent": "foveasim.agents.interface:Agent",
+    "Belief": "foveasim.types:Belief",
+    "CompareConfig": "foveasim.agents.compare:CompareConfig",
+    "FoveasimError": "foveasim.errors:FoveasimError",
+    "Glimpse": "foveasim.types:Glimpse",
+    "Masking": "foveasim.retina_masks:Masking",
+    "Picture": "foveasim.picture:Picture",
+    "Prediction": "foveasim.types:Prediction",
+    "Predictor": "foveasim.agents.mim.imagine:Predictor",
+    "RecordEpisode": "foveasim.replay:RecordEpisode",
+    "Retina": "foveasim.retina:Retina",
+    "Rollout": "foveasim.agents.runner:Rollout",
+    "Saccade": "foveasim.types:Saccade",
+    "Saccades": "foveasim.saccade:Saccades",
+    "Scanpath": "foveasim.scanpath:Scanpath",
+    "Scene": "foveasim.types:Scene",
+    "SceneSource": "foveasim.scenes:SceneSource",
+    "Simulator": "foveasim.simulator:Simulator",
+    "agents": "foveasim.agents",
+    "as_scene": "foveasim.foveated:as_scene",
+    "compare": "foveasim.agents.compare:compare",
+    "envs": "foveasim.envs",
+    "errors": "foveasim.errors",
+    "find_fixations_idt": "foveasim.fixations:find_fixations_idt",
+    "find_fixations_ivt": "foveasim.fixations:find_fixations_ivt",
+    "foveate": "foveasim.foveated:foveate",
+    "main": "foveasim.cli:main",
+    "make_agent": "foveasim.agents.loading:make_agent",
+    "make_retina": "foveasim.retina:make_retina",
+    "metrics": "foveasim.metrics",
+    "open_scenes": "foveasim.scenes:open_scenes",
+    "read_episode": "foveasim.episode:read_episode",
+    "read_scanpaths": "foveasim.scanpath_readers:read_scanpaths",
+    "replay_episode": "foveasim.replay:replay_episode",
+    "rollout": "foveasim.agents.runner:rollout",
+    "write_scanpaths": "foveasim.scanpath:write_scanpaths",
+}
 
 __version__ = "0.1.0"
+__all__ = ["__version__", *_NAMES]
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)
 
 register(
     id="foveasim/Glimpse-v0",

@@ -13,15 +13,8 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageOps
 
 from foveasim.errors import SceneError
-from foveasim.picture import (
-    CACHE_BYTES,
-    Picture,
-    PictureCache,
-    check_index,
-    flatten,
-    open_checked,
-    resolution,
-)
+from foveasim.geometry import resolution
+from foveasim.picture import CACHE_BYTES, Picture, PictureCache, check_index, describe_source, flatten, open_checked
 
 __all__ = ["CarefulEntry", "TarScenes", "unpack"]
 
@@ -101,6 +94,9 @@ class TarScenes:
             raise SceneError(f"{path}: no image that can be read.{f' {listed}' if broken else ''}")
         if broken:
             warnings.warn(f"skipped {len(broken)} of {len(names)} image files:\n  {listed}", stacklevel=3)
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"of {self.path}")
 
     def __len__(self) -> int:
         """Return the number of readable images."""

@@ -61,10 +61,10 @@ def _vector(retina: str, lanes: int, mode: str | None, more: dict[str, Any], set
 
 def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
     from foveasim.agents.mim.files import shipped_networks
-    from foveasim.agents.mim.imagine import Imaginer
+    from foveasim.agents.mim.imagine import Predictor
     from foveasim.agents.mim.network import make_network
 
-    imaginer = Imaginer(network if network in shipped_networks() else make_network(network))
+    imaginer = Predictor(network if network in shipped_networks() else make_network(network))
     options = _options("pyramid", 96, setting.seed)
     envs = gym.make_vec("foveasim/Glimpse-v0", num_envs=PREDICTING_LANES, belief=True, **options)
     envs.reset(seed=setting.seed)

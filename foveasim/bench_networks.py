@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import NETWORKS, make_network
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.bench_timing import Case, Setting, pictures, rate_case
+from foveasim.foveated import as_scene
 from foveasim.pool import ImagePool
-from foveasim.retina import as_scene, make_retina
+from foveasim.retina import make_retina
 
 __all__ = ["TECHNIQUES", "network_cases"]
 
@@ -40,7 +41,7 @@ def _pool(seed: int) -> ImagePool:
 
 
 def _predict(network: str, batch: int, setting: Setting) -> Iterator[Callable[[], int]]:
-    imaginer = Imaginer(make_network(network))
+    imaginer = Predictor(make_network(network))
     image = torch.from_numpy(pictures(SIDE, batch, setting.seed).copy())
     eye, centre = make_retina("disc"), torch.full((batch, 2), SIDE / 2)
     glimpse = eye.sense(eye.prepare(as_scene(image)), centre)

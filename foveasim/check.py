@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 GIB = 1 << 30
+_FOR_TORCH: tuple[Literal["C", "W"], ...] = ("C", "W")  # contiguous and writeable: torch takes or warns of nothing else
 
 
 def number(
@@ -230,7 +231,7 @@ def points(name: str, value: object, lanes: int | None = None) -> Tensor:
         torch.Size([1, 2])
     """
     try:
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value, dtype=np.float32))
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.require(value, np.float32, _FOR_TORCH))
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(f"{name} must be points (B, 2) of numbers; got {value!r}.") from error
     tensor = tensor.to(torch.float32)
@@ -252,7 +253,8 @@ def image_batch(name: str, value: object) -> Tensor:
         InvalidTypeError: Not a uint8 tensor or array.
         InvalidValueError: Wrong shape.
     """
-    tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype == np.uint8 else value
+    fits = isinstance(value, np.ndarray) and value.dtype == np.uint8
+    tensor = torch.from_numpy(np.require(value, None, _FOR_TORCH)) if fits else value
     if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
         came = f"{type(value).__name__} of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
         raise InvalidTypeError(f"{name} must be uint8 (B, H, W, 3), 0-255; got {came}.")

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from foveasim import check
 from foveasim.archives import DAMAGED, CarefulEntry, TarScenes
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
+from foveasim.geometry import resolution
 from foveasim.image_files import FileScenes, list_folder
-from foveasim.picture import CACHE_BYTES, IMAGE_SUFFIXES, Picture, check_index, resolution
+from foveasim.picture import CACHE_BYTES, IMAGE_SUFFIXES, Picture, check_index, describe_source
 
 __all__ = [
     "IMAGENETTE_CLASSES",
@@ -109,6 +110,9 @@ class Stl10Scenes:
         if split != "unlabeled":
             self.labels = self._class_names(folder / "class_names.txt")
             self._label = self._classes(folder / f"{split}_y.bin", count)
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"split={self.split!r}")
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -96,7 +96,7 @@ class Step:
     begins: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Episode:
     """An episode of an env, or the scenes of a recorded session.
 
@@ -113,6 +113,11 @@ class Episode:
     made: Mapping[str, Any]
     steps: tuple[Step, ...]
     versions: Mapping[str, str] = field(default_factory=versions_here)
+
+    def __repr__(self) -> str:
+        what = self.made.get("id", "")
+        steps = "1 step" if len(self.steps) == 1 else f"{len(self.steps)} steps"
+        return f"Episode({', '.join([repr(self.kind), *([repr(what)] if what else []), steps])})"
 
     def write(self, path: str | Path) -> None:
         """Write a file; an older one is replaced when this one is whole.

@@ -21,8 +21,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from foveasim import check
+
 __all__ = [
     "DEFAULT_SHORT_SIDE_DEG",
+    "MIN_SIDE_PX",
     "centre_px",
     "clamp_px",
     "default_px_per_deg",
@@ -32,7 +35,11 @@ __all__ = [
     "pixel_index",
     "px_to_norm",
     "rescale_px",
+    "resolution",
 ]
+
+MIN_SIDE_PX = 8
+"""Shortest side of a picture: below it there is nothing to foveate."""
 
 DEFAULT_SHORT_SIDE_DEG = 96 / 3.5
 """Visual angle of a scene's short side where nobody says otherwise: 96 px at 3.5 px/deg (Weiler et al. 2024, fovea
@@ -113,6 +120,18 @@ def default_px_per_deg(size: tuple[int, int]) -> float:
         3.5
     """
     return min(size) / DEFAULT_SHORT_SIDE_DEG
+
+
+def resolution(px_per_deg: float | None, size: tuple[int, int]) -> float:
+    """Return ``px_per_deg``, or where it is None that of a short side of 27.4 degrees (:data:`DEFAULT_SHORT_SIDE_DEG`).
+
+    Raises:
+        InvalidTypeError: Not a number.
+        InvalidValueError: Not from 0.001 to 1e6; beyond, times and places would not stay finite in float32.
+    """
+    if px_per_deg is None:
+        return default_px_per_deg(size)
+    return check.number("px_per_deg", px_per_deg, 1e-3, 1e6)
 
 
 def grid_norm(rows: int, cols: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveasim.errors import SceneError
+from foveasim.geometry import resolution
 from foveasim.picture import (
     CACHE_BYTES,
     IMAGE_SUFFIXES,
@@ -14,8 +15,8 @@ from foveasim.picture import (
     PictureCache,
     check_header,
     check_index,
+    describe_source,
     read_picture,
-    resolution,
 )
 
 __all__ = [
@@ -93,6 +94,9 @@ class FileScenes:
         self._files = kept
         self._px_per_deg = px_per_deg
         self._cache = PictureCache(cache_bytes)
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"of {self._files[0][0].parent}")
 
     def __len__(self) -> int:
         """Return the number of readable files."""

@@ -8,6 +8,7 @@ import math
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from foveasim import check
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.geometry import default_px_per_deg
+from foveasim.geometry import MIN_SIDE_PX, resolution
 
 __all__ = [
     "CACHE_BYTES",
@@ -26,18 +27,17 @@ __all__ = [
     "FORMATS",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
-    "MIN_SIDE_PX",
     "Picture",
     "PictureCache",
     "check_fit",
     "check_header",
     "check_index",
+    "describe_source",
     "fit_picture",
     "flatten",
     "open_checked",
     "open_image",
     "read_picture",
-    "resolution",
 ]
 
 FORMATS = {
@@ -61,9 +61,6 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, px: 300 MB as RGB. A small file can claim far more (a decompression bomb)."""
 
-MIN_SIDE_PX = 8
-"""Shortest side of a picture: below it there is nothing to foveate."""
-
 CACHE_BYTES = 1 << 30
 """Default bound on the decoded pictures that a source keeps."""
 
@@ -75,7 +72,7 @@ FITS = ("crop", "pad", "stretch")
 """The ways of :func:`fit_picture`."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Picture:
     """One scene as an image, before it is put on a lane.
 
@@ -108,6 +105,11 @@ class Picture:
         if not image.flags.c_contiguous:
             object.__setattr__(self, "image", np.ascontiguousarray(image))
         check.number("px_per_deg", self.px_per_deg, 1e-9, 1e12)  # beyond those of a source, for fitting scales them
+
+    def __repr__(self) -> str:
+        """Say its name, size and scale."""
+        label = "" if self.label < 0 else f", label={self.label}"
+        return f"Picture({self.name!r}, size={self.size}{label}, px_per_deg={self.px_per_deg:.4g})"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -177,16 +179,17 @@ def check_index(index: int, count: int) -> int:
     return int(index)
 
 
-def resolution(px_per_deg: float | None, size: tuple[int, int]) -> float:
-    """Return ``px_per_deg``, or where it is None that of a short side of 27.4 degrees (``geometry``).
+def describe_source(source: Sized, *facts: str) -> str:
+    """Return the ``repr`` of a scene source: its class, how many scenes it has, its classes, and what else is to say.
 
-    Raises:
-        InvalidTypeError: Not a number.
-        InvalidValueError: Not from 0.001 to 1e6; beyond, times and places would not stay finite in float32.
+    Example:
+        >>> describe_source([1, 2], "size=(96, 96)")
+        'list(2 scenes, size=(96, 96))'
     """
-    if px_per_deg is None:
-        return default_px_per_deg(size)
-    return check.number("px_per_deg", px_per_deg, 1e-3, 1e6)
+    labels: tuple[str, ...] = getattr(source, "labels", ())
+    count = "1 scene" if len(source) == 1 else f"{len(source)} scenes"
+    parts = (count, *([f"{len(labels)} classes"] if labels else []), *facts)
+    return f"{type(source).__name__}({', '.join(parts)})"
 
 
 @functools.cache

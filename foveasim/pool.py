@@ -15,7 +15,7 @@ from foveasim.picture import Picture, fit_picture
 __all__ = ["ImagePool", "centred", "offsets"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImagePool:
     """Images in one block of memory, or in a file that is mapped into it. :meth:`of` makes one of single images.
 
@@ -41,6 +41,10 @@ class ImagePool:
     source: NDArray[np.int64]
     objects: NDArray[np.uint8] | None = None
     has_object: NDArray[np.bool_] = None  # type: ignore[assignment]  # __post_init__ puts an array
+
+    def __repr__(self) -> str:
+        masks = f", {int(self.has_object.sum())} masks" if self.objects is not None else ""
+        return f"ImagePool({len(self)} images{masks})"
 
     def __post_init__(self) -> None:
         count = len(self.offset)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.errors import InvalidValueError
-from foveasim.picture import Picture, PictureCache, check_index, resolution
+from foveasim.geometry import resolution
+from foveasim.picture import Picture, PictureCache, check_index, describe_source
 from foveasim.rng import Stream, normal, uniform
 
 __all__ = [
@@ -68,6 +69,9 @@ class ProceduralScenes(ABC):
         self._count = check.whole("count", count, 1, 1 << 53)  # as far as a number drawn in [0, 1) reaches all
         self._px_per_deg = resolution(px_per_deg, self.size)
         self._cache = PictureCache(cache_bytes)
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"size={self.size}", f"seed={self.seed}")
 
     def __len__(self) -> int:
         """Return the number of pictures."""

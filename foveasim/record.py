@@ -17,7 +17,7 @@ from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.movie import Movie, open_movie
 from foveasim.render import render
 from foveasim.replay import noted, play
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, write_scanpaths
 from foveasim.session import Session
 from foveasim.signals import Stop
 from foveasim.viewer_config import LookConfig
@@ -136,7 +136,7 @@ def record_frames(
             if path is not None:
                 console.print(f"[bold]{path}[/bold]  {movie.frames / fps:.1f} s, {_amount(path)}", highlight=False)
         if scanpath is not None:
-            write_csv(scanpath, _distinct(session.scanpaths()))
+            write_scanpaths(scanpath, _distinct(session.scanpaths()))
             console.print(f"[bold]{scanpath}[/bold]", highlight=False)
         if noting is not None and episode is not None and noting.agent.steps:
             noting.episode(movies[0].frames).write(episode)

@@ -25,7 +25,7 @@ from foveasim.trust import guarded
 from foveasim.types import Prediction
 from foveasim.viewer_config import LookConfig
 
-__all__ = ["NotedAgent", "Outcome", "RecordEpisode", "noted", "play", "replay"]
+__all__ = ["NotedAgent", "Outcome", "RecordEpisode", "noted", "play", "replay_episode"]
 
 _TYPED = {"saccades": Saccades}  # arguments of an env that are no plain values
 
@@ -82,7 +82,7 @@ class RecordEpisode(gym.Wrapper[dict[str, NDArray[Any]], Any, dict[str, NDArray[
         >>> _ = env.reset(seed=3)
         >>> for action in ((0.5, 0.0), (-0.5, 0.0)):
         ...     _ = env.step(np.array(action, np.float32))
-        >>> print(replay(env.episode))
+        >>> print(replay_episode(env.episode))
         identical: 3 steps
     """
 
@@ -221,7 +221,7 @@ class _Player:
         return read_action(self._actions[self._made - 1], whole=self.action_mode == "grid")
 
 
-def replay(episode: Episode, *, trust: bool = False) -> Outcome:
+def replay_episode(episode: Episode, *, trust: bool = False) -> Outcome:
     """Play an episode again and compare every observation, bit by bit.
 
     Args:
@@ -241,7 +241,7 @@ def replay(episode: Episode, *, trust: bool = False) -> Outcome:
 
 
 def play(episode: Episode) -> Outcome:
-    """Do what :func:`replay` does, with the trust of whoever calls it."""
+    """Do what :func:`replay_episode` does, with the trust of whoever calls it."""
     played = _play_env(episode) if episode.kind == ENV else _play_session(episode)
     here = versions_here()
     other = {name: (then, here.get(name, "none")) for name, then in episode.versions.items() if then != here.get(name)}

@@ -38,7 +38,6 @@ __all__ = [
     "Prepared",
     "Retina",
     "as_glimpse",
-    "as_scene",
     "fresh_arrays",
     "load_kernels",
     "make_retina",
@@ -403,16 +402,3 @@ def run_plan(plan: Plan, lanes: int, size: tuple[int, int]) -> Glimpse:
 def as_glimpse(image: NDArray[np.uint8], acuity: NDArray[np.uint8]) -> Glimpse:
     """Return what a kernel wrote as a glimpse."""
     return Glimpse(torch.from_numpy(image), torch.from_numpy(acuity))
-
-
-def as_scene(image: NDArray[np.uint8] | Tensor) -> Scene:
-    """Put images before an eye, (B, H, W, 3) uint8, their short side 27.4 degrees wide."""
-    tensor = torch.as_tensor(image).contiguous()
-    lanes, device = len(tensor), tensor.device
-    return Scene(
-        image=tensor,
-        label=torch.full((lanes,), -1, dtype=torch.int64, device=device),
-        px_per_deg=torch.full((lanes,), geometry.default_px_per_deg((tensor.shape[1], tensor.shape[2])), device=device),
-        name=("",) * lanes,
-        time_ms=torch.zeros(lanes, device=device),
-    )

@@ -25,13 +25,13 @@ from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import rescale_px
 
-__all__ = ["COLUMNS", "Scanpath", "read_csv", "read_number", "read_table", "write_csv"]
+__all__ = ["COLUMNS", "Scanpath", "read_csv", "read_number", "read_table", "write_scanpaths"]
 
 COLUMNS = ("image", "subject", "index", "x", "y", "duration_ms")
 """Columns that a file must have; ``onset_ms`` may follow, and others are passed over."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scanpath:
     """Where one subject looked on one image, in order.
 
@@ -47,9 +47,8 @@ class Scanpath:
         InvalidValueError: Lengths that differ, a value that is not finite, or times that run backwards.
 
     Example:
-        >>> path = Scanpath(torch.rand(2, 2), torch.tensor([0.0, 250.0]), torch.tensor([200.0, 300.0]))
-        >>> len(path)
-        2
+        >>> Scanpath(torch.rand(2, 2), torch.tensor([0.0, 250.0]), torch.tensor([200.0, 300.0]), "beach", "ann")
+        Scanpath(image='beach', subject='ann', 2 fixations, 0.55 s)
     """
 
     fixation_px: Tensor
@@ -75,6 +74,12 @@ class Scanpath:
         """Return N, the number of fixations."""
         return self.fixation_px.shape[0]
 
+    def __repr__(self) -> str:
+        """Say who looked at what, and how long."""
+        seconds = float(self.onset_ms[-1] + self.duration_ms[-1] - self.onset_ms[0]) / 1000 if len(self) else 0.0
+        named = "".join(f"{name}={value!r}, " for name, value in (("image", self.image), ("subject", self.subject)))
+        return f"Scanpath({named}{len(self)} fixation{'s' * (len(self) != 1)}, {seconds:.2f} s)"
+
     def rescale(self, size: tuple[int, int], new_size: tuple[int, int]) -> Self:
         """Carry the scanpath over to the same image at another size.
 
@@ -88,7 +93,7 @@ class Scanpath:
 
 def _times(name: str, value: object, count: int) -> Tensor:
     try:
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value, dtype=np.float32))
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, np.float32))
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(f"{name} must be ({count},) numbers; got {value!r}.") from error
     tensor = tensor.to(torch.float32)
@@ -104,7 +109,7 @@ def _text(value: float) -> str:
     return np.format_float_positional(np.float32(value), trim="-")
 
 
-def write_csv(path: str | Path, scanpaths: Iterable[Scanpath]) -> Path:
+def write_scanpaths(path: str | Path, scanpaths: Iterable[Scanpath]) -> Path:
     """Write scanpaths to a CSV file, whole or not at all.
 
     Args:
@@ -162,7 +167,8 @@ def read_csv(path: str | Path) -> list[Scanpath]:
     if missing:
         raise InvalidValueError(
             f"{path} row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; the header must name "
-            f"{', '.join(COLUMNS)}; got {', '.join(header) or 'nothing'}."
+            f"{', '.join(COLUMNS)}; got {', '.join(header) or 'nothing'}. Where a table has other columns, "
+            "say which holds what: read_scanpaths(path, image='TRIAL', x='FPOGX', …)."
         )
     return _group(path, header, rows)
 

@@ -1,8 +1,8 @@
-"""Scanpaths of other people's files: a table of your own eye tracker, OSIE's and MIT1003's Matlab files.
+"""Scanpaths from files: foveasim's own, a table of your own eye tracker, OSIE's and MIT1003's Matlab files.
 
-foveasim's own files are read by :func:`foveasim.scanpath.read_csv`. Matlab files need scipy, which is not installed
-with foveasim. CAT2000 keeps its scanpaths in a Matlab ``containers.Map``, which nothing but Matlab reads; write it as a
-table there, and read that with :func:`read_tracker_csv`.
+:func:`read_scanpaths` reads them all, each by its reader. Matlab files need scipy, which is not installed with
+foveasim. CAT2000 keeps its scanpaths in a Matlab ``containers.Map``, which nothing but Matlab reads; write it as a
+table there, and read that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -19,12 +19,89 @@ import torch
 from foveasim import check
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.fixations import find_fixations_ivt
-from foveasim.scanpath import Scanpath, read_number, read_table
+from foveasim.scanpath import Scanpath, read_csv, read_number, read_table
 
-__all__ = ["read_mit1003", "read_osie_mat", "read_tracker_csv"]
+__all__ = ["ReadOptions", "read_mit1003", "read_osie_mat", "read_scanpaths", "read_tracker_csv"]
 
 _MIT1003_HZ = 240.0  # DatabaseCode of the data set
 _MIT1003_PX_PER_DEG = 35.0  # Judd et al. (2009), section 3: one degree is about 35 px
+
+
+class ReadOptions(TypedDict, total=False):
+    """What :func:`read_scanpaths` must be told of some files.
+
+    Of a table: ``image subject x y onset duration end trial_ms seconds units origin_px px_per_deg y_up delimiter``, see
+    :func:`read_tracker_csv`. Of MIT1003: ``drop_first``, see :func:`read_mit1003`.
+    """
+
+    image: str
+    subject: str
+    x: str
+    y: str
+    onset: str
+    duration: str
+    end: str
+    trial_ms: float
+    seconds: bool
+    units: Literal["px", "deg"]
+    origin_px: tuple[float, float]
+    px_per_deg: float
+    y_up: bool
+    delimiter: str
+    drop_first: bool
+
+
+def read_scanpaths(path: str | Path, **options: Unpack[ReadOptions]) -> list[Scanpath]:
+    r"""Read the scanpaths of a file or folder.
+
+    ============================  =====================================================================================
+    a CSV file, without options   foveasim's own columns, ``image,subject,index,x,y,duration_ms`` and ``onset_ms`` where
+                                  it has them; OSIE is published in these
+    a text file, with options     a table of fixations, one row each, as eye trackers export it: you say which column
+                                  holds what, see :func:`read_tracker_csv`
+    a ``.mat`` file               OSIE's ``fixations.mat``, see :func:`read_osie_mat`
+    a folder                      MIT1003's ``DATA``, raw gaze, see :func:`read_mit1003`
+    ============================  =====================================================================================
+
+    Args:
+        path: The file or folder.
+        **options: Of a table: ``image``, ``subject``, ``x``, ``y``, ``onset``, ``duration``, ``end``, ``trial_ms``,
+            ``seconds``, ``units``, ``origin_px``, ``px_per_deg``, ``y_up``, ``delimiter``. Of MIT1003: ``drop_first``.
+
+    Returns:
+        The scanpaths, in px of the image.
+
+    Raises:
+        InvalidTypeError: An option that there is not, or of another type.
+        InvalidValueError: No such file, an option that does not belong to such a file, or a wrong row; the message
+            names row and column. Row 1 is the header.
+        FoveasimError: scipy is not installed, and the file is Matlab's.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "export.csv"
+        >>> _ = file.write_text("TRIAL;USER;FPOGX;FPOGY;FPOGD\nbeach;ann;400;300;0.2\n")
+        >>> columns = {"image": "TRIAL", "subject": "USER", "x": "FPOGX", "y": "FPOGY", "duration": "FPOGD"}
+        >>> read_scanpaths(file, **columns, seconds=True, delimiter=";")[0].duration_ms
+        tensor([200.])
+    """
+    path = Path(path)
+    unknown = sorted(options.keys() - ReadOptions.__annotations__.keys())
+    if unknown:
+        raise InvalidTypeError(
+            f"read_scanpaths() has no option {unknown[0]!r}. It takes {', '.join(ReadOptions.__annotations__)}."
+        )
+    folder, matlab = path.is_dir(), path.suffix.lower() == ".mat"
+    takes = {"drop_first"} if folder else set() if matlab else ReadOptions.__annotations__.keys() - {"drop_first"}
+    foreign = sorted(options.keys() - takes)
+    if foreign:
+        kind = "MIT1003's folder" if folder else "OSIE's fixations.mat" if matlab else "a table"
+        raise InvalidValueError(f"{foreign[0]} must not be given for {path}, which is read as {kind}. Leave it out.")
+    if folder:
+        return read_mit1003(path, **options)  # type: ignore[misc]  # drop_first at most
+    if matlab:
+        return read_osie_mat(path)
+    return read_tracker_csv(path, **options) if options else read_csv(path)  # type: ignore[misc]  # no drop_first
 
 
 def read_tracker_csv(

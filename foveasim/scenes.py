@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
+from foveasim.geometry import MIN_SIDE_PX, resolution
 from foveasim.image_files import (
     FileScenes,
     is_labelled_folder,
@@ -25,13 +26,12 @@ from foveasim.image_files import (
 )
 from foveasim.picture import (
     CACHE_BYTES,
-    MIN_SIDE_PX,
     Picture,
     PictureCache,
     check_fit,
     check_index,
+    describe_source,
     fit_picture,
-    resolution,
 )
 from foveasim.registry import Registry
 
@@ -116,6 +116,9 @@ class ArrayScenes:
         self._label = [-1] * count if label is None else [int(one) for one in label]
         self._px_per_deg = resolution(px_per_deg, self._images.shape[1:3])
 
+    def __repr__(self) -> str:
+        return describe_source(self, f"size={self._images.shape[1:3]}")
+
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self._images)
@@ -173,6 +176,10 @@ class JoinedScenes:
         self.moving = any(source.moving for source in sources)
         self.labels = tuple(dict.fromkeys(label for source in sources for label in source.labels))
 
+    def __repr__(self) -> str:
+        kinds = [type(source).__name__ for source in self._sources]
+        return describe_source(self, *kinds[:3], *["…"] * (len(kinds) > 3))
+
     def __len__(self) -> int:
         """Return the number of scenes of all sources together."""
         return self._ends[-1]
@@ -219,6 +226,9 @@ class FittedScenes:
     def labels(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self.source.labels
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"of {type(self.source).__name__}", f"size={self.size}", f"fit={self.fit!r}")
 
     def __len__(self) -> int:
         """Return the number of scenes."""

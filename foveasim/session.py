@@ -82,8 +82,7 @@ class Session:
         self._opener = Opener(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
         self._source = open_source(scenes, px_per_deg, self.seed)
         self._plain_retina, self.fovea_scale = make_retina(retina), 1.0
-        self._agent_name = _name(agent)
-        self.index = self._moment = 0
+        self._agent_name, self.index, self._moment = _name(agent), 0, 0
         self.paused = self.held = self._single = False
         self.speed, self.heat, self.alert = 1.0, HEATS[0], ""
         self._notices, self._trail = Notices(), Trail()
@@ -105,6 +104,9 @@ class Session:
         self.think()
 
     # What is there
+
+    def __repr__(self) -> str:
+        return f"Session({self._source!r}, {self.agent!r}, {self.retina!r}, {self.fixations} fixations)"
 
     @property
     def agent(self) -> Agent:

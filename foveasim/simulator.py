@@ -26,7 +26,7 @@ from foveasim.picture import CACHE_BYTES, Picture
 from foveasim.retina import Plan, Prepared, Retina, as_glimpse, make_retina
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
-from foveasim.scenes import SceneSource, open_scenes
+from foveasim.scenes import open_scenes
 from foveasim.stage import Stage
 from foveasim.starts import draw_first, draw_further, lane_seeds, start_px
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State
@@ -89,14 +89,12 @@ class Simulator:
         device: torch.device | str = "cpu",
         kernels: bool = True,
     ) -> None:
-        self.scenes: SceneSource = open_scenes(scenes)
-        self.retina = make_retina(retina)
+        self.scenes, self.retina = open_scenes(scenes), make_retina(retina)
         self.lanes = check.whole("lanes", lanes, 1, 1 << 20)
         self.saccades = Saccades() if saccades is None else saccades
         if half_life_ms is not None:
             check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
-        self.half_life_ms = half_life_ms
-        self.remember = remember
+        self.half_life_ms, self.remember = half_life_ms, remember
         self.device = check.torch_device("device", device)
         self._on_cpu = self.device.type == "cpu" and kernels
         if size is None and self.lanes > 1:
@@ -111,8 +109,10 @@ class Simulator:
         self._threads, self._rooms = Threads(threads), Rooms()
         self._limits = np.array(self.saccades.limits, np.float32)
         self._start_lanes()
-        self.size = (0, 0)
-        self._seeded = False
+        self.size, self._seeded = (0, 0), False
+
+    def __repr__(self) -> str:
+        return f"Simulator({self.lanes} lanes, {self.scenes!r}, {self.retina!r}, size={self._stage.size})"
 
     def _start_lanes(self) -> None:
         lanes, device = self.lanes, self.device

@@ -428,9 +428,9 @@ def open_predictor(network: Imagines | str | Path | None) -> Imagines | None:
         WeightsError: A network that cannot be read.
     """
     if isinstance(network, str | Path):
-        from foveasim.agents.mim.imagine import Imaginer  # here, so that a session without a network loads none
+        from foveasim.agents.mim.imagine import Predictor  # here, so that a session without a network loads none
 
-        return Imaginer(network)
+        return Predictor(network)
     if network is not None and not isinstance(network, Imagines):
         raise InvalidTypeError(f"network must have imagine(observation), or be a name or a file; got {network!r}.")
     return network

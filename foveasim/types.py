@@ -20,7 +20,17 @@ __all__ = ["Belief", "Glimpse", "Lanes", "Measured", "Prediction", "Saccade", "S
 
 
 class Lanes:
-    """Base of the dataclasses below: whatever they hold, lane by lane."""
+    """Base of the dataclasses below: whatever they hold, lane by lane.
+
+    Example:
+        >>> Glimpse(torch.zeros(2, 96, 96, 3, dtype=torch.uint8), torch.zeros(2, 96, 96, dtype=torch.uint8))
+        Glimpse(image=uint8 (2, 96, 96, 3), acuity=uint8 (2, 96, 96), patch=None)
+    """
+
+    def __repr__(self) -> str:
+        held: Any = self  # every subclass is a dataclass
+        parts = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(held))
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def select(self, lanes: Tensor, other: Self) -> Self:
         """Take ``other`` in the lanes that are marked and ``self`` in the rest.
@@ -63,7 +73,16 @@ class Lanes:
         return type(self)(**copied)
 
 
-@dataclass(frozen=True)
+def _brief(value: object) -> str:
+    if isinstance(value, Tensor):
+        device = "" if value.device.type == "cpu" else f" on {value.device}"
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{device}"
+    if isinstance(value, tuple) and len(value) > 3:  # names of lanes
+        return f"({', '.join(map(repr, value[:2]))}, … {len(value)} in all)"
+    return repr(value)
+
+
+@dataclass(frozen=True, repr=False)
 class Scene(Lanes):
     """What there is to see, at one moment.
 
@@ -85,7 +104,7 @@ class Scene(Lanes):
     objects: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Glimpse(Lanes):
     """What the eye delivers at one fixation, registered with the scene.
 
@@ -101,7 +120,7 @@ class Glimpse(Lanes):
     patch: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Belief(Lanes):
     """The sharpest view of every pixel so far.
 
@@ -114,7 +133,7 @@ class Belief(Lanes):
     acuity: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Saccade(Lanes):
     """One movement of the eye.
 
@@ -133,7 +152,7 @@ class Saccade(Lanes):
     duration_ms: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Lanes):
     """What a network believes about the whole scene.
 
@@ -148,7 +167,7 @@ class Prediction(Lanes):
     latent: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State(Lanes):
     """Everything that a simulator knows about its lanes.
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from foveasim import check
 from foveasim.errors import SceneError
-from foveasim.picture import MAX_PIXELS, MIN_SIDE_PX, Picture, check_index, flatten, open_checked, resolution
+from foveasim.geometry import MIN_SIDE_PX, resolution
+from foveasim.picture import MAX_PIXELS, Picture, check_index, describe_source, flatten, open_checked
 
 __all__ = ["VideoScenes", "WebcamScenes", "is_animated"]
 
@@ -110,6 +111,9 @@ class VideoScenes:
         """Open the file again."""
         self.__dict__.update(state)
         self._open()
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"of {self._path}")
 
     def __len__(self) -> int:
         """Return 1."""
@@ -338,6 +342,9 @@ class WebcamScenes:
                 break
             self._newest = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         capture.release()
+
+    def __repr__(self) -> str:
+        return describe_source(self, f"device={self._device}")
 
     def __len__(self) -> int:
         """Return 1."""

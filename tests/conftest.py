@@ -18,9 +18,8 @@ import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from foveasim.agents.mim.files import save_network
-from foveasim.agents.mim.network import make_network
-from foveasim.errors import FoveasimError
+from foveasim import FoveasimError
+from foveasim.agents.mim import make_network, save_network
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")

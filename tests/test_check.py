@@ -168,3 +168,12 @@ def test_seeds_out_of_range_are_refused(value: int) -> None:
 def test_seeds_of_another_type_are_refused(value: object) -> None:
     with pytest.raises(InvalidTypeError, match="seed must be a whole number"):
         seed_value("seed", value)
+
+
+def test_arrays_that_torch_does_not_take_as_they_are() -> None:
+    for image in (np.zeros((2, 8, 9, 3), np.uint8)[:, ::-1], np.asfortranarray(np.zeros((2, 8, 9, 3), np.uint8))):
+        assert image_batch("image", image).is_contiguous()
+    frozen = np.arange(4, dtype=np.float32).reshape(2, 2)
+    frozen.flags.writeable = False  # torch would warn
+    assert points("fixation_px", frozen).tolist() == [[0, 1], [2, 3]]
+    assert points("fixation_px", np.arange(4.0).reshape(2, 2)[::-1]).tolist() == [[2, 3], [0, 1]]

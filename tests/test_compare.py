@@ -24,7 +24,7 @@ from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.loading import AGENTS, make_agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.cli import main
@@ -45,7 +45,7 @@ def untrained() -> MimNetwork:
     return make_network("lean")
 
 
-class Counting(Imaginer):
+class Counting(Predictor):
     """Counts the beliefs that it was shown."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Counting(Imaginer):
         return super().predict(image, acuity)
 
 
-def look(scenes: Scenes, *agents: Any, retina: str = "disc", imaginer: Imaginer | None = None, **options: Any) -> Any:
+def look(scenes: Scenes, *agents: Any, retina: str = "disc", imaginer: Predictor | None = None, **options: Any) -> Any:
     """Let agents look; return the looker's results."""
     judge = Judge(imaginer or Counting(), scenes, 3)
     looker = Looker(scenes, make_retina(retina), judge, **{"fixations": 3, "seeds": (0, 1), "lanes": 100, **options})
@@ -108,7 +108,7 @@ def test_the_judge_says_what_evaluate_says() -> None:
     network = untrained()
     retina = make_retina("disc", hidden_ratio=0.8)
     one = Scenes(images, ("",) * 4)
-    judge = Judge(Imaginer(network), one, 4)
+    judge = Judge(Predictor(network), one, 4)
     looker = Looker(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
     numbers = looker.look(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
     from foveasim.agents.mim import prediction_error as module

@@ -149,7 +149,7 @@ def test_readme_names_environments_that_exist() -> None:
 
 
 def test_readme_names_commands_that_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from foveasim.cli import main
+    from foveasim import main
 
     code = code_parts(readme())
     commands = set(re.findall(r"(?:^|[\s/])foveasim ([a-z][\w-]*)", code))

@@ -7,8 +7,7 @@ import cv2
 import pytest
 import torch
 
-from foveasim.agents.mim.files import save_network
-from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim import make_network, save_network
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

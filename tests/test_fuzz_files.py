@@ -30,7 +30,7 @@ from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.archives import unpack
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError
-from foveasim.scanpath import Scanpath, read_csv, write_csv
+from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.scanpath_readers import read_tracker_csv
 from foveasim.scenes import SceneSource, fit_picture, open_scenes
 from foveasim.video import VideoScenes
@@ -200,7 +200,9 @@ def test_any_table_is_right_or_explained(
 
 def test_a_damaged_table_is_right_or_explained(answers: Answers, tmp_path: Path) -> None:
     path = tmp_path / "paths.csv"
-    write_csv(path, [Scanpath(torch.rand(6, 2) * 90, torch.arange(6.0), torch.ones(6), "a", who) for who in ("1", "2")])
+    write_scanpaths(
+        path, [Scanpath(torch.rand(6, 2) * 90, torch.arange(6.0), torch.ones(6), "a", who) for who in ("1", "2")]
+    )
     whole = path.read_bytes()
 
     @given(st.data())

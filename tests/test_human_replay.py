@@ -12,7 +12,7 @@ from foveasim.agents.human_replay import HumanReplay
 from foveasim.agents.loading import make_agent
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.scanpath import Scanpath, read_csv, write_csv
+from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.session import Session
 
 POINTS = {
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
         duration = torch.arange(1.0, len(points) + 1) * 100
         onset = torch.cumsum(duration, 0) - duration
         paths.append(Scanpath(torch.tensor(points), onset, duration, image, subject))
-    return write_csv(tmp_path / "fixations.csv", paths)
+    return write_scanpaths(tmp_path / "fixations.csv", paths)
 
 
 def look(agent: HumanReplay, lanes: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +110,7 @@ def test_names_of_digits_are_of_that_person_and_image(
         Scanpath(right if number == 0 else wrong, torch.zeros(1), torch.full((1,), 100.0), image, subject)
         for number, (image, subject) in enumerate(named)
     ]
-    write_csv(tmp_path / "people.csv", [*paths[1:], paths[0]])
+    write_scanpaths(tmp_path / "people.csv", [*paths[1:], paths[0]])
     image, subject = f"{quote}000000000012{quote}", f"{quote}007{quote}"
     arguments = f"scanpaths: people.csv, image: {image}, subject: {subject}, size: [120, 160]"
     (tmp_path / "config.yaml").write_text(f"agent_arguments: {{{arguments}}}\n", encoding="utf-8")

@@ -22,16 +22,16 @@ from foveasim.agents.humans import HumansConfig, humans, run
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_looks import Viewer
-from foveasim.agents.humans_minds import RememberingImaginer, remembering
+from foveasim.agents.humans_minds import RememberingPredictor, remembering
 from foveasim.agents.humans_page import page, page_data
 from foveasim.agents.humans_scores import SCORES, Scorer
 from foveasim.agents.humans_table import cautions, in_order, value_of
 from foveasim.agents.loading import make_agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.retina import make_retina
-from foveasim.scanpath import Scanpath, read_csv, write_csv
+from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 
 SIZE = (120, 160)  # of the fixations; the pictures are half as large
 
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for person in range(4):
             points = np.clip(draws.normal(spot, 9, (5 + person % 2, 2)), 0, (159, 119))
             paths.append(path(points, name, f"p{person}", 180 + 10 * person))
-    write_csv(root / "fixations.csv", paths)
+    write_scanpaths(root / "fixations.csv", paths)
     splits = {"test": ["scene0", "scene1", "scene2"], "train": ["scene3", "scene4"], "overlap": ["scene3"]}
     (root / "splits.json").write_text(json.dumps(splits))
     return root
@@ -117,7 +117,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 def test_images_are_named_by_files_of_the_folder(folder: Path, tmp_path: Path) -> None:
-    write_csv(tmp_path / "fixations.csv", [path([[1, 1]], name, s) for name in ("../x", "b") for s in "pq"])
+    write_scanpaths(tmp_path / "fixations.csv", [path([[1, 1]], name, s) for name in ("../x", "b") for s in "pq"])
     (tmp_path / "splits.json").write_text(json.dumps({"test": ["../x"], "train": ["b"]}))
     with pytest.raises(InvalidValueError, match="named by its file without suffix"):
         read_people(tmp_path)
@@ -227,8 +227,8 @@ def test_eyes_that_are_done_stay_where_they_are(people: People) -> None:
 def test_predictions_are_made_once_and_are_the_same() -> None:
     draws = np.random.default_rng(0)
     image, acuity = (draws.integers(0, 256, (3, 64, 96, n), dtype=np.uint8) for n in (3, 1))
-    plain = Imaginer("unet")
-    remembers = RememberingImaginer(plain)
+    plain = Predictor("unet")
+    remembers = RememberingPredictor(plain)
     asked = []
     imagine = plain.imagine
     plain.imagine = lambda seen: asked.append(len(seen["belief"])) or imagine(seen)  # type: ignore[method-assign,func-returns-value]
@@ -246,7 +246,7 @@ def test_predictions_are_made_once_and_are_the_same() -> None:
 def test_only_agents_that_predict_remember() -> None:
     made = remembering(entry("uncertainty"))
     first, second = made.make(0), made.make(1)
-    assert isinstance(first.imaginer, RememberingImaginer)  # type: ignore[attr-defined]
+    assert isinstance(first.imaginer, RememberingPredictor)  # type: ignore[attr-defined]
     assert first.imaginer is second.imaginer  # type: ignore[attr-defined]
     assert not hasattr(remembering(entry("random")).make(0), "imaginer")
 

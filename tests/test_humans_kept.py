@@ -25,7 +25,7 @@ from foveasim.agents.kept import kept_in
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.retina import make_retina
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, write_scanpaths
 
 SIZE = (120, 160)
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             points = torch.from_numpy(draws.uniform(0, 119, (5, 2)).astype(np.float32))
             duration = torch.full((5,), 200.0)
             paths.append(Scanpath(points, torch.arange(5) * 200.0, duration, name, person))
-    write_csv(root / "fixations.csv", paths)
+    write_scanpaths(root / "fixations.csv", paths)
     (root / "splits.json").write_text(json.dumps({"test": ["a", "b"], "train": ["c"]}))
     return root
 

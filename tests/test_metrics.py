@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import metrics
-from foveasim.scanpath import Scanpath, read_csv
+from foveasim import Scanpath, metrics, read_scanpaths
 
 SIZE, MAP = (600, 800), (300, 400)
 SIGMA_PX = 12.0  # of the map: one degree
@@ -40,7 +39,7 @@ class Osie:
 def osie(shared_data: Path) -> Osie:
     folder = shared_data / "osie"
     splits = json.loads((folder / "splits.json").read_text())
-    people = metrics.group_by_image(read_csv(folder / "fixations.csv"))
+    people = metrics.group_by_image(read_scanpaths(folder / "fixations.csv"))
     return Osie(people, [str(i) for i in splits["train"]], [str(i) for i in splits["test"]])
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveasim.agents.mim.areas import shrink
-from foveasim.agents.mim.imagine import Imaginer, compose
+from foveasim.agents.mim.imagine import Predictor, compose
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
@@ -32,7 +32,7 @@ def live(name: str) -> MimNetwork:
 @pytest.mark.parametrize("size", [(96, 96), (70, 101), (200, 300)])
 def test_sharp_where_seen_and_predicted_elsewhere(name: str, size: tuple[int, int]) -> None:
     observation = seen(*size)
-    prediction = Imaginer(live(name)).imagine(observation)
+    prediction = Predictor(live(name)).imagine(observation)
     image = prediction.image.numpy()
     assert image.shape == (2, *size, 3) and image.dtype == np.float32
     assert image.min() >= 0 and image.max() <= 1
@@ -45,7 +45,7 @@ def test_sharp_where_seen_and_predicted_elsewhere(name: str, size: tuple[int, in
 def test_belief_comes_before_the_glimpse() -> None:
     observation = seen()
     belief = {"belief": 255 - observation["glimpse"], "belief_acuity": 255 - observation["acuity"]}
-    imaginer = Imaginer(live("unet"))
+    imaginer = Predictor(live("unet"))
     both, alone = imaginer.imagine({**observation, **belief}), imaginer.imagine(belief)
     assert torch.equal(both.image, alone.image)
     assert not torch.equal(both.image, imaginer.imagine(observation).image)
@@ -53,7 +53,7 @@ def test_belief_comes_before_the_glimpse() -> None:
 
 def test_tensors_and_arrays_give_the_same() -> None:
     observation = seen()
-    imaginer = Imaginer(live("unet"))
+    imaginer = Predictor(live("unet"))
     tensors = {key: torch.from_numpy(value) for key, value in observation.items()}
     assert torch.equal(imaginer.imagine(observation).image, imaginer.imagine(tensors).image)
 
@@ -65,7 +65,7 @@ def test_hidden_pixels_have_no_influence_at_any_size(name: str) -> None:
         observation = seen(*size)
         changed = {**observation, "glimpse": observation["glimpse"].copy()}
         changed["glimpse"][observation["acuity"] == 0] ^= 255
-        imaginer = Imaginer(live(name))
+        imaginer = Predictor(live(name))
         assert torch.equal(imaginer.imagine(observation).image, imaginer.imagine(changed).image)
 
 
@@ -77,7 +77,7 @@ def test_networks_are_given_the_mean_of_what_was_seen(size: tuple[int, int]) -> 
     given: list[torch.Tensor] = []
     network = live("paper")
     network.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    Imaginer(network).imagine(observation)
+    Predictor(network).imagine(observation)
     torch.testing.assert_close(given[0], torch.full((2, 3, 96, 96), 77 / 255))
 
 
@@ -104,14 +104,14 @@ def test_detail_of_a_blurred_view_survives_shrinking() -> None:
     # An untrained unet adds nothing, so the view must come back as it is, its pixel noise included.
     observation = seen(192, 192)
     observation["acuity"][:] = 200
-    image = Imaginer(make_network("unet")).imagine(observation).image
+    image = Predictor(make_network("unet")).imagine(observation).image
     np.testing.assert_allclose(image.numpy(), observation["glimpse"] / 255, atol=1e-6)
 
 
 def test_a_uniform_scene_is_predicted_uniform_by_an_untrained_unet() -> None:
     observation = seen(192, 144)
     observation["glimpse"][:] = 77
-    image = Imaginer(make_network("unet")).imagine(observation).image
+    image = Predictor(make_network("unet")).imagine(observation).image
     torch.testing.assert_close(image, torch.full_like(image, 77 / 255))
 
 
@@ -122,7 +122,7 @@ def test_compose_keeps_only_what_is_fully_sharp() -> None:
 
 
 def test_errors_say_what_is_missing() -> None:
-    imaginer = Imaginer(live("unet"))
+    imaginer = Predictor(live("unet"))
     with pytest.raises(InvalidValueError, match=r"'acuity'; it has glimpse"):
         imaginer.imagine({"glimpse": seen()["glimpse"]})
     with pytest.raises(InvalidValueError, match=r"'belief_acuity'"):
@@ -130,26 +130,26 @@ def test_errors_say_what_is_missing() -> None:
     with pytest.raises(InvalidTypeError, match="uint8"):
         imaginer.imagine({"glimpse": seen()["glimpse"] / 255, "acuity": seen()["acuity"]})
     with pytest.raises(InvalidValueError, match="short_side_px"):
-        Imaginer(live("unet"), short_side_px=16)
+        Predictor(live("unet"), short_side_px=16)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (200, 300)])
 def test_it_says_how_sure_it_is(size: tuple[int, int]) -> None:
     observation = seen(*size)
-    std = Imaginer(live("unet")).imagine(observation).std
+    std = Predictor(live("unet")).imagine(observation).std
     assert std is not None and std.shape == (2, *size) and std.dtype == torch.float32
     sharp = torch.from_numpy(observation["acuity"] == 255)
     assert not bool(std[sharp].any()) and bool((std[~sharp] > 0).all()) and std.max() <= 1
-    assert Imaginer(live("paper")).imagine(observation).std is None
+    assert Predictor(live("paper")).imagine(observation).std is None
 
 
 def test_several_networks_predict_together() -> None:
     observation, networks = seen(), [live("unet"), make_network("unet")]
-    alone = [Imaginer(network).imagine(observation) for network in networks]
-    together = Imaginer(networks).imagine(observation)
+    alone = [Predictor(network).imagine(observation) for network in networks]
+    together = Predictor(networks).imagine(observation)
     torch.testing.assert_close(together.image, (alone[0].image + alone[1].image) / 2)
     assert together.std is not None and alone[0].std is not None and alone[1].std is not None
     hidden = torch.from_numpy(observation["acuity"] < 255)
     assert bool((together.std[hidden] >= torch.minimum(alone[0].std, alone[1].std)[hidden] - 1e-6).all())
     with pytest.raises(InvalidValueError, match="at least two; got 0"):
-        Imaginer([])
+        Predictor([])

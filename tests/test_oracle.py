@@ -11,14 +11,15 @@ import torch
 from foveasim import belief as beliefs
 from foveasim.agents.contract import check_agent
 from foveasim.agents.loading import AGENTS, make_agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
 from foveasim.agents.runner import rollout
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.foveated import as_scene
 from foveasim.geometry import grid_norm, norm_to_px
-from foveasim.retina import as_scene, make_retina
+from foveasim.retina import make_retina
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +75,7 @@ def error_after(scene, retina, belief, points, imaginer):
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("size", [(48, 48), (40, 64)])
 def test_the_oracle_takes_the_best_of_what_it_could_do(network, name, given, size):
-    scene, retina, imaginer = scenes(3, size), make_retina(name), Imaginer(network)
+    scene, retina, imaginer = scenes(3, size), make_retina(name), Predictor(network)
     belief, observation = first_look(scene, retina, (-0.98, -0.98))  # from a corner every distance is seen
     points = grid_norm(3, 4)
     errors = torch.stack([error_after(scene, retina, belief, [point], imaginer)[0] for point in points], 1)
@@ -90,7 +91,7 @@ def test_the_oracle_takes_the_best_of_what_it_could_do(network, name, given, siz
 
 
 def test_every_sequence_is_tried_where_the_beam_is_wide_enough(network):
-    scene, retina, imaginer = scenes(2, (40, 40)), make_retina("disc"), Imaginer(network)
+    scene, retina, imaginer = scenes(2, (40, 40)), make_retina("disc"), Predictor(network)
     belief, observation = first_look(scene, retina)
     points = grid_norm(2, 2)
     sequences = list(product(range(4), repeat=2))
@@ -178,7 +179,7 @@ def test_an_oracle_in_an_env_beats_an_eye_that_stays(network):
         env = FoveaVectorEnv(4, scenes="shapes", size=(48, 48), budget=9, belief=True, privileged=True)
         rollout(agent, env, steps=4, seed=1)
         seen = env.simulator.belief
-        image = Imaginer(network).predict(seen.image, seen.acuity).image
+        image = Predictor(network).predict(seen.image, seen.acuity).image
         error = float((image - env.simulator.scene.image.float() / 255).square().mean())
         env.close()
         return error

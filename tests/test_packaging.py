@@ -88,6 +88,13 @@ def test_wheel_holds_the_data(wheel_names: set[str], root: Path) -> None:
             assert inside in wheel_names, f"add {path.name} to [tool.setuptools.package-data] in pyproject.toml"
 
 
+def test_wheel_holds_the_stubs(wheel_names: set[str], module_files: dict[str, Path]) -> None:
+    stubs = {module: path.with_suffix(".pyi") for module, path in module_files.items() if path.name == "__init__.py"}
+    expected = {f"{module.replace('.', '/')}/__init__.pyi" for module, path in stubs.items() if path.is_file()}
+    assert "foveasim/__init__.pyi" in expected
+    assert {name for name in wheel_names if name.endswith(".pyi")} == expected
+
+
 def test_wheel_declares_its_command_and_licence(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

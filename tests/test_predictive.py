@@ -22,8 +22,9 @@ from foveasim.agents.predictive_gain import (
 )
 from foveasim.agents.predictive_mind import best_place, in_chunks, spread_places
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
+from foveasim.foveated import as_scene
 from foveasim.geometry import norm_to_px, px_to_norm
-from foveasim.retina import as_scene, make_retina
+from foveasim.retina import make_retina
 from foveasim.types import Prediction
 
 pytestmark = pytest.mark.usefixtures("one_thread")

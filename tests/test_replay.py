@@ -19,7 +19,7 @@ from foveasim.envs import FoveaVectorEnv
 from foveasim.episode import digests, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UntrustedError
 from foveasim.record import RecordConfig, record
-from foveasim.replay import NotedAgent, RecordEpisode, noted, replay
+from foveasim.replay import NotedAgent, RecordEpisode, noted, replay_episode
 from foveasim.retina import RETINAS
 from foveasim.retina_masks import Disc
 from foveasim.saccade import Saccades
@@ -51,7 +51,7 @@ def through_a_file(env: RecordEpisode, path: Path) -> Any:
 def test_an_episode_comes_out_the_same(retina: str, tmp_path: Path) -> None:
     more = {"saccades": Saccades(scatter=0.2), "start": "random", "half_life_ms": 700.0, "stop": True}
     episode = through_a_file(play(make(retina=retina, **more), 9, seed=5), tmp_path / "a.json")
-    assert replay(episode).same
+    assert replay_episode(episode).same
     assert 2 <= len(episode.steps) <= 5
     assert episode.steps[-1].ended
 
@@ -66,12 +66,12 @@ def test_so_does_a_later_one_whatever_its_actions(number: int, more: dict[str, A
     there = {"scene": 7, "fixation": (0.25, -0.5)} if number else {}
     episode = through_a_file(play(env, 9, options=there), tmp_path / "a.json")
     assert episode.made["episode_number"] == (number + 1)
-    assert replay(episode).same
+    assert replay_episode(episode).same
 
 
 @pytest.mark.parametrize("task", ["Search", "Classify"])
 def test_so_do_tasks(task: str, tmp_path: Path) -> None:
-    assert replay(through_a_file(play(make(task), 9, seed=1), tmp_path / "a.json")).same
+    assert replay_episode(through_a_file(play(make(task), 9, seed=1), tmp_path / "a.json")).same
 
 
 def test_a_lane_of_a_vector_env_is_played_by_its_seed() -> None:
@@ -85,27 +85,29 @@ def test_a_lane_of_a_vector_env_is_played_by_its_seed() -> None:
     env.step(action[2])
     there = env.episode.steps[1].observation
     assert {**there, **digests({key: value[2] for key, value in observation.items()})} == there
-    assert replay(env.episode).same
+    assert replay_episode(env.episode).same
 
 
 def test_what_differs_is_named(tmp_path: Path) -> None:
     episode = through_a_file(play(make(), 9, seed=5), tmp_path / "a.json")
     steps = list(episode.steps)
     steps[1] = replace(steps[1], action=[0.5, 0.5])
-    moved = replay(replace(episode, steps=tuple(steps)))
+    moved = replay_episode(replace(episode, steps=tuple(steps)))
     assert (moved.same, moved.first) == (False, 2)
     assert {"glimpse", "acuity", "fixation"} <= set(moved.parts) <= {*steps[0].observation, "reward"}
     assert "step 2 of 0 to 4 is the first, in glimpse" in str(moved)
     assert "All versions are the same" in str(moved)
     assert "The scene itself is the same." in str(moved)
-    other = replay(replace(episode, made={**episode.made, "seed": 6}, versions={**episode.versions, "torch": "2.0"}))
+    other = replay_episode(
+        replace(episode, made={**episode.made, "seed": 6}, versions={**episode.versions, "torch": "2.0"})
+    )
     assert (other.first, "(scene)" in other.parts) == (0, True)
     assert "is it the same file?" in str(other)
     assert "torch 2.0 (now " in str(other)
     steps = [*episode.steps[:3], replace(episode.steps[3], ended=True), episode.steps[4]]
-    assert (short := replay(replace(episode, steps=tuple(steps)))).first == 3
+    assert (short := replay_episode(replace(episode, steps=tuple(steps)))).first == 3
     assert short.parts == ("ended",)
-    same = replay(replace(episode, versions={**episode.versions, "torch": "2.0"}))
+    same = replay_episode(replace(episode, versions={**episode.versions, "torch": "2.0"}))
     assert same.same
     assert "identical: 5 steps. It was played with torch 2.0" in str(same)
 
@@ -140,8 +142,8 @@ def test_a_file_that_names_code_must_be_trusted(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "own_eye.py").write_text("from foveasim.retina_masks import Disc\nclass Own(Disc): ...\n")
     episode = through_a_file(play(make(retina="own_eye:Own"), 2, seed=0), tmp_path / "a.json")
     with pytest.raises(UntrustedError, match="own_eye:Own"):
-        replay(episode)
-    assert replay(episode, trust=True).same
+        replay_episode(episode)
+    assert replay_episode(episode, trust=True).same
     assert cli.main(["record", "--replay", str(tmp_path / "a.json")]) == 1
     assert cli.main(["record", "--replay", str(tmp_path / "a.json"), "--trust"]) == 0
 
@@ -194,14 +196,14 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 def test_what_cannot_be_played_says_so(made: dict[str, Any], message: str) -> None:
     episode = play(make(), 1, seed=0).episode
     with pytest.raises(FoveasimError, match=message):
-        replay(replace(episode, made={**episode.made, **made}))
+        replay_episode(replace(episode, made={**episode.made, **made}))
 
 
 def test_actions_of_a_damaged_file_are_refused() -> None:
     episode = play(make(), 2, seed=0).episode
     for action, message in ((["left"], "must be numbers"), ([7.0, 0.0], r"in \[-1, 1\]")):
         with pytest.raises(FoveasimError, match=message):
-            replay(replace(episode, steps=(replace(episode.steps[0], action=action), *episode.steps[1:])))
+            replay_episode(replace(episode, steps=(replace(episode.steps[0], action=action), *episode.steps[1:])))
 
 
 # Recordings
@@ -239,7 +241,7 @@ def test_a_recording_comes_out_the_same(
 
 def test_an_agent_that_predicts_does_so_while_it_is_noted(tmp_path: Path) -> None:
     assert record(config(tmp_path / "a.gif", agent="surprise", seconds=0.8)) == 0
-    assert replay(read_episode(tmp_path / "a.episode.json")).same
+    assert replay_episode(read_episode(tmp_path / "a.episode.json")).same
     plain, seen = noted(make_agent("walk"), "walk"), noted(make_agent("surprise"), "surprise")
     assert not hasattr(plain, "imagine")
     assert hasattr(seen, "imagine")
@@ -274,4 +276,4 @@ def test_a_camera_cannot_be_played_again(tmp_path: Path) -> None:
     for change, message in (({"scenes": "webcam"}, "webcam"), ({"legs": 2}, "unknown legs")):
         made = {**episode.made, "config": {**episode.made["config"], **change}}
         with pytest.raises(InvalidValueError, match=message):
-            replay(replace(episode, made=made))
+            replay_episode(replace(episode, made=made))

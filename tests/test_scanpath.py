@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scanpath import Scanpath, read_csv, write_csv
+from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 
 OSIE = Path(__file__).parents[2] / "shared" / "data" / "osie" / "fixations.csv"
 HEADER = "image,subject,index,x,y,duration_ms\n"
@@ -22,7 +22,7 @@ def make(image: str = "coffee", subject: str = "saliency", count: int = 3) -> Sc
 
 def test_a_file_reads_back_to_the_last_bit(tmp_path: Path) -> None:
     written = [make(count=5), make(subject="centre", count=1), make(image="a, “quoted” naïve\nname", count=2)]
-    read = read_csv(write_csv(tmp_path / "scanpaths.csv", written))
+    read = read_csv(write_scanpaths(tmp_path / "scanpaths.csv", written))
     assert [(p.image, p.subject) for p in read] == [(p.image, p.subject) for p in written]
     for one, other in zip(written, read, strict=True):
         assert torch.equal(one.fixation_px, other.fixation_px)
@@ -32,7 +32,7 @@ def test_a_file_reads_back_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def test_no_scanpath_writes_a_header_and_reads_as_none(tmp_path: Path) -> None:
-    assert read_csv(write_csv(tmp_path / "empty.csv", [])) == []
+    assert read_csv(write_scanpaths(tmp_path / "empty.csv", [])) == []
 
 
 def test_without_onsets_fixations_follow_each_other(tmp_path: Path) -> None:
@@ -93,16 +93,16 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
-    file = write_csv(tmp_path / "kept.csv", [make()])
+    file = write_scanpaths(tmp_path / "kept.csv", [make()])
     before = file.read_bytes()
     with pytest.raises(InvalidValueError, match="differ in image or subject"):
-        write_csv(file, [make(), make()])
+        write_scanpaths(file, [make(), make()])
     assert file.read_bytes() == before
     with pytest.raises(InvalidValueError, match="does not exist"):
-        write_csv(tmp_path / "no" / "such.csv", [make()])
+        write_scanpaths(tmp_path / "no" / "such.csv", [make()])
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InvalidValueError, match=r"cannot write .*folder\.csv"):
-        write_csv(tmp_path / "folder.csv", [make()])
+        write_scanpaths(tmp_path / "folder.csv", [make()])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "kept.csv"]
 
 

@@ -23,7 +23,7 @@ from foveasim.agents.scanpath_fit import FitConfig, densities, fit, fit_head, fi
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY
 from foveasim.errors import InvalidValueError
 from foveasim.retina import make_retina
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, write_scanpaths
 
 SIZE = (600, 800)
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             duration = torch.full((len(points),), 150.0 + 50 * person)
             onset = torch.cumsum(duration, 0) - duration
             paths.append(Scanpath(torch.tensor(points).float(), onset, duration, f"s{number}", f"p{person}"))
-    write_csv(root / "fixations.csv", paths)
+    write_scanpaths(root / "fixations.csv", paths)
     (root / "splits.json").write_text(json.dumps({"train": ["s0", "s1"], "val": ["s2", "s3"]}))
     return root
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.scanpath_readers import read_mit1003, read_osie_mat, read_tracker_csv
+from foveasim.scanpath import COLUMNS, read_csv
+from foveasim.scanpath_readers import ReadOptions, read_mit1003, read_osie_mat, read_scanpaths, read_tracker_csv
 
 TABLE = (
     "image,subject,x,y,t,len,t2\nbeach,ann,10,20,100,200,300\nbeach,ann,30,40,340,160,500\nbeach,bob,5,6,90,50,140\n"
@@ -193,3 +195,52 @@ def test_mit1003_is_raw_gaze(tmp_path: Path) -> None:
     savemat(tmp_path / "kae" / "x.mat", {"x": {"other": 1.0}})
     with pytest.raises(InvalidValueError, match="not laid out as MIT1003"):
         read_mit1003(tmp_path)
+
+
+def same(found: list[Any], expected: list[Any]) -> bool:
+    """Whether two readers found the same scanpaths."""
+    parts = ("fixation_px", "onset_ms", "duration_ms")
+    return len(found) == len(expected) > 0 and all(
+        (a.image, a.subject) == (b.image, b.subject)
+        and all(getattr(a, part).tolist() == getattr(b, part).tolist() for part in parts)
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def test_one_reader_takes_every_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text(f"{','.join(COLUMNS)}\nbeach,ann,0,10,20,200\nbeach,ann,1,30,40,100\n")
+    assert same(read_scanpaths(own), read_csv(own)) and same(read_scanpaths(str(own)), read_csv(own))
+    export = table(tmp_path)
+    options: ReadOptions = {"onset": "t", "end": "t2", "origin_px": (1.0, 2.0)}
+    assert same(read_scanpaths(export, **options), read_tracker_csv(export, onset="t", end="t2", origin_px=(1.0, 2.0)))
+
+
+def test_one_reader_takes_matlab_files_and_folders(tmp_path: Path) -> None:
+    content = cell([stimulus("1001.jpg", ([10.5, 20.0], [30.0, 40.0], [239.0, 142.0]))])
+    osie = savemat(tmp_path / "osie" / "fixations.mat", {"fixations": content})
+    assert same(read_scanpaths(osie), read_osie_mat(osie))
+    savemat(tmp_path / "DATA" / "hp" / "i.mat", {"i": {"DATA": {"eyeData": np.full((60, 2), 300.0)}}})
+    folder = tmp_path / "DATA"
+    assert same(read_scanpaths(folder, drop_first=False), read_mit1003(folder, drop_first=False))
+    assert [len(path) for path in read_scanpaths(folder)] == [0]
+
+
+def test_the_options_of_the_one_reader_are_those_of_the_others() -> None:
+    others = [*inspect.signature(read_tracker_csv).parameters, *inspect.signature(read_mit1003).parameters]
+    assert {*ReadOptions.__annotations__} == {*others} - {"path", "folder"}
+
+
+def test_options_of_another_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidTypeError, match=r"no option 'colour'. It takes image, subject, x, y, onset"):
+        read_scanpaths(table(tmp_path), colour="red")  # type: ignore[call-arg]
+    with pytest.raises(InvalidValueError, match=r"drop_first must not be given for .*which is read as a table"):
+        read_scanpaths(table(tmp_path), drop_first=True)
+    with pytest.raises(InvalidValueError, match=r"which is read as MIT1003.s folder\. Leave it out"):
+        read_scanpaths(tmp_path, x="FPOGX")
+    with pytest.raises(InvalidValueError, match=r"x must not be given for .*OSIE's fixations.mat"):
+        read_scanpaths(tmp_path / "fixations.mat", x="FPOGX")
+    with pytest.raises(InvalidValueError, match=r"missing columns.*say which holds what: read_scanpaths\(path, image="):
+        read_scanpaths(table(tmp_path))
+    with pytest.raises(InvalidValueError, match=r"cannot read scanpaths from .*gone\.csv"):
+        read_scanpaths(tmp_path / "gone.csv")

@@ -76,6 +76,9 @@ LOADERS_BY_NAME = {"foveasim/registry.py", "foveasim/cli.py", "agents/rl/model_f
 LOADERS_BY_NAME |= {"foveasim/bench_peers.py", "agents/rl/rllib_module.py"}
 """And of one library, some parts that are named in the same file."""
 
+LOADERS_BY_NAME |= {"foveasim/lazy_names.py"}
+"""And what a package's own table offers: modules of foveasim, which tests/test_face.py holds it to."""
+
 
 def faults(source: str, file: str = "") -> list[str]:
     """Return what in a module could run code or leave a folder."""

@@ -1,1 +1,31 @@
 """Masked image modelling across eye movements."""
+
+from foveasim.lazy_names import lazy_names
+
+_NAMES = {
+    "NETWORKS": "foveasim.agents.mim.network:NETWORKS",
+    "PRESETS": "foveasim.agents.mim.pretrain_config:PRESETS",
+    "BeliefFit": "foveasim.agents.mim.belief_readout_fit:BeliefFit",
+    "BeliefReadout": "foveasim.agents.mim.belief_readout:BeliefReadout",
+    "Ensemble": "foveasim.agents.mim.ensemble:Ensemble",
+    "ImagePool": "foveasim.pool:ImagePool",
+    "LabelledData": "foveasim.agents.mim.labelled:LabelledData",
+    "MimNetwork": "foveasim.agents.mim.network:MimNetwork",
+    "Output": "foveasim.agents.mim.network:Output",
+    "Predictor": "foveasim.agents.mim.imagine:Predictor",
+    "PretrainConfig": "foveasim.agents.mim.pretrain_config:PretrainConfig",
+    "Trainer": "foveasim.agents.mim.trainer:Trainer",
+    "fit_belief_readout": "foveasim.agents.mim.belief_readout_fit:fit_belief_readout",
+    "load_belief_readout": "foveasim.agents.mim.belief_readout:load_belief_readout",
+    "load_network": "foveasim.agents.mim.files:load_network",
+    "make_network": "foveasim.agents.mim.network:make_network",
+    "read_labelled": "foveasim.agents.mim.labelled:read_labelled",
+    "read_out": "foveasim.agents.mim.readout:read_out",
+    "read_pool": "foveasim.agents.mim.data:read_pool",
+    "save_network": "foveasim.agents.mim.files:save_network",
+    "shipped_networks": "foveasim.agents.mim.files:shipped_networks",
+    "train": "foveasim.agents.mim.pretrain:train",
+}
+
+__all__ = list(_NAMES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

@@ -35,7 +35,7 @@ AT_ONCE = 64  # beliefs that a network sees at a time
 _HEAD = "head."  # before the names of a convolutional readout's tensors
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BeliefReadout:
     """Class probabilities from belief: a function of a frozen network's latent, linear or a small net, then a softmax.
 
@@ -60,6 +60,10 @@ class BeliefReadout:
     size: tuple[int, int]
     source: str | None = None
     card: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        of = f"{self.network!r}, {type(self.probe).__name__}, size={self.size}"
+        return f"BeliefReadout({len(self.classes)} classes, {of})"
 
     def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
         """Return the logarithm of each class's probability.

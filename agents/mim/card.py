@@ -174,7 +174,7 @@ def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> Non
         "## Limits",
         "",
         "It answers the mean of what is possible, so that unseen regions come out blurred. It has seen photographs of "
-        "objects, animals and places at 96 px; at other sizes let `Imaginer` shrink the view. It was not trained on "
+        "objects, animals and places at 96 px; at other sizes let `Predictor` shrink the view. It was not trained on "
         "other kinds of images and must not be used to reconstruct hidden content as if it were evidence.",
     ]
     try:

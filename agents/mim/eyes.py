@@ -12,7 +12,8 @@ from torch import Tensor
 from foveasim import belief as beliefs
 from foveasim.agents.mim.views import Views
 from foveasim.errors import InvalidValueError
-from foveasim.retina import Prepared, Retina, as_scene
+from foveasim.foveated import as_scene
+from foveasim.retina import Prepared, Retina
 from foveasim.rng import Key
 from foveasim.types import Belief, Glimpse, Scene
 

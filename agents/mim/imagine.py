@@ -18,7 +18,7 @@ from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
-__all__ = ["TRAINED_PX", "Imaginer", "compose", "predict_at"]
+__all__ = ["TRAINED_PX", "Predictor", "compose", "predict_at"]
 
 TRAINED_PX = 96
 """Short side of what the shipped networks were trained on."""
@@ -71,7 +71,7 @@ def predict_at(network: MimNetwork, image: Tensor, acuity: Tensor, short_side_px
     return Output(picture, latent, std)
 
 
-class Imaginer:
+class Predictor:
     """Predicts scenes from observations.
 
     Args:
@@ -92,7 +92,7 @@ class Imaginer:
 
     Example:
         >>> from foveasim.agents.mim.network import make_network
-        >>> imaginer = Imaginer(make_network("unet"))
+        >>> imaginer = Predictor(make_network("unet"))
         >>> seen = {"belief": torch.zeros(1, 64, 96, 3).byte(), "belief_acuity": torch.zeros(1, 64, 96, 1).byte()}
         >>> imaginer.imagine(seen).image.shape
         torch.Size([1, 64, 96, 3])
@@ -117,6 +117,9 @@ class Imaginer:
         self.name = self.network.name
         trained = [() if isinstance(one, MimNetwork) else tuple(read_card(one).get("retinas", ())) for one in given]
         self.retinas = tuple(name for name in trained[0] if all(name in others for others in trained))
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.network!r}, device={str(self.device)!r}, short_side_px={self.short_side_px})"
 
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
         """Predict the scene behind an observation.

@@ -22,7 +22,7 @@ __all__ = ["LabelledData", "LabelledImages", "check_source", "read_labelled"]
 VALIDATES = 5  # every fifth: the paper's 4,000 + 1,000 of STL-10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelledImages:
     """Images and their classes.
 
@@ -35,6 +35,9 @@ class LabelledImages:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"LabelledImages({len(self)} images, size={self.images.shape[1:3]})"
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
@@ -55,7 +58,7 @@ class LabelledImages:
         return LabelledImages(self.images[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelledData:
     """Labelled images in three parts.
 
@@ -74,6 +77,10 @@ class LabelledData:
     validation: LabelledImages
     test: LabelledImages
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={len(getattr(self, name))}" for name in ("train", "validation", "test"))
+        return f"LabelledData({parts}, {len(self.classes)} classes)"
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

@@ -167,6 +167,11 @@ class MimNetwork(nn.Module, ABC):
         super().__init__()
         self.config = config
 
+    def __repr__(self) -> str:
+        """Say its name and size; ``torch.nn.Module.__repr__(network)`` lists its layers."""
+        size = sum(parameter.numel() for parameter in self.parameters())
+        return f"{type(self).__name__}({self.name!r}, {size:,} parameters)"
+
     def encode(self, image: Tensor, acuity: Tensor) -> Tensor:
         """Return the latent alone, in networks that override this without the cost of decoding it.
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from foveasim.agents.interface import ACTION_MODES, DEFAULT_GRID, Observation, observed
+from foveasim.agents.interface import ACTION_MODES, DEFAULT_GRID, Observation, describe_agent, observed
 from foveasim.check import seed_value, size_hw
 from foveasim.errors import AgentError, FoveasimError, InvalidValueError
 
@@ -67,6 +67,8 @@ class PredictAgent:
             sides.
         InvalidValueError: An unknown action mode, or one that does not fit the action space.
     """
+
+    __repr__ = describe_agent
 
     def __init__(
         self,

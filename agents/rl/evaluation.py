@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import Entry, Looker
 from foveasim.agents.interface import Agent
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.retina import Retina
 
 __all__ = ["Score", "Validator"]
@@ -71,7 +71,7 @@ class Validator:
     """
 
     def __init__(
-        self, scenes: Scenes, retina: Retina, imaginer: Imaginer, *, budget: int, lanes: int = 50, seed: int = 0
+        self, scenes: Scenes, retina: Retina, imaginer: Predictor, *, budget: int, lanes: int = 50, seed: int = 0
     ) -> None:
         judge = Judge(imaginer, scenes, lanes)
         self._looker = Looker(scenes, retina, judge, fixations=budget + 1, seeds=(seed,), lanes=lanes)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveasim import check
-from foveasim.agents.mim.imagine import Imaginer
+from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.predictive_gain import Seen, at_working_size, gain_map, measure_footprint
 from foveasim.errors import AgentError, InvalidValueError
@@ -86,7 +86,7 @@ class Foresight:
         if precision not in PRECISIONS:
             raise InvalidValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
         with torch.random.fork_rng(devices=[]):  # weights about to be overwritten are drawn from the global state
-            self.imaginer = Imaginer(network, device)
+            self.imaginer = Predictor(network, device)
         if not self.imaginer.network.predicts_std:
             raise AgentError(
                 f"the network {self.imaginer.name!r} does not tell how sure it is, which a gaze policy goes by. "

@@ -39,7 +39,7 @@ SEES: dict[str, type[FeatureConfig]] = {
 """What a policy of each task sees."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Policy:
     """A trained policy.
 
@@ -60,6 +60,9 @@ class Policy:
     card: Mapping[str, Any] = field(default_factory=dict)
     task: str = "view"
     readout: str = ""
+
+    def __repr__(self) -> str:
+        return f"Policy(task={self.task!r}, network={self.network!r}, {type(self.actor).__name__})"
 
     def __post_init__(self) -> None:
         """Validate.

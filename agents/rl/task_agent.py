@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.interface import Agent, Imagines, Observation, observed
+from foveasim.agents.interface import Agent, Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.noise import LaneNoise
@@ -54,6 +54,8 @@ class TaskAgent:
             was not trained to.
         WeightsError: The policy or its network cannot be used.
     """
+
+    __repr__ = describe_agent
 
     def __init__(
         self,

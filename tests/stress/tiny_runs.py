@@ -29,7 +29,7 @@ from foveasim import download
 from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.errors import WeightsError
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, write_scanpaths
 
 __all__ = ["Work", "archive_of_noise", "look_at", "served", "tell", "told", "works"]
 
@@ -167,7 +167,7 @@ def people(root: Path) -> Path:
         for person in range(3):
             points = torch.from_numpy(draws.uniform(20, 100, (4, 2)).astype(np.float32))
             paths.append(Scanpath(points, torch.arange(4) * 200.0, torch.full((4,), 200.0), name, f"p{person}"))
-    write_csv(root / "fixations.csv", paths)
+    write_scanpaths(root / "fixations.csv", paths)
     (root / "splits.json").write_text(json.dumps({"test": names[:2], "train": names[2:]}))
     return root
 

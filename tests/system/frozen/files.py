@@ -25,7 +25,7 @@ from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.bench_table import Report
 from foveasim.envs.classify import ClassifyEnv
 from foveasim.episode import read_episode
-from foveasim.replay import replay
+from foveasim.replay import replay_episode
 from foveasim.scanpath import Scanpath, read_csv
 from foveasim.scanpath_readers import read_mit1003, read_osie_mat, read_tracker_csv
 from frozen.digest import close, digest, here, json_digest, numbers
@@ -197,7 +197,7 @@ def episodes() -> dict[str, Any]:
     with copied():
         for path in sorted(Path("episodes").glob("*.json")):
             episode = read_episode(path)
-            outcome = replay(episode)
+            outcome = replay_episode(episode)
             where = "" if outcome.same else f", differs from step {outcome.first} in {', '.join(outcome.parts)}"
             found[path.name] = {
                 "kind": episode.kind,

@@ -24,7 +24,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.cli import main
 from foveasim.replay import RecordEpisode
 from foveasim.saccade import Saccades
-from foveasim.scanpath import Scanpath, write_csv
+from foveasim.scanpath import Scanpath, write_scanpaths
 from foveasim.scenes import open_scenes
 
 __all__ = ["COMPARE", "HUMANS", "NETWORKS", "PRETRAIN", "TRAIN", "command", "record"]
@@ -139,7 +139,7 @@ def _pictures() -> None:
         for person in range(3):
             points = torch.from_numpy(draws.uniform(20, 100, (4, 2)).round(1).astype(np.float32))
             paths.append(Scanpath(points, torch.arange(4) * 250.0, torch.full((4,), 220.0), name, f"p{person}"))
-    write_csv("people/fixations.csv", paths)
+    write_scanpaths("people/fixations.csv", paths)
     Path("people", "splits.json").write_text(json.dumps({"test": names[:2], "train": names[2:]}) + "\n")
 
 

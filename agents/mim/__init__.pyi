@@ -1,0 +1,24 @@
+"""What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
+
+from foveasim.agents.mim.belief_readout import BeliefReadout as BeliefReadout
+from foveasim.agents.mim.belief_readout import load_belief_readout as load_belief_readout
+from foveasim.agents.mim.belief_readout_fit import BeliefFit as BeliefFit
+from foveasim.agents.mim.belief_readout_fit import fit_belief_readout as fit_belief_readout
+from foveasim.agents.mim.data import read_pool as read_pool
+from foveasim.agents.mim.ensemble import Ensemble as Ensemble
+from foveasim.agents.mim.files import load_network as load_network
+from foveasim.agents.mim.files import save_network as save_network
+from foveasim.agents.mim.files import shipped_networks as shipped_networks
+from foveasim.agents.mim.imagine import Predictor as Predictor
+from foveasim.agents.mim.labelled import LabelledData as LabelledData
+from foveasim.agents.mim.labelled import read_labelled as read_labelled
+from foveasim.agents.mim.network import NETWORKS as NETWORKS
+from foveasim.agents.mim.network import MimNetwork as MimNetwork
+from foveasim.agents.mim.network import Output as Output
+from foveasim.agents.mim.network import make_network as make_network
+from foveasim.agents.mim.pretrain import train as train
+from foveasim.agents.mim.pretrain_config import PRESETS as PRESETS
+from foveasim.agents.mim.pretrain_config import PretrainConfig as PretrainConfig
+from foveasim.agents.mim.readout import read_out as read_out
+from foveasim.agents.mim.trainer import Trainer as Trainer
+from foveasim.pool import ImagePool as ImagePool

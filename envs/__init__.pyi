@@ -1,0 +1,13 @@
+"""What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
+
+from foveasim.envs import wrappers as wrappers
+from foveasim.envs.classify import ClassifyEnv as ClassifyEnv
+from foveasim.envs.classify import ClassifyVectorEnv as ClassifyVectorEnv
+from foveasim.envs.search import SearchEnv as SearchEnv
+from foveasim.envs.search import SearchVectorEnv as SearchVectorEnv
+from foveasim.envs.single import FoveaEnv as FoveaEnv
+from foveasim.envs.vector import FoveaVectorEnv as FoveaVectorEnv
+from foveasim.envs.wrappers import FoveateObservation as FoveateObservation
+from foveasim.envs.wrappers_vector import FoveateVectorObservation as FoveateVectorObservation
+from foveasim.search_scenes import Display as Display
+from foveasim.search_scenes import SearchSource as SearchSource
