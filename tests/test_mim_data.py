@@ -69,9 +69,7 @@ def test_damaged_images_are_named_and_skipped(tmp_path: Path) -> None:
     write(tmp_path / "good.png", (1, 2, 3))
     (tmp_path / "bad.jpg").write_bytes(b"no")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    with pytest.warns(
-        UserWarning, match=r"skipped 2 images that cannot be read: bad.jpg, empty.jpg\n  bad.jpg: not an image"
-    ):
+    with pytest.warns(UserWarning, match=r"skipped 2 images .*: bad.jpg, empty.jpg\n  bad.jpg: not an image"):
         assert read_pool([str(tmp_path)]).names == ("good.png",)
 
 
