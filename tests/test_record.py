@@ -193,7 +193,7 @@ def test_record_writes_movie_and_scanpaths(tmp_path: Path, capsys: pytest.Captur
     assert path.duration_ms[:2].tolist() == pytest.approx([300, 300], abs=0.01)
     said = capsys.readouterr().out
     assert "a.mp4" in said.replace("\n", "")
-    assert names(tmp_path) == ["a.csv", "a.episode.json", "a.mp4"]
+    assert names(tmp_path) == ["a.csv", "a.mp4", "a.mp4.episode.json"]
 
 
 def test_a_scene_that_is_seen_twice_gives_two_scanpaths(tmp_path: Path) -> None:

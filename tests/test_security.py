@@ -321,8 +321,8 @@ def test_a_recorded_episode_cannot_either(
     mark: Path, named: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("planted.py").write_text(textwrap.dedent(PLANTED.format(mark=str(mark))), encoding="utf-8")
-    main(["record", "good.gif", "--scenes", "noise", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
-    content = json.loads(Path("good.episode.json").read_text(encoding="utf-8"))
+    main(["record", "noise", "--out", "good.gif", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
+    content = json.loads(Path("good.gif.episode.json").read_text(encoding="utf-8"))
     if "id" in named:
         content["kind"] = "env"
         content["made"] = {"id": named["id"], "kwargs": {}, "seed": 0, "episode_number": 0, "options": {}}
