@@ -25,10 +25,10 @@ from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
-from foveasim.agents.kept import check_folder
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import Retina, make_retina
 from foveasim.signals import Stop
 
@@ -68,7 +68,7 @@ class CompareConfig:
         threads: CPU threads; null for torch's own choice.
         device: Where the network computes.
         out: Folder for the figures and the report.
-        overwrite: Write into a folder that holds a comparison already.
+        overwrite: Write into a folder that is not empty, and replace files of a comparison there.
         resume: Go on with a comparison that was killed or stopped: agents that were done are not let look again.
     """
 
@@ -147,8 +147,9 @@ def run(config: CompareConfig) -> int:
     console, began, stop = Console(), time.monotonic(), Stop()
     if not (console.is_terminal or "COLUMNS" in os.environ):
         console = Console(width=WIDE + GAP)  # a file has room for every column
-    out = Path(config.out).expanduser()
-    check_folder(out, "compare.json", resume=config.resume, overwrite=config.overwrite)
+    named = config.agents, config.agent_arguments, config.retina, config.retina_options, config.network
+    reads = inputs_of(*named, sources=config.data)
+    out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
         found, kept = _compare(config, console, out)
         stop.finishing = True

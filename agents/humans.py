@@ -27,9 +27,9 @@ from foveasim.agents.humans_minds import remembering
 from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
 from foveasim.agents.interface import agent_needs
-from foveasim.agents.kept import check_folder
 from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import Retina, make_retina
 from foveasim.signals import Stop
 
@@ -69,7 +69,7 @@ class HumansConfig:
         jobs: Agents that are at work at once.
         device: Where networks compute.
         out: Folder for scores, scanpaths, figures and the report.
-        overwrite: Write into a folder that holds a comparison already.
+        overwrite: Write into a folder that is not empty, and replace files of a comparison there.
         resume: Go on with a comparison that was killed or stopped: agents that were done do not view the images again.
     """
 
@@ -131,8 +131,10 @@ def run(config: HumansConfig) -> int:
     from rich.console import Console
 
     console, began, stop = Console(), time.monotonic(), Stop()
-    out = Path(config.out).expanduser()
-    check_folder(out, "humans.json", resume=config.resume, overwrite=config.overwrite)
+    pack = Path(config.data).expanduser()
+    named = config.agents, config.agent_arguments, config.retina, config.retina_options, config.network
+    reads = inputs_of(*named, pack / "fixations.csv", pack / "splits.json", sources=pack / "images")
+    out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
         found, kept = _humans(config, console, out)
         stop.finishing = True

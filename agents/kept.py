@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from foveasim.agents.mim.files import read_tensors, write_tensors
-from foveasim.atomic import make_folder, remove_parts
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.outputs import UNFINISHED
 
-__all__ = ["KeptFiles", "check_folder", "kept_in"]
+__all__ = ["KeptFiles", "kept_in"]
 
 
 class KeptFiles:
@@ -75,35 +75,4 @@ class KeptFiles:
 
 def kept_in(out: Path) -> Path:
     """Return where a comparison keeps the agents that are done, until it is."""
-    return out / ".unfinished"
-
-
-def check_folder(out: Path, result: str, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder of a comparison; refuse one that cannot be written to, or that holds a comparison already.
-
-    Args:
-        out: The folder.
-        result: Name of the file that a comparison writes last of all.
-        resume: Whether a comparison there is to go on.
-        overwrite: Whether another takes its place.
-
-    Raises:
-        InvalidValueError: See above.
-    """
-    if resume and overwrite:
-        raise InvalidValueError("give --resume or --overwrite, not both.")
-    if not (resume or overwrite):
-        if kept_in(out).exists():
-            raise InvalidValueError(
-                f"{out} holds a comparison that was not finished. Go on with it by --resume, begin anew by "
-                "--overwrite, or choose another --out."
-            )
-        if (out / result).exists():
-            raise InvalidValueError(f"{out} holds a comparison already. Choose another --out, or give --overwrite.")
-    try:
-        make_folder(out)
-        remove_parts(out)  # of a run that was killed while it wrote
-    except OSError as error:
-        raise InvalidValueError(
-            f"out must be a folder that can be written to; got {out}: {error.strerror or error}. Choose another --out."
-        ) from error
+    return out / UNFINISHED

@@ -39,6 +39,7 @@ from foveasim.agents.scanpath_draws import choose_manner
 from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwork
 from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
 from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.outputs import check_output, settled
 from foveasim.retina import make_retina
 from foveasim.scanpath import Scanpath
 
@@ -58,6 +59,7 @@ class FitConfig:
     Attributes:
         data: Folder with ``images/``, ``fixations.csv`` and ``splits.json``; see docs/humans.md.
         out: The file to write, ``….safetensors``.
+        overwrite: Replace a file of that name that exists.
         work: Folder for what eyes saw of the images, 110 kB a fixation; a run goes on from what lies there.
         training: Split to learn from.
         validation: Split to choose on.
@@ -68,6 +70,7 @@ class FitConfig:
 
     data: str = ""
     out: str = "scanpath.safetensors"
+    overwrite: bool = False
     work: str = "runs/scanpath"
     training: str = "train"
     validation: str = "val"
@@ -92,6 +95,7 @@ def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
     Raises:
         FoveasimError: The data or the files cannot be used.
     """
+    check_output(config.out, overwrite=config.overwrite, make_parent=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the maps of one picture are too small for two
     try:
@@ -107,8 +111,9 @@ def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
     finally:
         torch.set_num_threads(threads)
     network.head.load_state_dict(head.state_dict())
-    save_scanpath(config.out, network, tables, manners, {"retina": config.retina})
-    tell(f"{config.out}")
+    out = settled(Path(config.out), overwrite=config.overwrite)
+    save_scanpath(out, network, tables, manners, {"retina": config.retina})
+    tell(f"{out}")
 
 
 def _seen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sys
@@ -10,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["locked", "make_folder", "part_of", "remove_parts", "whole_file", "write_atomically"]
+__all__ = ["locked", "make_folder", "move_new", "part_of", "remove_parts", "whole_file", "write_atomically"]
 
 _SUFFIX = ".part"
 
@@ -70,6 +71,28 @@ def make_folder(folder: Path) -> None:
     probe = folder / f".{secrets.token_hex(4)}{_SUFFIX}"
     probe.write_bytes(b"?")
     probe.unlink()
+
+
+def move_new(part: Path, path: Path) -> None:
+    """Rename a file, but replace none, not even one that another process writes at this moment.
+
+    Raises:
+        FileExistsError: There is a file of that name.
+        OSError: It cannot be renamed.
+    """
+    if sys.platform == "win32":
+        part.rename(path)  # which replaces nothing there
+        return
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        part.replace(path)
+        return
+    part.unlink()
 
 
 def part_of(path: Path) -> Path:

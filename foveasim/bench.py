@@ -21,9 +21,10 @@ from rich.table import Table
 
 from foveasim import __version__, check
 from foveasim.bench_goals import GOALS
-from foveasim.bench_table import Change, Report, Row, changes, goal_rows, same_machine, unfinished_file, with_ratios
+from foveasim.bench_table import Change, Report, Row, changes, goal_rows, same_machine, with_ratios
 from foveasim.bench_timing import Case, Setting, SkippedError
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.outputs import check_output, inputs_of, settled
 from foveasim.registry import describe
 
 __all__ = ["BenchConfig", "cases_of", "chosen", "measure", "run"]
@@ -45,6 +46,7 @@ class BenchConfig:
         threads: Of torch and OpenCV. The kernels have one.
         seed: Of scenes, actions and networks.
         out: File for the figures, as JSON.
+        overwrite: Replace a file of that name that exists.
         against: Such a file of an earlier run: shows what got slower or faster.
         tolerance: Share by which a figure may be worse than there.
         peers: Also measure ap_gym, from PyPI, on the same images.
@@ -58,6 +60,7 @@ class BenchConfig:
     threads: int = 1
     seed: int = 0
     out: str | None = None
+    overwrite: bool = False
     against: str | None = None
     tolerance: float = 0.1
     peers: bool = False
@@ -93,12 +96,14 @@ def run(config: BenchConfig) -> int:
         return 0
     before = None if config.against is None else Report.read(config.against)
     if config.out is not None:
-        unfinished_file(Path(config.out))
+        reads = inputs_of(config.against)
+        check_output(config.out, reads, overwrite=config.overwrite, make_parent=True)
     report = measure(config, cases, console)
     _show(console, report)
     if config.out is not None:
-        report.write(config.out)
-        console.print(f"written: {escape(config.out)}")
+        out = settled(Path(config.out), overwrite=config.overwrite)
+        report.write(out)
+        console.print(f"written: {escape(str(out))}")
     slower = before is not None and _compare(console, before, report, config)
     return 130 if report.interrupted else int(slower or bool(report.failed))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from foveasim import check
+from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "goal_rows",
     "higher_is_better",
     "same_machine",
-    "unfinished_file",
     "with_ratios",
 ]
 
@@ -132,10 +130,8 @@ class Report:
             InvalidValueError: The file cannot be written.
         """
         path = Path(path)
-        unfinished = unfinished_file(path)
         try:
-            unfinished.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            unfinished.replace(path)
+            write_atomically(path, (json.dumps(asdict(self), indent=1, allow_nan=False) + "\n").encode())
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -162,24 +158,6 @@ class Report:
             return cls(**{**{f.name: found[f.name] for f in fields(cls)}, "rows": rows})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidValueError(f"{path}: damaged ({error!r}). Make it anew by --out.") from error
-
-
-def unfinished_file(path: Path) -> Path:
-    """Return where a file is written before it is whole, and see that it can be: ask before a long run.
-
-    Raises:
-        InvalidValueError: It cannot.
-    """
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
-        unfinished.unlink()
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    return unfinished
 
 
 def _unwritable(path: Path, error: OSError) -> InvalidValueError:

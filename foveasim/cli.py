@@ -61,12 +61,12 @@ COMMANDS = {
         "foveasim.record",
         "RecordConfig",
         "record",
-        ("out",),
+        ("scenes",),
         "record video, GIF or frames, and scanpaths",
         examples=(
-            "foveasim record look.mp4 --scenes holiday.jpg --agent walk --scanpath look.csv",
-            "foveasim record look.gif --retina disc --size 360x640 --seconds 5",
-            "foveasim record --replay look.episode.json",
+            "foveasim record holiday.jpg --out look.mp4 --agent walk --scanpath look.csv",
+            "foveasim record --out look.gif --retina disc --size 360x640 --seconds 5",
+            "foveasim record --replay look.mp4.episode.json",
         ),
     ),
     "compare": Command(
@@ -231,7 +231,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import torch
 
             torch.set_num_threads(1)
-        with _plain_warnings(), guarded(_typed_code(command, options), trusts=options != typed):
+        from foveasim.outputs import (  # here: it brings numpy, and `foveasim --help` has no use for it
+            config_files,
+            reading,
+        )
+
+        with (
+            _plain_warnings(),
+            guarded(_typed_code(command, options), trusts=options != typed),
+            reading(config_files(options)),
+        ):
             config = _parse(name, command, options)
             result = getattr(importlib.import_module(command.module), command.function)(config)
         return result if isinstance(result, int) else 0
@@ -312,6 +321,10 @@ def _usage() -> str:
             "and --print_config shows them all. Code runs only if its name (package.module:Class) is typed here as the",
             "agent, retina, scenes or network that it makes; with --trust also where a file names it, and where a",
             "model.zip of stable-baselines3 holds it.",
+            "",
+            "A file that --out names is replaced only with --overwrite, and what a command reads never is. A folder",
+            "that is not empty takes --resume, to go on with the run in it, or --overwrite. Where no name is given,",
+            "files get a number: foveasim-2.mp4.",
         ]
     )
 

@@ -370,9 +370,10 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
         positionals: Options that arguments without a name stand for, in their order.
 
     Raises:
-        InvalidValueError: A size that is none.
+        InvalidValueError: A size that is none, or an option that is given with and without its name.
     """
     rest, nameless = list(words), list(positionals)
+    without_name: dict[str, str] = {}
     spelled: list[str] = []
     lists: dict[str, list[str]] = {}
     last = positionals[-1] if positionals and "list[str]" in kinds.get(positionals[-1], "") else ""
@@ -387,6 +388,7 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
                 continue
             name = nameless.pop(0) if nameless else last
             kind = kinds.get(name, "")
+            without_name[name] = value
         elif not equals:
             if name in ("help", "print_config"):
                 spelled.append(word)
@@ -409,6 +411,13 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
         elif kind.startswith(("list[int]", "list[float]")) and re.fullmatch(r"[-+.\de,]+", value):
             value = f"[{value}]"
         spelled.append(f"--{name}={value}")
+    for name, value in without_name.items():
+        twice = [word for word in spelled if word.startswith(f"--{name}=")]
+        if len(twice) > 1:  # the parser would take the last and say nothing of the other
+            raise InvalidValueError(
+                f"{name} is given twice: as {value!r} without a name, and by --{name}. Give it once; a file to write "
+                "to has an option of its own, such as --out."
+            )
     for name, values in lists.items():
         alone = len(values) == 1 and not kinds[name].startswith("list[str]")  # an option that takes either
         spelled.append(f"--{name}=" + (values[0] if alone else f"[{','.join(map(_quoted, values))}]"))

@@ -21,7 +21,8 @@ from foveasim.archives import DAMAGED, CarefulEntry, TarScenes
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.geometry import resolution
 from foveasim.image_files import FileScenes, list_folder
-from foveasim.picture import CACHE_BYTES, IMAGE_SUFFIXES, Picture, check_index, describe_source
+from foveasim.picture import CACHE_BYTES, Picture, check_index, describe_source
+from foveasim.trust import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGENETTE_CLASSES",

@@ -10,7 +10,6 @@ from foveasim.errors import SceneError
 from foveasim.geometry import resolution
 from foveasim.picture import (
     CACHE_BYTES,
-    IMAGE_SUFFIXES,
     Picture,
     PictureCache,
     check_header,
@@ -18,6 +17,7 @@ from foveasim.picture import (
     describe_source,
     read_picture,
 )
+from foveasim.trust import IMAGE_SUFFIXES
 
 __all__ = [
     "PHOTOS",
@@ -133,7 +133,7 @@ def open_folder(path: str | Path, *, px_per_deg: float | None = None, cache_byte
     """Open the images that lie directly in a folder, sorted by name.
 
     Files with an unreadable header are skipped with one warning that names and counts them. Hidden files and files
-    without an image's ending (:data:`foveasim.picture.IMAGE_SUFFIXES`) are none of its business.
+    without an image's ending (:data:`foveasim.trust.IMAGE_SUFFIXES`) are none of its business.
 
     Raises:
         SceneError: No folder, or no readable image in it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,13 +20,15 @@ from foveasim import check
 from foveasim.atomic import locked, part_of
 from foveasim.drawing import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
+from foveasim.outputs import Inputs, check_folder, check_output, give_name
 from foveasim.signals import held
 
-__all__ = ["GIF_MOST_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "open_movie", "save_png"]
+__all__ = ["GIF_MOST_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "check_frames", "open_movie", "save_png"]
 
 GIF_MOST_BYTES = 5_000_000
 """A GIF is made smaller until it is no larger than this: what mail and code hosting sites show without complaint."""
 
+_FRAME = re.compile(r"frame-\d{6}\.png|\..*\.part")
 _GIF_WIDTH = 720
 _GIF_LEAST_WIDTH = 160
 _GIF_FPS = 15
@@ -60,22 +63,18 @@ class Movie(Protocol):
 class _Movie(ABC):
     """What the kinds of movie share: checks, counting, and use as a context manager that keeps what there is."""
 
-    def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
+    def __init__(self, path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> None:
         self.path = Path(path)
         self.fps = check.number("fps", fps, 1, 240)
         self.size = check.size_hw("size", size, least=16)
         self.frames = 0
-        self._open = True
-        if not self.path.parent.is_dir():
-            raise InvalidValueError(
-                f"cannot write {self.path}: the folder {self.path.parent} does not exist. Create it first."
-            )
-        if self.path.is_dir() and not isinstance(self, FrameFolder):
-            raise InvalidValueError(f"cannot write {self.path}: it is a folder. Name a file.")
-        if not os.access(self.path.parent, os.W_OK):
-            raise InvalidValueError(f"cannot write {self.path}: no permission in {self.path.parent}.")
+        self._open, self._overwrite = True, overwrite
+        self._check_path()
         self._lock: BinaryIO | None = None
         self._claim: BinaryIO | None = None
+
+    def _check_path(self) -> None:
+        check_output(self.path, overwrite=self._overwrite)
 
     def add(self, picture: Image) -> None:
         """Append a picture, (H, W, 3) uint8 of the size that the movie was opened with.
@@ -100,7 +99,8 @@ class _Movie(ABC):
         """Finish the file and give it its name.
 
         Returns:
-            The path, or None where no picture was added: then no file is made.
+            The path, or None where no picture was added: then no file is made. It has a number where somebody else has
+            written a file of that name meanwhile.
 
         Raises:
             FoveasimError: It cannot be written.
@@ -161,7 +161,7 @@ class _Movie(ABC):
         if self._lock is not None:
             self._lock.close()  # before: Windows moves no open file
         if keep:
-            self._part().replace(self.path)
+            self.path = give_name(self._part(), self.path, overwrite=self._overwrite)
         else:
             self._part().unlink(missing_ok=True)
 
@@ -182,14 +182,15 @@ class Mp4Movie(_Movie):
         path: The file.
         fps: Frames per second.
         size: (H, W), px. yuv420p needs even sides; an odd one loses its last row or column.
+        overwrite: Replace a file of that name.
 
     Raises:
-        InvalidValueError: The folder is missing or not writable, or a number is out of range.
+        InvalidValueError: The file exists, the folder is missing or not writable, or a number is out of range.
         FoveasimError: No ffmpeg.
     """
 
-    def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
-        super().__init__(path, fps, size)
+    def __init__(self, path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> None:
+        super().__init__(path, fps, size, overwrite=overwrite)
         import imageio_ffmpeg  # it searches for ffmpeg on import
 
         try:
@@ -270,13 +271,14 @@ class GifMovie(_Movie):
         path: The file.
         fps: At which pictures are added; those that are too many are left out.
         size: (H, W), px.
+        overwrite: Replace a file of that name.
 
     Raises:
-        InvalidValueError: The folder is missing or not writable, or a number is out of range.
+        InvalidValueError: The file exists, the folder is missing or not writable, or a number is out of range.
     """
 
-    def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
-        super().__init__(path, fps, size)
+    def __init__(self, path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> None:
+        super().__init__(path, fps, size, overwrite=overwrite)
         width = min(_GIF_WIDTH, self.size[1])
         self._small = max(1, round(self.size[0] * width / self.size[1])), width
         self._every = max(1, round(self.fps / _GIF_FPS))
@@ -342,20 +344,24 @@ class FrameFolder(_Movie):
         path: The folder. It is made; one that exists must be empty.
         fps: Kept for symmetry with the other movies.
         size: (H, W), px.
+        overwrite: Replace the frames in a folder that holds nothing else.
 
     Raises:
         InvalidValueError: The folder is not empty, its parent is missing or not writable, or a number is out of range.
     """
 
-    def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
-        super().__init__(path, fps, size)
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InvalidValueError(f"cannot write frames to {self.path}: it exists and is not an empty folder.")
+    def __init__(self, path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> None:
+        super().__init__(path, fps, size, overwrite=overwrite)
         self._made = not self.path.exists()
         try:
             self.path.mkdir(exist_ok=True)
+            for old in self.path.iterdir():
+                old.unlink()
         except OSError as error:
             raise InvalidValueError(f"cannot write frames to {self.path}: {error.strerror or error}.") from error
+
+    def _check_path(self) -> None:
+        check_frames(self.path, overwrite=self._overwrite)
 
     def _write(self, picture: Image) -> None:
         save_png(self.path / f"frame-{self.frames + 1:06d}.png", picture)
@@ -366,6 +372,30 @@ class FrameFolder(_Movie):
     def _drop(self) -> None:
         if self._made:
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def check_frames(path: Path, inputs: Inputs = Inputs(), *, overwrite: bool = False) -> None:  # noqa: B008  # frozen
+    """Refuse a folder that frames cannot be written to, that is read, or that holds anything but frames to replace.
+
+    Args:
+        path: The folder.
+        inputs: What is read.
+        overwrite: Whether frames that lie there may be replaced.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if not path.is_dir():
+        check_output(path, inputs)  # as its name is that of a file
+        return
+    there = [entry.name for entry in path.iterdir()]
+    other = next((name for name in there if not _FRAME.fullmatch(name)), None)
+    if there and not (overwrite and other is None):
+        remedy = "Choose another --out, or replace them by --overwrite."
+        if other is not None:
+            remedy = f"It holds {other}, which is no frame: --overwrite does not replace it. Choose another --out."
+        raise InvalidValueError(f"cannot write frames to {path}: it exists and is not an empty folder. {remedy}")
+    check_folder(path, inputs, overwrite=overwrite)
 
 
 def save_png(path: Path, picture: Image) -> None:
@@ -385,16 +415,17 @@ def save_png(path: Path, picture: Image) -> None:
 _KINDS: dict[str, type[_Movie]] = {".mp4": Mp4Movie, ".m4v": Mp4Movie, ".gif": GifMovie, "": FrameFolder}
 
 
-def open_movie(path: str | Path, fps: float, size: tuple[int, int]) -> Movie:
+def open_movie(path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> Movie:
     """Open a movie of the kind that the path's ending names.
 
     Args:
         path: ``.mp4`` or ``.m4v``, ``.gif``, or a name without an ending for a folder of PNG frames.
         fps: Frames per second.
         size: (H, W) of the pictures, px.
+        overwrite: Replace what has that name.
 
     Raises:
-        InvalidValueError: Another ending, a missing folder, or a number out of range.
+        InvalidValueError: It exists, another ending, a missing folder, or a number out of range.
         FoveasimError: No ffmpeg.
     """
     suffix = Path(path).suffix.lower()
@@ -402,4 +433,4 @@ def open_movie(path: str | Path, fps: float, size: tuple[int, int]) -> Movie:
         raise InvalidValueError(
             f"cannot write {path}: unknown ending {suffix!r}. Choose .mp4, .gif, or none for a folder of PNG frames."
         )
-    return _KINDS[suffix](path, fps, size)
+    return _KINDS[suffix](path, fps, size, overwrite=overwrite)

@@ -20,12 +20,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from foveasim import check
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.geometry import MIN_SIDE_PX, resolution
+from foveasim.trust import FORMATS
 
 __all__ = [
     "CACHE_BYTES",
     "FITS",
-    "FORMATS",
-    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "Picture",
     "PictureCache",
@@ -39,24 +38,6 @@ __all__ = [
     "open_image",
     "read_picture",
 ]
-
-FORMATS = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg", ".jfif"),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",),
-    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
-    "JPEG2000": (".jp2",),
-    "AVIF": (".avif",),
-    "TGA": (".tga",),
-}
-"""The formats that are read, as Pillow calls them, and their endings. Each is decoded within the process, from its own
-bytes alone: none starts a program or opens another file."""
-
-IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-"""Endings of the files that a folder or an archive is searched for. A file named on its own may have any ending."""
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, px: 300 MB as RGB. A small file can claim far more (a decompression bomb)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -14,7 +13,8 @@ from foveasim.agents.interface import agent_name
 from foveasim.agents.loading import make_agent
 from foveasim.episode import SESSION, Episode, as_json, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.movie import Movie, open_movie
+from foveasim.movie import Movie, check_frames, open_movie
+from foveasim.outputs import Inputs, check_outputs, episode_beside, free_names, settled
 from foveasim.render import render
 from foveasim.replay import noted, play
 from foveasim.scanpath import Scanpath, write_scanpaths
@@ -31,19 +31,23 @@ class RecordConfig(LookConfig):
     """What to record, and where to.
 
     Attributes:
-        out: The file: .mp4, .gif, or a name without an ending for a folder of PNG frames.
+        out: The file: .mp4, .gif, or a name without an ending for a folder of PNG frames. null records foveasim.mp4, or
+            foveasim-2.mp4 and so on where that exists.
         seconds: Length of the recording.
         fps: Pictures per second.
         scanpath: CSV file for the scanpaths; null writes none.
-        episode: Whether to write beside it, as NAME.episode.json, what it takes to play it again.
+        episode: Whether to write beside it, as OUT.episode.json (look.mp4.episode.json), what it takes to play it
+            again.
+        overwrite: Replace files of these names that exist. What is read is never replaced.
         replay: An episode's file, to be played again instead: is every observation identical, to the bit?
     """
 
-    out: str = "foveasim.mp4"
+    out: str | None = None
     seconds: float = 8.0
     fps: float = 30.0
     scanpath: str | None = None
     episode: bool = True
+    overwrite: bool = False
     replay: str | None = None
 
 
@@ -61,9 +65,13 @@ def record(config: RecordConfig) -> int:
     """
     if config.replay is not None:
         return _replay(config.replay)
-    out = Path(str(config.out))
-    beside = str(out.with_suffix(".episode.json")) if config.episode and out.name else None
-    return record_frames(config, [config.out], config.seconds, config.fps, config.scanpath, beside)
+    outs = free_names("foveasim.mp4") if config.out is None else [config.out]
+    return record_frames(
+        *(config, outs, config.seconds, config.fps),
+        scanpath=config.scanpath,
+        episode=config.episode,
+        overwrite=config.overwrite,
+    )
 
 
 def _replay(path: str) -> int:
@@ -78,11 +86,13 @@ def _replay(path: str) -> int:
 
 def record_frames(
     config: LookConfig,
-    outs: Iterable[str],
+    outs: Iterable[str | Path],
     seconds: float,
     fps: float,
+    *,
     scanpath: str | None = None,
-    episode: str | None = None,
+    episode: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Record a session to several files at once; see :func:`record`.
 
@@ -92,31 +102,30 @@ def record_frames(
         seconds: Length.
         fps: Pictures per second.
         scanpath: CSV file, or None.
-        episode: JSON file for what it takes to play it again, or None.
+        episode: Whether to write beside the first of them what it takes to play it again.
+        overwrite: Replace files of these names that exist.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console()
     outs = list(outs)
-    if not outs or not all(isinstance(out, str) and out for out in outs):
+    if not outs or not all(isinstance(out, str | Path) and str(out) for out in outs):
         raise InvalidTypeError(f"out must name a file; got {outs!r}.")
     check.number("seconds", seconds, 0, 3600, open_low=True)
     check.number("fps", fps, 1, 120)
     frames = max(1, round(seconds * fps))
     size = (int(config.size[0]), int(config.size[1]))
-    for written in (scanpath, episode):
-        if written is not None:
-            _check_writable(Path(written))
+    _check_outs([Path(out) for out in outs], config.inputs(), scanpath, episode, overwrite)
     with ExitStack() as stack:
         stop = Stop()
         stack.enter_context(stop.listening())
         warm_up([config.make_retina()])
-        noting = None if episode is None else _Noting(config, fps)
+        noting = _Noting(config, fps) if episode else None
         session = (config if noting is None else noting.config).open_session(threaded=False)
         stack.callback(session.close)
         stop.patient = True  # until now there is nothing to keep
-        movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size)) for out in outs]
+        movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size, overwrite=overwrite)) for out in outs]
         columns = (
             TextColumn("recording"),
             BarColumn(),
@@ -136,11 +145,12 @@ def record_frames(
             if path is not None:
                 console.print(f"[bold]{path}[/bold]  {movie.frames / fps:.1f} s, {_amount(path)}", highlight=False)
         if scanpath is not None:
-            write_scanpaths(scanpath, _distinct(session.scanpaths()))
-            console.print(f"[bold]{scanpath}[/bold]", highlight=False)
-        if noting is not None and episode is not None and noting.agent.steps:
-            noting.episode(movies[0].frames).write(episode)
-            console.print(f"[bold]{episode}[/bold]", highlight=False)
+            table = write_scanpaths(settled(Path(scanpath), overwrite=overwrite), _distinct(session.scanpaths()))
+            console.print(f"[bold]{table}[/bold]", highlight=False)
+        if noting is not None and noting.agent.steps:
+            beside = settled(episode_beside(movies[0].path), overwrite=overwrite)
+            noting.episode(movies[0].frames).write(beside)
+            console.print(f"[bold]{beside}[/bold]", highlight=False)
         if interrupted:
             console.print("interrupted; what was recorded until then is kept")
     return 130 if interrupted else 0
@@ -173,18 +183,21 @@ class _Noting:
         return Episode(SESSION, {**self._made, "frames": frames}, tuple(self.agent.steps))
 
 
-def _check_writable(path: Path) -> None:
-    """Refuse a file that could not be written at the end of a recording.
+def _check_outs(outs: Sequence[Path], inputs: Inputs, scanpath: str | None, episode: bool, overwrite: bool) -> None:
+    """Refuse files that could not be written at the end of a recording, that exist, or that are read.
 
     Raises:
-        InvalidValueError: The folder is missing or not writable, or the path is a folder.
+        InvalidValueError: See above, or two of them are one.
     """
-    if path.is_dir():
-        raise InvalidValueError(f"cannot write {path}: it is a folder. Name a file.")
-    if not path.absolute().parent.is_dir():
-        raise InvalidValueError(f"cannot write {path}: there is no folder {path.parent}. Create it first.")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise InvalidValueError(f"cannot write {path}: no permission.")
+    named: dict[str, str | Path | None] = {"scanpath": scanpath}
+    for out in outs:
+        if out.suffix or not out.name:
+            named[f"out ({out.suffix})" if len(outs) > 1 else "out"] = out
+        else:
+            check_frames(out, inputs, overwrite=overwrite)
+    if episode and outs[0].name:
+        named["the episode, OUT.episode.json,"] = episode_beside(outs[0])
+    check_outputs(named, inputs, overwrite=overwrite)
 
 
 def _roll(

@@ -6,6 +6,8 @@ them must not choose what runs: under :func:`guarded` such a name is taken from 
 kind, as an agent by ``--agent mine:Agent``, and from files only with ``--trust``. A pickled file, such as a model that
 stable-baselines3 saved, runs code when it is opened, wherever its name stands, and so always needs ``--trust``.
 
+Pictures are opened as one of :data:`FORMATS` and nothing else, whatever they are called.
+
 The guard holds for the process, threads included, because what it protects is the process.
 """
 
@@ -17,7 +19,25 @@ from dataclasses import dataclass
 
 from foveasim.errors import UntrustedError
 
-__all__ = ["check_code", "check_pickle", "guarded"]
+__all__ = ["FORMATS", "IMAGE_SUFFIXES", "check_code", "check_pickle", "guarded"]
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "JPEG2000": (".jp2",),
+    "AVIF": (".avif",),
+    "TGA": (".tga",),
+}
+"""The formats that are read, as Pillow calls them, and their endings. Each is decoded within the process, from its own
+bytes alone: none starts a program or opens another file."""
+
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Endings of the files that a folder or an archive is searched for. A file named on its own may have any ending."""
 
 
 @dataclass(frozen=True)

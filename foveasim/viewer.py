@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from foveasim.outputs import free_names
 from foveasim.record import record_frames
 from foveasim.viewer_config import LookConfig
 from foveasim.viewer_frames import display_driver
@@ -20,17 +21,20 @@ class WatchConfig(LookConfig):
     Attributes:
         headless: Open no window, record the same view to a file instead.
         out: File to record to without a window: .mp4, .gif, or a name without an ending for a folder of PNG frames.
-            null records foveasim.mp4 and foveasim.gif.
+            null records foveasim.mp4 and foveasim.gif, or foveasim-2.mp4 and foveasim-2.gif and so on where one exists.
         seconds: Length of that recording.
         fps: Its pictures per second.
+        overwrite: Replace a file of that name that exists. What is looked at is never replaced.
         fullscreen: Fill the screen.
-        folder: Where screenshots and videos of the window go.
+        folder: Where screenshots and videos of the window go: foveasim-0001.png, foveasim-0001.mp4, the first number
+            that is free.
     """
 
     headless: bool = False
     out: str | None = None
     seconds: float = 8.0
     fps: float = 30.0
+    overwrite: bool = False
     fullscreen: bool = False
     folder: str = "."
 
@@ -47,9 +51,8 @@ def watch(config: WatchConfig) -> int:
     Raises:
         FoveasimError: A name, a file or a number that cannot be used.
     """
-    outs = ["foveasim.mp4", "foveasim.gif"] if config.out is None else [config.out]
     if config.headless:
-        return record_frames(config, outs, config.seconds, config.fps)
+        return _record_instead(config)
     if display_driver() is None:
         from rich.console import Console
 
@@ -57,13 +60,18 @@ def watch(config: WatchConfig) -> int:
             f"There is no display, so [bold]{config.seconds:g} s[/bold] of the same view are recorded instead. "
             "(With a display, this opens a window. To record on purpose: --headless --out FILE --seconds N.)"
         )
-        return record_frames(config, outs, config.seconds, config.fps)
+        return _record_instead(config)
     window = open_window(config)
     try:
         window.run()
     finally:
         window.close()
     return 0
+
+
+def _record_instead(config: WatchConfig) -> int:
+    outs = free_names("foveasim.mp4", "foveasim.gif") if config.out is None else [config.out]
+    return record_frames(config, outs, config.seconds, config.fps, overwrite=config.overwrite)
 
 
 def open_window(config: WatchConfig) -> Window:

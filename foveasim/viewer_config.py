@@ -9,6 +9,7 @@ from foveasim import check
 from foveasim.agents.loading import make_agent
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE
+from foveasim.outputs import Inputs, inputs_of
 from foveasim.retina import Retina, make_retina
 from foveasim.saccade import Saccades
 from foveasim.session import Session
@@ -56,6 +57,11 @@ class LookConfig:
     half_life_ms: float | None = None
     px_per_deg: float | None = None
     size: tuple[int, int] = (720, 1280)
+
+    def inputs(self) -> Inputs:
+        """Return the files that this reads, which nothing that it writes may replace."""
+        named = self.agent, self.agent_arguments, self.retina, self.retina_options, self.network
+        return inputs_of(*named, sources=self.scenes)
 
     def make_retina(self) -> Retina:
         """Build the retina that this describes.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -371,9 +373,8 @@ class Window:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FoveasimError(f"cannot make the folder {self.folder}: {error.strerror}.") from error
-        taken = {path.name for path in self.folder.glob(f"foveasim-*.{suffix}")}
-        number = next(i for i in range(1, len(taken) + 2) if f"foveasim-{i:04d}.{suffix}" not in taken)
-        return self.folder / f"foveasim-{number:04d}.{suffix}"
+        numbered = (self.folder / f"foveasim-{number:04d}.{suffix}" for number in count(1))
+        return next(path for path in numbered if not os.path.lexists(path))
 
     def close(self) -> None:
         """Finish a recording, end the session and close the window."""

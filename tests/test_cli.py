@@ -123,7 +123,7 @@ def test_options_come_from_yaml_and_the_command_line_wins(tmp_path: Path) -> Non
     config = tmp_path / "look.yaml"
     config.write_text("scenes: uniform\nseconds: 0.2\nfps: 10\nnetwork: none\nsize: [240, 320]\nagent: centre\n")
     out = tmp_path / "look.gif"
-    assert main(["record", str(out), "--config", str(config), "--seconds", "0.3"]) == 0
+    assert main(["record", "--out", str(out), "--config", str(config), "--seconds", "0.3"]) == 0
     from PIL import Image
 
     with Image.open(out) as gif:
@@ -153,8 +153,8 @@ def test_options_may_come_before_what_has_no_name() -> None:
 
 @pytest.mark.parametrize("size", [["240", "426"], ["240x426"], ["240,426"], ["[240,426]"], ["(240, 426)"]])
 def test_a_size_is_understood_however_it_is_written(size: list[str]) -> None:
-    config = parsed("record", "--size", *size, "a.mp4")
-    assert (tuple(config.size), config.out) == ((240, 426), "a.mp4")
+    config = parsed("record", "--size", *size, "a.jpg")
+    assert (tuple(config.size), config.scenes) == ((240, 426), "a.jpg")
 
 
 @pytest.mark.parametrize("size", ["240", "big", "1,2,3", "-3x4"])
@@ -239,7 +239,7 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 @pytest.mark.parametrize("sent", [[signal.SIGTERM], [signal.SIGINT] * 3])
 def test_signals_end_a_recording_and_leave_whole_files(tmp_path: Path, sent: list[signal.Signals]) -> None:
-    words = ["record", "a.mp4", "--seconds", "3000", "--network", "none", "--size", "160x160", "--scenes", "uniform"]
+    words = ["record", "uniform", "--out", "a.mp4", "--seconds", "3000", "--network", "none", "--size", "160x160"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
         [sys.executable, "-m", "foveasim", *words, "--scanpath", "a.csv"], cwd=tmp_path, env=environment
@@ -253,4 +253,4 @@ def test_signals_end_a_recording_and_leave_whole_files(tmp_path: Path, sent: lis
         process.send_signal(one)
         time.sleep(0.01)
     assert process.wait(30) == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.episode.json", "a.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.mp4", "a.mp4.episode.json"]

@@ -202,6 +202,7 @@ def test_run_repeats_and_measures_what_measure_does(tmp_path: Path, capsys: pyte
     config = LatentConfig(
         weights=[str(tmp_path / "a.safetensors")], data=[str(data)], out=str(tmp_path / "out"), size=48, images=9
     )
+    config.overwrite = True
     first, second = run(config), run(config)
     assert first == second and [row.weights for row in first] == ["untrained", str(tmp_path / "a.safetensors")]
     assert first[1].images_seen is None and first[1].units == 16 * 9
@@ -253,5 +254,5 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     save_network(tmp_path / "a.safetensors", make_network("unet", **SMALL), {})
     data = folder_of_images(tmp_path / "data", 3)
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(InvalidValueError, match="out must be a folder that can be written to"):
         run(LatentConfig(weights=str(tmp_path / "a.safetensors"), data=str(data), out=str(tmp_path / "file"), size=48))

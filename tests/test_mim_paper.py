@@ -107,11 +107,13 @@ def test_a_comparison_runs_reports_and_is_not_run_twice(
     assert conditions == {"random", "pixels", "paper/periphery", "paper/autoencoder"}
     result = tmp_path / "lean" / "paper/periphery" / "seed-0" / "result.json"
     before = result.stat().st_mtime_ns
-    run(config(labelled, tmp_path))
+    with pytest.raises(InvalidValueError, match=r"is not empty: .* by --resume"):
+        run(config(labelled, tmp_path))
+    run(config(labelled, tmp_path, resume=True))
     assert "4 runs, 4 of them done" in capsys.readouterr().out
     assert result.stat().st_mtime_ns == before
     with pytest.raises(WeightsError, match="differs in epochs"):
-        run(config(labelled, tmp_path, epochs=2))
+        run(config(labelled, tmp_path, epochs=2, resume=True))
 
 
 def test_a_run_that_fails_does_not_take_the_others_with_it(
@@ -120,10 +122,10 @@ def test_a_run_that_fails_does_not_take_the_others_with_it(
     with pytest.raises(WeightsError, match="1 of 4 runs failed: lean paper/periphery_object seed 0"):
         (tmp_path / "masks").mkdir()
         some = {"conditions": ["paper/periphery_object", "paper/autoencoder"], "masks": str(tmp_path / "masks")}
-        run(config(labelled, tmp_path, **some))
+        run(config(labelled, tmp_path / "out", **some))
     said = capsys.readouterr().out
     assert "foveasim segment" in said and "lean paper/autoencoder seed 0: " in said
-    assert (tmp_path / "report.md").is_file()
+    assert (tmp_path / "out" / "report.md").is_file()
 
 
 @pytest.mark.parametrize(

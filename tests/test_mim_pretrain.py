@@ -396,7 +396,7 @@ def test_a_folder_that_cannot_be_written_is_said(
     (tmp_path / "file").write_text("in the way")
     assert main(words(folder, tmp_path / "file" / "out")) == 1
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "cannot write to" in said and "Choose another folder by out" in said
+    assert said.count("\n") == 1 and "out must be a folder that can be written to" in said and "Choose another" in said
 
 
 def test_masks_come_into_the_run(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -467,21 +467,22 @@ def test_what_cannot_be_trained_is_said_before_images_are_read(
         raise AssertionError("images are read")
 
     monkeypatch.setattr("foveasim.agents.mim.pretrain.read_pool", read)
+    (tmp_path / "checkpoint.safetensors").touch()
     with pytest.raises(FoveasimError, match=message):
         run(config(tmp_path, **changes))
-    (tmp_path / "checkpoint.safetensors").touch()
-    with pytest.raises(WeightsError, match="earlier run"):
+    with pytest.raises(InvalidValueError, match=r"holds checkpoint\.safetensors\. Go on .* by --resume"):
         run(config(tmp_path))
 
 
 def test_run_needs_data_and_a_device(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
     with pytest.raises(InvalidValueError, match="at least one folder"):
-        run(config(tmp_path, data=[]))
+        run(config(out, data=[]))
     with pytest.raises(SceneError, match=r"foveasim data get stl10\|imagenette DIR"):
-        run(config(tmp_path, data=[str(tmp_path / "nowhere")]))
+        run(config(out, data=[str(tmp_path / "nowhere")]))
     with pytest.raises(SceneError, match="foveasim data get stl10 "):
-        run(config(tmp_path, data=[str(tmp_path / "stl10")]))
+        run(config(out, data=[str(tmp_path / "stl10")]))
     with pytest.raises(InvalidValueError, match="--device cpu"):
-        run(config(tmp_path, data=[str(folder)], device="gpu"))
+        run(config(out, data=[str(folder)], device="gpu"))
     with pytest.raises(WeightsError, match="no checkpoint"):
-        run(config(tmp_path, data=[str(folder)], resume=True))
+        run(config(out, data=[str(folder)], resume=True))

@@ -22,7 +22,7 @@ from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.probe import Labelled, ProbeOptions, accuracy, fit_lbfgs
 from foveasim.agents.mim.readout import ReadoutConfig, read_out, run
 from foveasim.cli import main
-from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, WeightsError
+from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 
 SMALL: dict[str, Any] = {"widths": (8, 8, 16), "blocks": (0, 0, 1)}
 CLASSES = ("blue", "green", "red")
@@ -327,7 +327,7 @@ def test_the_command_writes_everything(
 
 def test_a_run_repeats_and_never_learns_from_the_test_images(folder: Path, weights: Path, tmp_path: Path) -> None:
     config = ReadoutConfig(str(weights), str(folder), out=str(tmp_path / "a"), size=32, epochs=3, lr=0.01)
-    config.features, config.finetune = ["network"], True
+    config.features, config.finetune, config.overwrite = ["network"], True, True
     config.evaluations = 20
     first, second = run(config), run(config)
     other = tmp_path / "other"
@@ -390,9 +390,9 @@ def test_config_and_folder_errors(
         with pytest.raises(InvalidValueError, match=message):
             ReadoutConfig(**{"data": "x", **changes})
     (tmp_path / "file").write_text("")
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(InvalidValueError, match="out must be a folder that can be written to"):
         run(ReadoutConfig(str(weights), str(folder), out=str(tmp_path / "file"), size=32))
-    assert main(["readout", str(weights), "--data", str(tmp_path / "none.tar")]) == 1
+    assert main(["readout", str(weights), "--data", str(tmp_path / "none.tar"), f"--out={tmp_path / 'out'}"]) == 1
     assert "no such folder" in capsys.readouterr().err
     with pytest.raises(InvalidValueError, match="one for each"):
         LabelledImages(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(3, np.int64), ("a", "b"))

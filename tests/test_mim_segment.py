@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_masks_that_are_there_are_kept_and_counted(data: Path, tmp_path: Path) -
     before = run(config)
     save(out / "class0" / "0.png", np.zeros((48, 64), np.uint8))
     (out / "class1" / "1.png").unlink()
-    again = run(config)
+    again = run(replace(config, resume=True))
     assert again.made == 1
     assert again.usable == before.usable - 1
     assert again.unusable == ("class0/0.png", "plain.png")
@@ -163,14 +164,15 @@ def test_a_stopped_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert len(list(out.rglob("*.png"))) == 2
     assert not list(out.rglob("*.part"))
     monkeypatch.undo()
-    assert run(config).made == 4
+    assert run(replace(config, resume=True)).made == 4
 
 
 def test_masks_made_otherwise_are_not_mixed(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(SegmentConfig(data=[str(data)], out=str(out)))
     with pytest.raises(InvalidValueError, match=r"holds masks made with .*'seed': 0.*Choose another folder"):
-        run(SegmentConfig(data=[str(data)], out=str(out), seed=1))
+        run(SegmentConfig(data=[str(data)], out=str(out), seed=1, resume=True))
+    assert run(SegmentConfig(data=[str(data)], out=str(out), seed=1, overwrite=True)).made == 6
 
 
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +182,7 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "83.3" in said
     (tmp_path / "file").write_text("")
     assert main(["segment", str(data), str(tmp_path / "file")]) == 1
-    assert "Choose another folder" in capsys.readouterr().err
+    assert "Choose another --out" in capsys.readouterr().err
 
 
 def test_options_are_checked() -> None:

@@ -18,8 +18,9 @@ from foveasim.agents.mim.masks import read_mask
 from foveasim.agents.mim.sources import SUFFIXES as POOL_SUFFIXES
 from foveasim.datasets import open_imagenette
 from foveasim.errors import SceneError
-from foveasim.picture import FORMATS, IMAGE_SUFFIXES, open_image, read_picture
+from foveasim.picture import FORMATS, open_image, read_picture
 from foveasim.scenes import open_scenes
+from foveasim.trust import IMAGE_SUFFIXES
 from foveasim.video import VideoScenes, is_animated
 
 REFUSED = r"its content is EPS; PNG, JPEG, .* are read\)\. Convert it to PNG or JPEG"

@@ -127,15 +127,15 @@ def test_frames_are_exact(tmp_path: Path) -> None:
 def test_a_movie_keeps_the_old_file_until_it_is_whole(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"old")
-    movie = open_movie(path, 10, SIZE)
+    movie = open_movie(path, 10, SIZE, overwrite=True)
     movie.add(plain(0))
     assert path.read_bytes() == b"old"
     movie.discard()
     assert path.read_bytes() == b"old"
-    with open_movie(path, 10, SIZE):
+    with open_movie(path, 10, SIZE, overwrite=True):
         pass
     assert path.read_bytes() == b"old"  # without a picture there is no movie
-    with pytest.raises(KeyboardInterrupt), open_movie(path, 10, SIZE) as movie:
+    with pytest.raises(KeyboardInterrupt), open_movie(path, 10, SIZE, overwrite=True) as movie:
         movie.add(plain(0))
         raise KeyboardInterrupt
     assert path.read_bytes()[:3] != b"old"
@@ -193,7 +193,7 @@ def test_record_writes_movie_and_scanpaths(tmp_path: Path, capsys: pytest.Captur
     assert path.duration_ms[:2].tolist() == pytest.approx([300, 300], abs=0.01)
     said = capsys.readouterr().out
     assert "a.mp4" in said.replace("\n", "")
-    assert names(tmp_path) == ["a.csv", "a.episode.json", "a.mp4"]
+    assert names(tmp_path) == ["a.csv", "a.mp4", "a.mp4.episode.json"]
 
 
 def test_a_scene_that_is_seen_twice_gives_two_scanpaths(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_an_agent_that_fails_ends_the_recording_with_its_message(
         ({"agent": "nobody"}, UnknownNameError, "nobody"),
         ({"retina": "nothing"}, UnknownNameError, "nothing"),
         ({"fovea": 9.0}, InvalidValueError, "fovea must be"),
-        ({"scanpath": "no/such/folder.csv"}, InvalidValueError, "there is no folder"),
+        ({"scanpath": "no/such/folder.csv"}, InvalidValueError, "the folder .* does not exist"),
         ({"scanpath": "."}, InvalidValueError, "it is a folder"),
         ({"retina": "disc", "retina_options": {"hidden": 1}}, InvalidTypeError, "hidden"),
         ({"agent_arguments": {"nonsense": 1}}, InvalidTypeError, "nonsense"),

@@ -227,7 +227,7 @@ def test_a_recording_comes_out_the_same(
     more: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert record(config(tmp_path / "a.gif", **more)) == 0
-    kept = tmp_path / "a.episode.json"
+    kept = tmp_path / "a.gif.episode.json"
     assert len(read_episode(kept).steps) >= 3
     assert cli.main(["record", "--replay", str(kept)]) == 0
     assert "identical" in capsys.readouterr().out
@@ -241,7 +241,7 @@ def test_a_recording_comes_out_the_same(
 
 def test_an_agent_that_predicts_does_so_while_it_is_noted(tmp_path: Path) -> None:
     assert record(config(tmp_path / "a.gif", agent="surprise", seconds=0.8)) == 0
-    assert replay_episode(read_episode(tmp_path / "a.episode.json")).same
+    assert replay_episode(read_episode(tmp_path / "a.gif.episode.json")).same
     plain, seen = noted(make_agent("walk"), "walk"), noted(make_agent("surprise"), "surprise")
     assert not hasattr(plain, "imagine")
     assert hasattr(seen, "imagine")
@@ -272,7 +272,7 @@ def test_without_an_episode_none_is_written(tmp_path: Path) -> None:
 
 def test_a_camera_cannot_be_played_again(tmp_path: Path) -> None:
     record(config(tmp_path / "a.gif", agent="walk", seconds=0.5))
-    episode = read_episode(tmp_path / "a.episode.json")
+    episode = read_episode(tmp_path / "a.gif.episode.json")
     for change, message in (({"scenes": "webcam"}, "webcam"), ({"legs": 2}, "unknown legs")):
         made = {**episode.made, "config": {**episode.made["config"], **change}}
         with pytest.raises(InvalidValueError, match=message):

@@ -48,8 +48,8 @@ def test_a_list_of_agents_cannot_either(planted: Path) -> None:
 def test_a_recorded_episode_cannot_either(
     planted: Path, named: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["record", "good.gif", "--scenes", "noise", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
-    content = json.loads(Path("good.episode.json").read_text(encoding="utf-8"))
+    main(["record", "noise", "--out", "good.gif", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
+    content = json.loads(Path("good.gif.episode.json").read_text(encoding="utf-8"))
     if "id" in named:
         content["kind"] = "env"
         content["made"] = {"id": named["id"], "kwargs": {}, "seed": 0, "episode_number": 0, "options": {}}
@@ -74,7 +74,7 @@ SCENES_OF_MINE = {"scene source": {"mine:Scenes"}}
 EYE_AND_NETWORK = {"retina": {"mine:Eye"}, "network": {"my:Net"}}
 
 ELSEWHERE = {
-    "label of an output": ["record", "A=planted:Agent"],
+    "label of an output": ["record", "--out", "A=planted:Agent"],
     "part of an output": ["record", "--out", "runs-planted:Agent"],
     "output": ["record", "--out", "planted:Agent"],
     "title": ["record", "--scanpath=see planted:Agent"],
@@ -102,13 +102,13 @@ def test_a_name_typed_as_something_else_is_none(
 
 
 def test_an_episode_is_not_named_by_the_output_either(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["record", "good.gif", "--scenes", "noise", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
-    content = json.loads(Path("good.episode.json").read_text(encoding="utf-8"))
+    main(["record", "noise", "--out", "good.gif", "--network", "none", "--agent", "centre", "--seconds", "0.04"])
+    content = json.loads(Path("good.gif.episode.json").read_text(encoding="utf-8"))
     content["made"]["config"]["retina"] = "planted:Agent"
     Path("down").mkdir()
     Path("down/a-planted:Agent").write_text(json.dumps(content), encoding="utf-8")
     capsys.readouterr()
-    assert main(["record", "x-planted:Agent", "--replay", "down/../down/a-planted:Agent"]) == 1
+    assert main(["record", "--out", "x-planted:Agent", "--replay", "down/../down/a-planted:Agent"]) == 1
     assert "'planted:Agent' names code" in capsys.readouterr().err
     assert not planted.exists()
 

@@ -25,6 +25,7 @@ from foveasim.agents.mim.files import load_network, read_card, read_tensors, shi
 from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
 from foveasim.errors import WeightsError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.pool import centred
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class LatentConfig:
             stands for the files that it fits. Several files of one folder make a curve over the images they have seen.
         data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``.
         out: Folder for ``latent.csv``, ``latent.json`` and ``latent.png``.
+        overwrite: Write into a folder that is not empty, and replace files of that name there.
         untrained: Also measure each kind of network with fresh weights, the start of every curve.
         rectify: Set negative responses to zero first, for networks whose latent is not one of rates (``unet``).
         images: At most this many, spread evenly over the data.
@@ -115,6 +117,7 @@ class LatentConfig:
     weights: str | list[str] = "unet"
     data: str | list[str] = ""
     out: str = "runs/latent"
+    overwrite: bool = False
     untrained: bool = True
     rectify: bool = False
     images: int = 2048
@@ -202,7 +205,9 @@ def run(config: LatentConfig) -> list[LatentRow]:
     if config.threads is not None:
         torch.set_num_threads(check.whole("threads", config.threads, 1, 4096))
     console = Console()
-    points = [load_point(name, config.device) for name in expand(config.weights)]
+    weights = expand(config.weights)
+    check_folder(config.out, inputs_of(weights, sources=config.data), overwrite=config.overwrite)
+    points = [load_point(name, config.device) for name in weights]
     pool = read_pool([config.data] if isinstance(config.data, str) and config.data else list(config.data))
     images = centred(pool, (config.size, config.size))
     images = images[np.unique(np.linspace(0, len(images) - 1, min(config.images, len(images))).round().astype(int))]

@@ -4,7 +4,7 @@
 
 Each run pretrains a network, reads the classes of images out of its latent, and measures the latent along the training.
 What a run found is one file, so that whatever stops the comparison costs at most the minutes since the last checkpoint,
-and the same command goes on.
+and ``--resume`` goes on.
 
 Reference:
     Weiler, Brucklacher, Pennartz, Bohté (2024), arXiv:2404.08526.
@@ -13,12 +13,12 @@ Reference:
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, fields
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveasim import check
@@ -31,6 +31,7 @@ from foveasim.agents.mim.sources import Source
 from foveasim.atomic import write_atomically
 from foveasim.check import check_device
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import make_retina
 from foveasim.signals import GRACE_S, Stop
 
@@ -54,7 +55,7 @@ CONDITIONS = (
 
 SET_BY_THE_COMPARISON = {
     *("data", "network", "out", "masks", "epochs", "steps", "minutes", "seed", "size", "snapshots", "precision"),
-    *("device", "threads", "resume", "validate", "validate_minutes", "cache"),
+    *("device", "threads", "resume", "overwrite", "validate", "validate_minutes", "cache"),
 }
 """Options of ``foveasim pretrain`` that are no part of ``options``: each run has its own, or they would do nothing."""
 
@@ -69,7 +70,9 @@ class PaperConfig:
             its labels (of STL-10 the unlabelled images), unless ``unlabelled`` names other images.
         unlabelled: Images to pretrain on, ``PATH`` or ``PATH@SPLIT``; empty for those of ``data``.
         test: Labelled images that only test; None takes a part of ``data``.
-        out: Folder for the runs, the figures and the report. The same command on the same folder goes on.
+        out: Folder for the runs, the figures and the report.
+        resume: Go on with the comparison in ``out``: only runs that are missing are done.
+        overwrite: Begin anew in a folder that is not empty, and remove runs of these names there.
         conditions: Names of presets, of ``foveasim pretrain``.
         networks: Networks to train under each condition.
         seeds: Seeds of each condition.
@@ -94,6 +97,8 @@ class PaperConfig:
     unlabelled: list[str] = field(default_factory=list)
     test: str | None = None
     out: str = "runs/paper"
+    resume: bool = False
+    overwrite: bool = False
     conditions: list[str] = field(default_factory=lambda: list(CONDITIONS))
     networks: list[str] = field(default_factory=lambda: ["lean"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -175,13 +180,19 @@ def run(config: PaperConfig) -> None:
 
     check_device(config.device)
     console = Console()
-    folder, plan = Path(config.out), config.plan()
+    plan = config.plan()
     _refuse_early(config, plan)
+    reads = inputs_of(config.options, sources=(config.data, config.unlabelled, config.test, config.masks))
+    folder = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
+    written = {name: value for name, value in asdict(config).items() if name not in ("resume", "overwrite")}
     try:
-        write_atomically(folder / "paper.json", (json.dumps(asdict(config), indent=1) + "\n").encode())
+        write_atomically(folder / "paper.json", (json.dumps(written, indent=1) + "\n").encode())
     except OSError as error:
         raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
     jobs = config.jobs()
+    if config.overwrite:
+        for job in jobs:
+            shutil.rmtree(job.folder(plan), ignore_errors=True)
     missing = [job for job in jobs if not job.done(plan)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done", highlight=False)
     stop = Stop()
@@ -192,7 +203,7 @@ def run(config: PaperConfig) -> None:
         done = sum(job.done(plan) for job in jobs)
         console.print(
             f"stopped: {done} of {len(jobs)} runs are done, and those that were on their way have their checkpoints. "
-            "The same command goes on.",
+            "Go on with --resume.",
             highlight=False,
             soft_wrap=True,
         )
@@ -203,7 +214,7 @@ def run(config: PaperConfig) -> None:
     if failed:
         raise WeightsError(
             f"{len(failed)} of {len(jobs)} runs failed: {', '.join(str(job) for job in failed[:5])}. The report holds "
-            "the others; give the same command again to try those that failed."
+            "the others; try those that failed again by --resume."
         )
 
 
@@ -253,7 +264,7 @@ def _run_all(missing: list[Job], config: PaperConfig, console: Console) -> list[
                         console.print(f"{job}: {error}", highlight=False, soft_wrap=True, style="red")
                     except BrokenExecutor as error:
                         raise WeightsError(
-                            f"the process of {job} was ended from outside, mostly for want of memory. The same command "
+                            f"the process of {job} was ended from outside, mostly for want of memory. --resume "
                             "goes on from its checkpoint; fewer workers need less memory."
                         ) from error
                     _start(pool, waiting, config, bar, running)

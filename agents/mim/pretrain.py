@@ -9,6 +9,7 @@ Reference:
 
 from __future__ import annotations
 
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from foveasim.agents.mim.trainer import Trainer, refuse_early
 from foveasim.atomic import remove_parts, write_atomically
 from foveasim.check import check_device
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.pool import ImagePool, centred
 from foveasim.retina import make_retina
 from foveasim.signals import Stop
@@ -53,7 +55,8 @@ def run(config: PretrainConfig) -> Path:
         ``resume``), ``log.jsonl`` and ``pictures.png`` (rows of three: seen, predicted, there).
 
     Raises:
-        InvalidValueError: An option out of range, or a loss that is not finite.
+        InvalidValueError: An option out of range, a loss that is not finite, or a folder that is not empty or cannot be
+            written to.
         SceneError: Data that cannot be read.
         WeightsError: A checkpoint that does not fit, or a folder that cannot be written to.
     """
@@ -70,6 +73,12 @@ def run(config: PretrainConfig) -> Path:
 
 def _run(config: PretrainConfig, ranks: Ranks) -> Path:
     refuse_early(config)
+    if ranks.first:  # which writes; the others would find its files
+        reads = inputs_of(
+            *(config.start_from, config.network_options, config.retinas),
+            sources=(config.data, config.validate, config.masks),
+        )
+        check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with warnings.catch_warnings():
         if not ranks.first:  # which has said it of the same data
             warnings.simplefilter("ignore")
@@ -116,6 +125,8 @@ def train(
                 raise
     else:
         remove_parts(Path(config.out))  # of a run that was killed while it wrote
+        if config.overwrite:
+            _remove_run(trainer)
         with TrainingLog(Path(config.out), config.tensorboard, after=trainer, quiet=quiet) as log:
             log.say(
                 f"{len(pool):,} images, {config.network} with "
@@ -128,6 +139,14 @@ def train(
             _train(trainer, log, held_out)
     ranks.wait()
     return trainer
+
+
+def _remove_run(trainer: Trainer) -> None:
+    """Remove what an earlier run in the folder would leave among the files of this one, or be resumed from."""
+    trainer.checkpoint.unlink(missing_ok=True)
+    for snapshot in trainer.checkpoint.parent.glob("step-*.safetensors"):
+        if re.fullmatch(r"step-\d{8}\.safetensors", snapshot.name):
+            snapshot.unlink()
 
 
 @contextmanager

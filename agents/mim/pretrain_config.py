@@ -75,6 +75,7 @@ class PretrainConfig:
         validate_minutes: Time between validations.
         resume: Go on from the checkpoint in ``out``. With ``steps`` or ``epochs`` on a CPU the result is the same to
             the bit as that of an uninterrupted run.
+        overwrite: Begin anew in a folder that is not empty, and replace files of a run there.
         tensorboard: Also log there, with pictures; needs tensorboard.
         licence: Terms of the data, for the model card.
         command: The command of this run, for the model card.
@@ -126,6 +127,7 @@ class PretrainConfig:
     snapshots: int = 0
     validate_minutes: float = 5.0
     resume: bool = False
+    overwrite: bool = False
     tensorboard: bool = False
     licence: str = ""
     command: str = ""

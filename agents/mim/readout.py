@@ -38,6 +38,7 @@ from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.metric_statistics import wilson
+from foveasim.outputs import check_folder, inputs_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,6 +61,7 @@ class ReadoutConfig:
         test: Labelled images that only test; None takes a part of ``data``.
         out: Folder for ``readout.json``, ``predictions.csv``, ``accuracy.png``, a ``confusion-*.png`` for each readout
             and, with ``finetune``, ``finetuned.safetensors``.
+        overwrite: Write into a folder that is not empty, and replace files of a readout there.
         features: What to read out: ``network`` its latent, ``random`` the latent of the same network with fresh
             weights, ``pixels`` the image itself.
         probes: How: ``adam`` the paper's linear layer, ``lbfgs`` logistic regression with chosen regularisation,
@@ -86,6 +88,7 @@ class ReadoutConfig:
     data: str = ""
     test: str | None = None
     out: str = "runs/readout"
+    overwrite: bool = False
     features: list[str] = field(default_factory=lambda: list(FEATURES))
     probes: list[str] = field(default_factory=lambda: list(PROBES))
     finetune: bool = False
@@ -316,6 +319,8 @@ def run(config: ReadoutConfig) -> list[ReadoutResult]:
     if config.threads is not None:
         torch.set_num_threads(check.whole("threads", config.threads, 1, 4096))
     console = Console()
+    reads = inputs_of(config.weights, sources=(config.data, config.test))
+    folder = check_folder(config.out, reads, overwrite=config.overwrite)
     network = load_point(config.weights, config.device).network
     data = read_labelled(
         config.data, (config.size, config.size), test=config.test, per_class=config.per_class, seed=config.seed
@@ -325,9 +330,7 @@ def run(config: ReadoutConfig) -> list[ReadoutResult]:
         f"{len(data.test):,} test images",
         highlight=False,
     )
-    folder = Path(config.out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         bar = _Bar(console)
         with bar.progress:
             results = list(_results(config, network, data, bar, console))

@@ -25,6 +25,7 @@ from foveasim.agents.mim.mask_sheet import mask_sheet
 from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.pool import ImagePool
 from foveasim.retina_masks import OBJECT_SURE
 
@@ -49,7 +50,9 @@ class SegmentConfig:
 
     Attributes:
         data: Folders or tar archives of images, ``PATH`` or ``PATH@SPLIT``.
-        out: Folder for the masks, ``segment.json`` and ``segment.png``. Masks that lie there are kept.
+        out: Folder for the masks, ``segment.json`` and ``segment.png``.
+        resume: Keep the masks that lie in ``out``, and make those that are missing.
+        overwrite: Make all masks anew, and replace those that lie in ``out``.
         side: Square root of the number of pixels that a picture has while it is cut; larger is finer and slower.
         seed: Of the colour models' beginnings.
         workers: How many pictures are cut at the same time, None for one on each core. The masks do not depend on it.
@@ -58,6 +61,8 @@ class SegmentConfig:
 
     data: list[str] | str = field(default_factory=list)
     out: str = "runs/masks"
+    resume: bool = False
+    overwrite: bool = False
     side: int = 64
     seed: int = 0
     workers: int | None = None
@@ -176,7 +181,7 @@ def _png(image: NDArray[Any]) -> bytes:
 
 def _sure_pixels(image: NDArray[np.uint8], path: Path, config: SegmentConfig) -> tuple[int, bool]:
     """Make a picture's mask where there is none; return how many of its pixels are sure and whether it was made."""
-    mask = read_mask(path, (image.shape[0], image.shape[1]))
+    mask = None if config.overwrite else read_mask(path, (image.shape[0], image.shape[1]))
     made = mask is None
     if mask is None:
         mask = object_confidence(image, config.side, config.seed)
@@ -221,6 +226,11 @@ def _settings(config: SegmentConfig) -> dict[str, int]:
     return {"side": config.side, "seed": config.seed}
 
 
+def _written(config: SegmentConfig) -> dict[str, Any]:
+    """What the file says of the options: the same for a run that was resumed."""
+    return {name: value for name, value in asdict(config).items() if name not in ("resume", "overwrite")}
+
+
 def _claim(folder: Path, config: SegmentConfig) -> None:
     """Note down how the masks of a folder are made, before the first is.
 
@@ -229,12 +239,13 @@ def _claim(folder: Path, config: SegmentConfig) -> None:
     """
     path = folder / "segment.json"
     before: Any = None
-    with suppress(OSError, ValueError):
-        before = json.loads(path.read_text(encoding="utf-8"))
+    if not config.overwrite:
+        with suppress(OSError, ValueError):
+            before = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(before, dict) and before.get("settings", _settings(config)) != _settings(config):
         raise InvalidValueError(
             f"{folder} holds masks made with {before['settings']}, not {_settings(config)}. Choose another folder by "
-            "out, or delete this one to make them anew."
+            "out, or make them anew by --overwrite."
         )
     if before is None:
         write_atomically(path, (json.dumps({"settings": _settings(config)}) + "\n").encode())
@@ -267,7 +278,7 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[int, int], Non
 def run(config: SegmentConfig) -> SegmentReport:
     """Make a mask for every image that has none yet, print a table and write ``segment.json`` and ``segment.png``.
 
-    It may be stopped at any moment and started again: every mask that is there is whole.
+    It may be stopped at any moment and goes on with ``resume``: every mask that is there is whole.
 
     Args:
         config: What, and how.
@@ -276,13 +287,15 @@ def run(config: SegmentConfig) -> SegmentReport:
         How many masks are usable.
 
     Raises:
-        InvalidValueError: No data, an option out of range, or a folder whose masks were made with other settings.
+        InvalidValueError: No data, an option out of range, a folder that is not empty, or masks in it that were made
+            with other settings.
         SceneError: The data cannot be read, two images would share a mask, a mask that lies there cannot be used, or
             the folder cannot be written to.
     """
     from rich.console import Console
 
-    console, folder = Console(), Path(config.out).expanduser()
+    console, reads = Console(), inputs_of(sources=config.data)
+    folder = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     pool = read_pool(config.data, cache=config.cache, progress=True)
     paths = mask_paths(folder, pool.names)
     begun = time.monotonic()
@@ -293,7 +306,7 @@ def run(config: SegmentConfig) -> SegmentReport:
         share = sure / pool.size.astype(np.int64).prod(1)
         usable = (sure >= LEAST_PX) & (share <= MOST_SHARE)
         report = _report(pool, sure, share, usable, made, time.monotonic() - begun)
-        record = {"foveasim": __version__, "settings": _settings(config), "config": asdict(config), **asdict(report)}
+        record = {"foveasim": __version__, "settings": _settings(config), "config": _written(config), **asdict(report)}
         write_atomically(folder / "segment.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
         write_atomically(folder / "segment.png", _png(cv2.cvtColor(mask_sheet(pool, paths, usable), cv2.COLOR_RGB2BGR)))
     except OSError as error:

@@ -37,7 +37,18 @@ __all__ = ["Batch", "Trainer", "masked_error", "refuse_early", "std_loss"]
 CHECKPOINT = "checkpoint.safetensors"
 # Options that may change on the way without the result becoming another.
 NOT_OF_THE_RESULT = {
-    *("resume", "out", "cache", "command", "licence", "validate", "tensorboard", "start_from", "snapshots"),
+    *(
+        "resume",
+        "overwrite",
+        "out",
+        "cache",
+        "command",
+        "licence",
+        "validate",
+        "tensorboard",
+        "start_from",
+        "snapshots",
+    ),
     *("checkpoint_minutes", "checkpoint_steps", "validate_minutes", "device", "threads"),
 }
 MAX_GRADIENT = 0.5  # norm; usual ones are 0.002 to 0.1, so that this only stops an explosion
@@ -105,21 +116,18 @@ def refuse_early(config: PretrainConfig) -> None:
 
     Raises:
         InvalidValueError: An unknown network or retina, or options that it does not take.
-        WeightsError: There is a checkpoint and ``resume`` is off.
     """
     for name, options in config.retinas.items():
         make_retina(name, **options)
     with torch.random.fork_rng(devices=[]):
         make_network(config.network, **config.network_options)
-    if not config.resume:
-        _refuse_earlier_run(Path(config.out) / CHECKPOINT)
 
 
 def _refuse_earlier_run(checkpoint: Path) -> None:
     if checkpoint.exists():
         raise WeightsError(
-            f"{checkpoint} is of an earlier run. Go on with it by resume=True (--resume true), choose another folder "
-            "by out, or delete it."
+            f"{checkpoint} is of an earlier run. Go on with it by resume=True (--resume), begin anew by overwrite=True "
+            "(--overwrite), or choose another folder by out."
         )
 
 
@@ -137,7 +145,8 @@ class Trainer:
         changes: Options that a resumed run sets otherwise than the run so far did, for people to read.
 
     Raises:
-        WeightsError: There is a checkpoint and ``resume`` is off, or none that fits and it is on.
+        WeightsError: There is a checkpoint and neither ``resume`` nor ``overwrite`` is on, or none that fits and
+            ``resume`` is on.
     """
 
     def __init__(self, config: PretrainConfig, pool: ImagePool, ranks: Ranks | None = None) -> None:
@@ -180,7 +189,7 @@ class Trainer:
         self.changes: list[str] = []
         if config.resume:
             self._resume()
-        else:
+        elif not config.overwrite:
             _refuse_earlier_run(self.checkpoint)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -347,8 +356,9 @@ class Trainer:
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
             raise WeightsError(
-                f"there is no checkpoint {self.checkpoint} to resume from. Start the run without resume, or give its "
-                "folder as out; of several machines all must see that folder."
+                f"there is no checkpoint {self.checkpoint} to resume from. Start the run without resume (by "
+                "--overwrite where its folder is not empty), or give its folder as out; of several machines all must "
+                "see that folder."
             )
         tensors, metadata = read_tensors(self.checkpoint)
         try:

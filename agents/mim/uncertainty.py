@@ -20,6 +20,7 @@ from foveasim.agents.mim.network import MimNetwork, Output
 from foveasim.agents.mim.prediction_error import some_seen
 from foveasim.check import check_device
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.outputs import check_output, free_names, inputs_of, settled
 from foveasim.pool import centred
 from foveasim.retina import Retina, make_retina
 
@@ -197,7 +198,9 @@ class CalibrateConfig:
         batch: Images at a time.
         seed: Of the fixations.
         device: Where to compute.
-        out: Picture of the reliability, ``….png``.
+        out: Picture of the reliability, ``….png``. null writes reliability.png, or reliability-2.png and so on where
+            that exists.
+        overwrite: Replace a file of that name that exists.
         fit: Write the factor that calibrates the 90 % intervals into the weights file, the median over retinas and
             numbers of fixations. Fit on validation images, and measure on test images without this.
     """
@@ -212,7 +215,8 @@ class CalibrateConfig:
     batch: int = 50
     seed: int = 0
     device: str = "cpu"
-    out: str = "reliability.png"
+    out: str | None = None
+    overwrite: bool = False
     fit: bool = False
 
 
@@ -227,8 +231,11 @@ def run(config: CalibrateConfig) -> tuple[Reliability, ...]:
     check_device(config.device)
     side = check.whole("size", config.size, 32, 4096)
     retinas = [make_retina(name, **options) for name, options in config.retinas.items()]
-    if Path(config.out).suffix.lower() != ".png":
+    out = free_names("reliability.png")[0] if config.out is None else Path(config.out)
+    if out.suffix.lower() != ".png":
         raise InvalidValueError(f"out must end in .png; got {config.out!r}.")
+    reads = inputs_of(config.weights, config.retinas, sources=config.data)
+    check_output(out, reads, overwrite=config.overwrite, make_parent=True)
     network = load_network(config.weights, config.device)
     images = centred(read_pool(config.data), (side, side))
     found: list[Reliability] = []
@@ -247,10 +254,11 @@ def run(config: CalibrateConfig) -> tuple[Reliability, ...]:
     for one in found:
         print(one)
     try:
-        draw(Path(config.out), found, f"{network.name}: {len(images)} images")
+        out = settled(out, overwrite=config.overwrite)
+        draw(out, found, f"{network.name}: {len(images)} images")
     except OSError as error:
-        raise WeightsError(f"cannot write {config.out}: {error.strerror or error}. Choose another folder.") from error
-    print(f"wrote {config.out}")
+        raise WeightsError(f"cannot write {out}: {error.strerror or error}. Choose another folder.") from error
+    print(f"wrote {out}")
     if config.fit:
         scale = float(np.median([one.scale for one in found]))
         sources = [config.data] if isinstance(config.data, str) else config.data

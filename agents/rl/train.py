@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.atomic import make_folder, remove_parts
 from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
+from foveasim.outputs import check_folder, inputs_of
 from foveasim.signals import Stop
 
 __all__ = ["Run", "TrainConfig", "run"]
@@ -50,20 +50,20 @@ def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, Stop], Run] 
         MissingDependencyError: stable-baselines3 or sb3-contrib is not installed, or Ray for the engine rllib.
     """
     check_device(config.device)
-    out = Path(config.out).expanduser()
-    _check_folder(out, config)
+    out = _check_folder(config)
     threads = torch.get_num_threads()
     stop = Stop("stopping after this step; Ctrl-C again stops at once")
     try:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         with stop.listening(), _own_random_state():
-            remove_parts(out)  # of a run that was killed while it wrote
             if config.test:
                 from foveasim.agents.rl.task_test import run_test  # here: it opens what training does
 
                 return run_test(config, out)
             training = (open_run or _open_run)(config, out, stop)
+            if config.overwrite:  # or a run that is killed before its first checkpoint would leave that of another
+                (out / "checkpoint.safetensors").unlink(missing_ok=True)
             stop.patient = True  # until now there is nothing to keep
             return training.run()
     finally:
@@ -80,27 +80,24 @@ def _open_run(config: TrainConfig, out: Path, stop: Stop) -> Run:
     return Training(config, out, stop)
 
 
-def _check_folder(out: Path, config: TrainConfig) -> None:
-    """Refuse a folder that cannot be written to, or that holds a run already.
+def _check_folder(config: TrainConfig) -> Path:
+    """Return the folder of a run; refuse one that cannot be written to, that holds something already, or that is read.
 
     Raises:
         InvalidValueError: See above.
     """
-    there = (out / "checkpoint.safetensors").exists()
-    if there and not (config.resume or config.overwrite):
+    sources = config.data, config.validate
+    if config.test:  # writes no policy, so that what is tested may lie in the folder
+        return check_folder(config.out, inputs_of(sources=sources), overwrite=config.overwrite)
+    options = config.retina_options, config.task_options, config.policy_options, config.imitation
+    reads = inputs_of(config.network, config.against, config.retina, *options, sources=sources)
+    out = Path(config.out).expanduser()
+    if config.resume and not (out / "checkpoint.safetensors").exists():
         raise InvalidValueError(
-            f"{out} holds a run already. Go on with it by --resume, begin anew by --overwrite, or choose another --out."
+            f"there is nothing to resume in {out}: no checkpoint.safetensors. Leave out --resume, or begin anew by "
+            "--overwrite."
         )
-    if config.resume and not there:
-        raise InvalidValueError(f"there is nothing to resume in {out}: no checkpoint.safetensors. Leave out --resume.")
-    if config.resume and config.overwrite:
-        raise InvalidValueError("give --resume or --overwrite, not both.")
-    try:
-        make_folder(out)
-    except OSError as error:
-        raise InvalidValueError(
-            f"out must be a folder that can be written to; got {out}: {error.strerror or error}. Choose another --out."
-        ) from error
+    return check_folder(out, reads, resume=config.resume, overwrite=config.overwrite)
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class TrainConfig:
         against: Agents with which validation compares.
         out: Folder for the policy, the checkpoint, the log and the picture.
         resume: Go on from the checkpoint in ``out``.
-        overwrite: Begin anew in a folder that holds a run already.
+        overwrite: Begin anew in a folder that is not empty, and replace files of a run there.
         checkpoint_minutes: Time between checkpoints.
         tensorboard: Also log there; needs tensorboard.
         seed: Of everything random.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +20,7 @@ from foveasim.agents.rl import train
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, MissingDependencyError
+from foveasim.outputs import check_folder, inputs_of
 
 __all__ = ["SPACES", "TuneConfig", "run", "suggest"]
 
@@ -60,6 +63,8 @@ class TuneConfig:
         space: What is searched, in place of the usual for the algorithm, such as {options.gamma: [0.3, 0.6],
             options.ent_coef: {low: 0.0001, high: 0.01, log: true}}.
         out: Folder for best.yaml, tune.json and study.db, by which a search goes on.
+        resume: Go on with the search in ``out``.
+        overwrite: Begin anew in a folder that is not empty, and remove a search there.
         seed: Of the search, and of every training.
     """
 
@@ -73,6 +78,8 @@ class TuneConfig:
     train: dict[str, Any] = field(default_factory=dict)
     space: dict[str, Any] | None = None
     out: str = "runs/tune"
+    resume: bool = False
+    overwrite: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -145,14 +152,14 @@ def suggest(trial: Any, domains: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(config: TuneConfig) -> int:
-    """Search; Ctrl-C ends it with everything written, and the same command goes on.
+    """Search; Ctrl-C ends it with everything written, and ``resume`` goes on.
 
     Returns:
         0, or 130 after Ctrl-C or SIGTERM. In ``out``: ``best.yaml``, ``tune.json`` with all trials, ``study.db``, and a
         folder for each training.
 
     Raises:
-        FoveasimError: An option that cannot be used, data that cannot be read.
+        FoveasimError: An option that cannot be used, data that cannot be read, a folder that holds a search already.
         MissingDependencyError: Optuna is not installed, or stable-baselines3.
     """
     try:
@@ -162,8 +169,10 @@ def run(config: TuneConfig) -> int:
             f"foveasim tune needs Optuna ({error}). Install it: pip install 'foveasim[tune]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would warn of an end by Ctrl-C, with a traceback
-    out = Path(config.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
+    reads = inputs_of(config.train, sources=(config.data, config.validate))
+    out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
+    if config.overwrite:
+        _remove_search(out)
     study = optuna.create_study(
         study_name="foveasim",
         storage=f"sqlite:///{out / 'study.db'}",
@@ -183,12 +192,21 @@ def run(config: TuneConfig) -> int:
                 catch=(InvalidValueError,),  # training diverged
             )
         except KeyboardInterrupt:
-            print(f"stopped; the same command goes on with what is in {out}")
+            print(f"stopped; go on with what is in {out} by --resume")
             return 130
     _write(config, out, study)
     best = study.best_trial
     print(f"trial {best.number} is the best, error {1000 * best.value:.3f} × 10⁻³; wrote {out / 'best.yaml'}")
     return 0
+
+
+def _remove_search(out: Path) -> None:
+    """Remove the files of an earlier search, whose trials would count in a new one."""
+    for name in ("best.yaml", "tune.json", "study.db"):
+        (out / name).unlink(missing_ok=True)
+    for trial in out.glob("trial-*"):
+        if re.fullmatch(r"trial-\d+", trial.name) and trial.is_dir() and not trial.is_symlink():
+            shutil.rmtree(trial)
 
 
 def _try(config: TuneConfig, trial: Any, out: Path, pruned: type[Exception]) -> float:

@@ -253,7 +253,7 @@ def fresh(lanes: int, number: int, folder: Path) -> None:
     env(4)
     env.env.close()
     config = RecordConfig(seed=number, size=(180, 320), network=None)
-    record_frames(config, [str(folder / f"{number % 2}.mp4")], 0.5, 10)
+    record_frames(config, [str(folder / f"{number % 2}.mp4")], 0.5, 10, overwrite=True)
 
 
 def run(minutes: float, lanes: int, say: Callable[[str], None] = print) -> list[Round]:

@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 import re
-import shutil
 import struct
 import tarfile
 import time
@@ -234,7 +233,7 @@ def works(data: Path, url: str, archive: bytes) -> dict[str, Work]:
     )
 
     def resumed(words: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-        return lambda out: [*words(out), *(["--resume"] if (out / "checkpoint.safetensors").exists() else [])]
+        return lambda out: [*words(out), "--resume" if (out / "checkpoint.safetensors").exists() else "--overwrite"]
 
     def step_of(out: Path, key: str, number: str) -> int:
         with contextlib.suppress(WeightsError):
@@ -304,15 +303,11 @@ def works(data: Path, url: str, archive: bytes) -> dict[str, Work]:
         def words(out: Path) -> list[str]:
             out.mkdir(exist_ok=True)
             return [
-                *("record", f"{out}/movie{kind}", "--scenes=noise", "--agent=walk", "--network=none", "--fps=10"),
-                *("--seconds=2", "--size=180x320", f"--scanpath={out}/paths.csv"),
+                *("record", "noise", f"--out={out}/movie{kind}", "--overwrite", "--agent=walk", "--network=none"),
+                *("--fps=10", "--seconds=2", "--size=180x320", f"--scanpath={out}/paths.csv"),
             ]
 
         return words
-
-    def frames(out: Path) -> list[str]:
-        shutil.rmtree(out / "movie", ignore_errors=True)  # as its error says: the folder must be empty
-        return record("")(out)
 
     def recorded(out: Path) -> dict[str, Any]:
         return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.*")) if path.is_file()}
@@ -341,9 +336,9 @@ def works(data: Path, url: str, archive: bytes) -> dict[str, Work]:
             *(human, lambda out: [*human(out), "--resume"]),
             lambda out: {"humans.json": json_of(out / "humans.json", "config")} | contents(out, "scanpaths.csv"),
         ),
-        "paper": Work(paper, paper, found, share=0.15),
+        "paper": Work(paper, lambda out: [*paper(out), "--resume"], found, share=0.15),
         "record mp4": Work(record(".mp4"), record(".mp4"), recorded, share=0.5),
         "record gif": Work(record(".gif"), record(".gif"), recorded, share=0.5),
-        "record frames": Work(record(""), frames, recorded, share=0.5),
+        "record frames": Work(record(""), record(""), recorded, share=0.5),
         "data get": Work(get, get, recorded, share=2.0),
     }
