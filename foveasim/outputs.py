@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations, count
+from itertools import combinations, count, pairwise
 from pathlib import Path
 
 from foveasim.atomic import make_folder, move_new, remove_parts
@@ -344,10 +344,11 @@ def config_files(words: Sequence[str]) -> list[str]:
     Example:
         >>> config_files(["--config", "a.yaml", "--seed", "1", "--config=b.yaml"])
         ['a.yaml', 'b.yaml']
+        >>> config_files([])
+        []
     """
-    pairs = zip(words, [*words[1:], ""], strict=True)
     return [
         after if word == "--config" else word.partition("=")[2]
-        for word, after in pairs
+        for word, after in pairwise([*words, ""])
         if word == "--config" or word.startswith("--config=")
     ]
