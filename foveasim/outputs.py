@@ -344,10 +344,11 @@ def config_files(words: Sequence[str]) -> list[str]:
     Example:
         >>> config_files(["--config", "a.yaml", "--seed", "1", "--config=b.yaml"])
         ['a.yaml', 'b.yaml']
+        >>> config_files([])
+        []
     """
-    pairs = pairwise([*words, ""])
     return [
         after if word == "--config" else word.partition("=")[2]
-        for word, after in pairs
+        for word, after in pairwise([*words, ""])
         if word == "--config" or word.startswith("--config=")
     ]

@@ -348,7 +348,7 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
         assert len(list(csv.DictReader(file))) == 2 * 3
 
     assert main([*words, "--out", str(out)]) == 1
-    assert "holds a comparison already" in capsys.readouterr().err
+    assert "is not empty: it holds " in capsys.readouterr().err
     assert main(["compare", "walkk", *SMALL, "--out", str(out), "--overwrite"]) == 1  # asked, it goes on to look
     assert "walkk" in capsys.readouterr().err
 

@@ -361,7 +361,7 @@ def test_the_command_writes_everything(folder: Path, tmp_path: Path, capsys: pyt
     assert {row["score"] for row in rows} == set(SCORES) - {"cnss", "cauc", "cig"}
     assert len(read_csv(out / "scanpaths.csv")) == 3 * (4 + 8 * 3)
     assert main(words) == 1
-    assert "holds a comparison already" in capsys.readouterr().err
+    assert "is not empty: it holds " in capsys.readouterr().err
 
 
 def test_misuse_is_told(folder: Path) -> None:

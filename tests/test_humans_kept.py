@@ -122,7 +122,7 @@ def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: py
         assert run(config_of(folder, out, "random", "spiral")) == 130
     assert "Go on with --resume" in " ".join(capsys.readouterr().out.split())
     assert len(list(kept_in(out).iterdir())) == 1
-    with pytest.raises(InvalidValueError, match="not finished"):
+    with pytest.raises(InvalidValueError, match=r"is not empty: it holds \.unfinished"):
         run(config_of(folder, out, "random", "spiral"))
     with pytest.raises(InvalidValueError, match="other people or other options"):
         run(config_of(folder, out, "random", "spiral", resume=True, count=4))

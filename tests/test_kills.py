@@ -247,7 +247,10 @@ def test_sigterm_keeps_the_agents_that_are_done(
     assert list(json.loads((tmp_path / "out" / "compare.json").read_text())["agents"]) == ["centre"]
     assert "Go on with --resume" in capsys.readouterr().out
     assert main(words) == 1
-    assert "was not finished. Go on with it by --resume" in capsys.readouterr().err
+    assert (
+        "it holds .unfinished, compare.json, curves.csv, .... Go on with a run there by --resume"
+        in capsys.readouterr().err
+    )
     assert main([*words, "--resume", "--seed=1"]) == 1
     assert "of other scenes, another network or other options" in capsys.readouterr().err
     monkeypatch.setattr(Looker, "look", lambda self, entry, *of: look(self, entry, *of) if entry.label == "walk" else 0)
@@ -312,5 +315,5 @@ def test_sigterm_ends_the_workers_of_a_paper_in_order(tmp_path: Path) -> None:
     assert process.wait(60) == 130
     assert time.monotonic() - began_s < 20  # more than five, for many may share the processor
     text = (tmp_path / "said").read_text()
-    assert "2 of 3 runs are done" in text and "The same command goes on" in text and "Traceback" not in text
+    assert "2 of 3 runs are done" in text and "Go on with --resume" in text and "Traceback" not in text
     assert step_of(run) > 0  # no checkpoint was due: it was written at the end

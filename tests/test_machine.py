@@ -86,7 +86,7 @@ def paper(data: Path, out: Path) -> list[str]:
 
 
 def record(out: Path, *more: str) -> list[str]:
-    words = ["record", "uniform", f"--out={out}", "--agent=centre", "--network=none", "--size=160x160"]
+    words = ["record", f"--out={out}", "--scenes=uniform", "--agent=centre", "--network=none", "--size=160x160"]
     return [*words, "--seconds=0.3", "--fps=10", *more]
 
 

@@ -152,7 +152,7 @@ def config(weights: Path, folder: Path, **changes: Any) -> CalibrateConfig:
 def test_fitting_makes_ninety_percent_intervals_cover_ninety_percent(weights: Path, folder: Path) -> None:
     before = run(config(weights, folder, retinas={"disc": {}}, fixations=[1], fit=True))[0]
     assert before.coverage[LEVELS.index(0.9)] > 0.95  # an untrained network says 0.2
-    after = run(config(weights, folder, retinas={"disc": {}}, fixations=[1]))[0]
+    after = run(config(weights, folder, retinas={"disc": {}}, fixations=[1], overwrite=True))[0]
     assert after.coverage[LEVELS.index(0.9)] == pytest.approx(0.9, abs=0.01)
     assert after.scale == pytest.approx(1, abs=0.01)
     assert load_network(weights).config.std_scale == pytest.approx(before.scale)

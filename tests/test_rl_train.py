@@ -128,7 +128,7 @@ def test_a_checkpoint_brings_back_all_weights_and_optimizers(algorithm: str, net
 
 def test_a_run_goes_on_where_it_was(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(config(network, tmp_path, validate="photos", validate_limit=2))
-    with pytest.raises(InvalidValueError, match="holds a run already"):
+    with pytest.raises(InvalidValueError, match=r"is not empty: it holds checkpoint\.safetensors"):
         run(config(network, tmp_path))
     capsys.readouterr()
     run(config(network, tmp_path, resume=True, steps=128, validate="photos", validate_limit=2, lanes=8))

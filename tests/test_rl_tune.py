@@ -123,13 +123,15 @@ def test_three_trials_leave_options_that_train_takes(tmp_path: Path, capsys: pyt
         "options": {"n_steps": 4, "batch_size": 16},
     }
 
-    def search(trials: int) -> None:
+    def search(trials: int, *, resume: bool = False) -> None:
         options: dict[str, Any] = {"steps": 32, "evaluate_steps": 16, "trials": trials, "train": fixed}
-        assert run(TuneConfig(**options, space=SPACE, out=str(tmp_path / "tune"))) == 0
+        assert run(TuneConfig(**options, space=SPACE, out=str(tmp_path / "tune"), resume=resume)) == 0
 
     search(2)
     first = json.loads((tmp_path / "tune" / "tune.json").read_text())
-    search(3)
+    with pytest.raises(InvalidValueError, match=r"is not empty: it holds best\.yaml.* by --resume"):
+        search(3)
+    search(3, resume=True)
     rows = json.loads((tmp_path / "tune" / "tune.json").read_text())
     assert rows[:2] == first
     assert [row["state"] for row in rows] == ["complete"] * 3
@@ -194,8 +196,12 @@ def test_ctrl_c_is_told_in_a_line(
     monkeypatch.setattr("foveasim.agents.rl.tune._try", stop)
     assert run(TuneConfig(trials=1, out=str(tmp_path))) == 130
     said = capfd.readouterr()
-    assert said.out == f"stopped; the same command goes on with what is in {tmp_path}\n"
+    assert said.out == f"stopped; go on with what is in {tmp_path} by --resume\n"
     assert said.err == ""
+    for kept in ("trial-0", "trial-mine"):
+        (tmp_path / kept).mkdir(exist_ok=True)
+    assert run(TuneConfig(trials=1, out=str(tmp_path), overwrite=True)) == 130  # only what a search wrote goes
+    assert not (tmp_path / "trial-0").exists() and (tmp_path / "trial-mine").exists()
 
 
 def test_without_optuna_it_says_what_to_install(
