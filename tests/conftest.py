@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,20 @@ def module_files() -> dict[str, Path]:
     return modules()
 
 
+@pytest.fixture(scope="session")
+def module_faults(module_files: dict[str, Path]) -> Callable[[Callable[[str, str], Iterable[str]]], list[str]]:
+    """Ask a rule of the house about every module, by name and source; returns all faults, each with its file."""
+
+    def ask(rule: Callable[[str, str], Iterable[str]]) -> list[str]:
+        return [
+            f"{path.relative_to(ROOT).as_posix()}: {fault}"
+            for module, path in module_files.items()
+            for fault in rule(module, path.read_text(encoding="utf-8"))
+        ]
+
+    return ask
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One thread of torch's: where the cores are busy, two on small maps wait for each other, 40 s instead of 1."""
@@ -87,7 +101,7 @@ def shared_data() -> Path:
     """The folder of the data packs beside the checkout; the test is skipped where there is none."""
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
-        pytest.skip(f"no data packs at {os.path.relpath(path, ROOT)}")
+        pytest.skip("needs ../shared/data")
     return path
 
 
@@ -117,12 +131,6 @@ SPEAKS = re.compile(
     r"|cannot be|expected|allowed|not a|no such|only for|are for|too (large|small)|damaged|breaks? off)\b",
     re.IGNORECASE,
 )
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes ``module_name`` once for every module."""
-    if "module_name" in metafunc.fixturenames:
-        metafunc.parametrize("module_name", modules())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
