@@ -133,6 +133,45 @@ SPEAKS = re.compile(
 )
 
 
+CI = os.environ.get("CI", "").lower() in ("1", "true")
+ALLOWED_SKIPS = {
+    r"needs (an|no) accelerator": "a machine has one or has none",
+    r"needs (root|a user other than root)": "a run has one user",
+    r"needs \.\./shared/": "data packs are not part of the repository; tests/fixtures holds what may be",
+    r"needs an environment of its own": "Ray wants another Gymnasium, and ap_gym brings two dozen packages along",
+}
+"""What may be skipped on CI (where the environment variable CI is true), as the beginning of a reason, and why.
+
+Every other skip fails the run there: CI is to have what tests need, and .ci/run brings it."""
+
+
+def unexpected_skips(config: pytest.Config) -> list[str]:
+    """Return the tests, and files, that were skipped for a reason that CI does not allow; none elsewhere."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if not CI or terminal is None:
+        return []
+    reasons = [(report.nodeid, str(report.longrepr[2])) for report in terminal.stats.get("skipped", ())]
+    said = [(place, reason.removeprefix("Skipped: ")) for place, reason in reasons]
+    return [f"{place}: {why}" for place, why in said if not any(re.match(allowed, why) for allowed in ALLOWED_SKIPS)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run on CI that skipped what it should not."""
+    if session.exitstatus == pytest.ExitCode.OK and unexpected_skips(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which skips CI does not allow."""
+    if skipped := unexpected_skips(config):
+        terminalreporter.section("skipped, which CI does not allow", red=True)
+        for line in skipped:
+            terminalreporter.line(line)
+        terminalreporter.line(
+            "Let .ci/run bring what is missing, or add the reason to ALLOWED_SKIPS of tests/conftest.py."
+        )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs an accelerator where there is none."""
     if torch.cuda.is_available():

@@ -172,7 +172,7 @@ def test_walk_moves_by_degrees_in_a_wide_scene():
     np.testing.assert_allclose(landed * [4, 1], square, atol=1e-5)
 
 
-@pytest.mark.skipif(not OSIE.is_dir(), reason="the OSIE pack is not there")
+@pytest.mark.skipif(not OSIE.is_dir(), reason="needs ../shared/data/osie")
 def test_walk_moves_as_people_do():
     train = set(json.loads((OSIE / "splits.json").read_text())["train"])
     people: dict[tuple[str, str], list[tuple[float, float]]] = {}

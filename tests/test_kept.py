@@ -50,7 +50,7 @@ def test_a_folder_is_looked_at_before_the_work(tmp_path: Path) -> None:
         check_folder(out / "compare.json", "compare.json", resume=False, overwrite=False)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user other than root")
 def test_a_folder_that_is_read_only_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InvalidValueError, match="out must be a folder that can be written to"):

@@ -177,7 +177,7 @@ def test_unet_ships() -> None:
 def test_shipped_unet_does_as_well_as_its_card_says() -> None:
     scenes = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural.tar"
     if not scenes.is_file():
-        pytest.skip("the test scenes (../shared/data/natural.tar) are not here")
+        pytest.skip("needs ../shared/data/natural.tar")
     images = centred(read_pool([f"{scenes}@test"]), (96, 96))
     found = evaluate(load_network("unet"), images, make_retina("disc", hidden_ratio=0.8), (1, 4, 8))
     card = read_card("unet")["test"]

@@ -311,7 +311,7 @@ def test_the_sheet_shows_usable_and_unusable_masks(tmp_path: Path) -> None:
         mask_sheet(pool, paths, np.ones(4, np.bool_))
 
 
-@pytest.mark.skipif(not IMAGENETTE.exists(), reason="needs the data pack imagenette")
+@pytest.mark.skipif(not IMAGENETTE.exists(), reason="needs ../shared/data/imagenette.tar")
 def test_most_photographs_have_a_usable_mask() -> None:
     pool = read_pool(f"{IMAGENETTE}@val")
     chosen = np.linspace(0, len(pool) - 1, 40).astype(int).tolist()

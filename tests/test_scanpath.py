@@ -129,7 +129,7 @@ def test_rescale_keeps_the_place_in_the_image() -> None:
     assert (half.image, half.subject) == ("1001", "1")
 
 
-@pytest.mark.skipif(not OSIE.exists(), reason="the OSIE pack is not beside this repository")
+@pytest.mark.skipif(not OSIE.exists(), reason="needs ../shared/data/osie")
 def test_osie_reads_as_its_readme_says() -> None:
     paths = read_csv(OSIE)
     lengths = torch.tensor([len(path) for path in paths], dtype=torch.float32)
