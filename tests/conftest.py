@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -94,6 +97,42 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
         torch.manual_seed(0)
         save_network(path, make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)), {})
     return str(path)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the authors' code of the paper gives for an image: values of arrays, and their places when flattened."""
+
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    parameters: list[tuple[str, list[int]]]
+    values: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
+    places: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.int32]]]
+
+    def beside(self, name: str, computed: torch.Tensor) -> tuple[Any, Any]:
+        """Return what was computed, and what was published, at the places that are known."""
+        return computed.numpy().reshape(-1)[self.places[name]], self.values[name]
+
+
+@pytest.fixture(scope="session", params=["a few values", "all values"])
+def published(request: pytest.FixtureRequest, fixtures: Path) -> Published:
+    """The published values: a few of them, which are in the repository, and all, where they lie beside the checkout."""
+    whole = request.param == "all values"
+    folder = ROOT.parent / "shared" / "reference" if whole else fixtures
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/reference")
+    parameters = json.loads((folder / "focusmim_parameters.json").read_text(encoding="utf-8"))
+    with np.load(folder / "focusmim_reference.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    image = arrays.pop("image")
+    values = {name: array.reshape(-1) for name, array in arrays.items() if not name.endswith("_index")}
+    places = {name: np.arange(len(array)) if whole else arrays[f"{name}_index"] for name, array in values.items()}
+    return Published(image, parameters, values, places)
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of the few published values that are part of the repository."""
+    return ROOT / "tests" / "fixtures"
 
 
 @pytest.fixture(scope="session")
