@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,11 +10,13 @@ import socket
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -64,6 +67,20 @@ def module_files() -> dict[str, Path]:
     return modules()
 
 
+@pytest.fixture(scope="session")
+def module_faults(module_files: dict[str, Path]) -> Callable[[Callable[[str, str], Iterable[str]]], list[str]]:
+    """Ask a rule of the house about every module, by name and source; returns all faults, each with its file."""
+
+    def ask(rule: Callable[[str, str], Iterable[str]]) -> list[str]:
+        return [
+            f"{path.relative_to(ROOT).as_posix()}: {fault}"
+            for module, path in module_files.items()
+            for fault in rule(module, path.read_text(encoding="utf-8"))
+        ]
+
+    return ask
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One thread of torch's: where the cores are busy, two on small maps wait for each other, 40 s instead of 1."""
@@ -83,12 +100,48 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@dataclass(frozen=True)
+class Published:
+    """What the authors' code of the paper gives for an image: values of arrays, and their places when flattened."""
+
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    parameters: list[tuple[str, list[int]]]
+    values: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
+    places: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.int32]]]
+
+    def beside(self, name: str, computed: torch.Tensor) -> tuple[Any, Any]:
+        """Return what was computed, and what was published, at the places that are known."""
+        return computed.numpy().reshape(-1)[self.places[name]], self.values[name]
+
+
+@pytest.fixture(scope="session", params=["a few values", "all values"])
+def published(request: pytest.FixtureRequest, fixtures: Path) -> Published:
+    """The published values: a few of them, which are in the repository, and all, where they lie beside the checkout."""
+    whole = request.param == "all values"
+    folder = ROOT.parent / "shared" / "reference" if whole else fixtures
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/reference")
+    parameters = json.loads((folder / "focusmim_parameters.json").read_text(encoding="utf-8"))
+    with np.load(folder / "focusmim_reference.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    image = arrays.pop("image")
+    values = {name: array.reshape(-1) for name, array in arrays.items() if not name.endswith("_index")}
+    places = {name: np.arange(len(array)) if whole else arrays[f"{name}_index"] for name, array in values.items()}
+    return Published(image, parameters, values, places)
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of the few published values that are part of the repository."""
+    return ROOT / "tests" / "fixtures"
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the data packs beside the checkout; the test is skipped where there is none."""
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
-        pytest.skip(f"no data packs at {os.path.relpath(path, ROOT)}")
+        pytest.skip("needs ../shared/data")
     return path
 
 
@@ -120,10 +173,43 @@ SPEAKS = re.compile(
 )
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes ``module_name`` once for every module."""
-    if "module_name" in metafunc.fixturenames:
-        metafunc.parametrize("module_name", modules())
+CI = os.environ.get("CI", "").lower() in ("1", "true")
+ALLOWED_SKIPS = {
+    r"needs (an|no) accelerator": "a machine has one or has none",
+    r"needs (root|a user other than root)": "a run has one user",
+    r"needs \.\./shared/": "data packs are not part of the repository; tests/fixtures holds what may be",
+    r"needs an environment of its own": "Ray wants another Gymnasium, and ap_gym brings two dozen packages along",
+}
+"""What may be skipped on CI (where the environment variable CI is true), as the beginning of a reason, and why.
+
+Every other skip fails the run there: CI is to have what tests need, and .ci/run brings it."""
+
+
+def unexpected_skips(config: pytest.Config) -> list[str]:
+    """Return the tests, and files, that were skipped for a reason that CI does not allow; none elsewhere."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if not CI or terminal is None:
+        return []
+    reasons = [(report.nodeid, str(report.longrepr[2])) for report in terminal.stats.get("skipped", ())]
+    said = [(place, reason.removeprefix("Skipped: ")) for place, reason in reasons]
+    return [f"{place}: {why}" for place, why in said if not any(re.match(allowed, why) for allowed in ALLOWED_SKIPS)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run on CI that skipped what it should not."""
+    if session.exitstatus == pytest.ExitCode.OK and unexpected_skips(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which skips CI does not allow."""
+    if skipped := unexpected_skips(config):
+        terminalreporter.section("skipped, which CI does not allow", red=True)
+        for line in skipped:
+            terminalreporter.line(line)
+        terminalreporter.line(
+            "Let .ci/run bring what is missing, or add the reason to ALLOWED_SKIPS of tests/conftest.py."
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.scripted import Gaussian, Random, Raster, Spiral, Walk
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG
-
-OSIE = Path(__file__).parents[1].parent / "shared" / "data" / "osie"
 
 
 def seen(fixation, size=(96, 96)):
@@ -172,31 +169,43 @@ def test_walk_moves_by_degrees_in_a_wide_scene():
     np.testing.assert_allclose(landed * [4, 1], square, atol=1e-5)
 
 
-@pytest.mark.skipif(not OSIE.is_dir(), reason="the OSIE pack is not there")
+# People on the 500 training images of OSIE: amplitudes at four percentiles, degrees, and the share of turns in 12 bins
+# of 30 degrees, the first about straight on.
+AT = [25, 50, 75, 95]
+AMPLITUDE_DEG = [1.673, 4.445, 9.309, 16.879]
+TURNS = [0.1211, 0.0890, 0.0663, 0.0649, 0.0688, 0.0819, 0.1426, 0.0805, 0.0669, 0.0645, 0.0671, 0.0864]
+
+
+def movements(paths):
+    """Return the amplitudes at the percentiles and the shares of turns, of paths in px of 600 x 800."""
+    amplitudes, turns = [], []
+    for path in paths:
+        moves = np.diff(np.asarray(path), axis=0)
+        moves = moves[np.hypot(*moves.T) > 0.2 * 24]
+        amplitudes.append(np.hypot(*moves.T) / 24)
+        turns.append(np.diff(np.arctan2(*moves.T[::-1])))
+    turn = np.concatenate(turns)
+    shares = np.histogram((np.degrees(turn) + 15) % 360, 12, (0, 360))[0] / len(turn)
+    return np.percentile(np.concatenate(amplitudes), AT), shares
+
+
 def test_walk_moves_as_people_do():
-    train = set(json.loads((OSIE / "splits.json").read_text())["train"])
+    walked = follow(Walk(short_side_deg=25), 2_000, 10, size=(60, 80)).transpose(1, 0, 2)
+    amplitudes, turns = movements((walked + 1) * [400, 300])
+    np.testing.assert_allclose(amplitudes, AMPLITUDE_DEG, rtol=0.25)
+    assert np.abs(turns - TURNS).sum() < 0.1
+
+
+def test_people_move_so(shared_data):
+    train = set(json.loads((shared_data / "osie" / "splits.json").read_text())["train"])
     people: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    with (OSIE / "fixations.csv").open(newline="") as file:
+    with (shared_data / "osie" / "fixations.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             if row["image"] in train:
                 people.setdefault((row["image"], row["subject"]), []).append((float(row["x"]), float(row["y"])))
-    walked = follow(Walk(short_side_deg=25), 2_000, 10, size=(60, 80)).transpose(1, 0, 2)
-    walks = (walked + 1) * [400, 300]
-
-    def statistics(paths):
-        amplitudes, turns = [], []
-        for path in paths:
-            moves = np.diff(np.asarray(path), axis=0)
-            moves = moves[np.hypot(*moves.T) > 0.2 * 24]
-            amplitudes.append(np.hypot(*moves.T) / 24)
-            turns.append(np.diff(np.arctan2(*moves.T[::-1])))
-        turn = np.concatenate(turns)
-        return np.concatenate(amplitudes), np.histogram((np.degrees(turn) + 15) % 360, 12, (0, 360))[0] / len(turn)
-
-    mine, theirs = statistics(walks), statistics(people.values())
-    at = [25, 50, 75, 95]
-    np.testing.assert_allclose(np.percentile(mine[0], at), np.percentile(theirs[0], at), rtol=0.25)
-    assert np.abs(mine[1] - theirs[1]).sum() < 0.1
+    amplitudes, turns = movements(people.values())
+    np.testing.assert_allclose(amplitudes, AMPLITUDE_DEG, atol=1e-3)
+    np.testing.assert_allclose(turns, TURNS, atol=1e-4)
 
 
 @pytest.mark.parametrize(

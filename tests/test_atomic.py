@@ -11,7 +11,7 @@ import pytest
 from foveasim import atomic
 from foveasim.atomic import locked, make_folder, part_of, remove_parts, whole_file, write_atomically
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such locks and links")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks and links")
 
 
 def listing(folder: Path) -> list[str]:

@@ -302,7 +302,7 @@ def test_the_window_without_a_screen_is_skipped_and_its_drawing_is_timed() -> No
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no Xvfb")
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
 def test_the_window_is_timed_on_xvfb(tmp_path: Path) -> None:
     path, hidden = tmp_path / "a.json", ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY")
     command = [
@@ -329,7 +329,7 @@ def test_the_window_is_timed_on_xvfb(tmp_path: Path) -> None:
     assert 0 < figures["work/p50"] <= figures["interval/p99"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs getrusage")
 def test_memory_is_that_of_a_process_of_its_own() -> None:
     small = memory_case(lanes=2, scenes=20, episodes=2)
     assert small.name == "memory/2"
@@ -423,7 +423,7 @@ def test_ap_gym_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["single", "vector"])
 def test_ap_gym_is_measured_on_the_same_images(kind: str) -> None:
-    pytest.importorskip("ap_gym", reason="ap_gym is not installed; see foveasim.bench_peers")
+    pytest.importorskip("ap_gym", reason="needs an environment of its own: ap_gym, see foveasim.bench_peers")
     from foveasim import bench_peers
 
     case = next(case for case in bench_peers.ap_gym_cases() if case.name == f"peer/ap_gym/{kind}/12x12")

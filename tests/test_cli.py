@@ -236,7 +236,7 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert warnings.showwarning is before
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("sent", [[signal.SIGTERM], [signal.SIGINT] * 3])
 def test_signals_end_a_recording_and_leave_whole_files(tmp_path: Path, sent: list[signal.Signals]) -> None:
     words = ["record", "uniform", "--out", "a.mp4", "--seconds", "3000", "--network", "none", "--size", "160x160"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -91,39 +94,99 @@ def documented(owner: object, full_name: str, member: object) -> bool:
     return bool((inspect.getdoc(found) or "").strip())
 
 
-def test_everything_public_has_a_docstring(module_name: str) -> None:
-    module = importlib.import_module(module_name)
-    assert (module.__doc__ or "").strip(), f"{module_name} has no docstring"
-    bare = []
+def place_of(member: object, module: ModuleType) -> str:
+    """Return the file and line where something of a module is defined, or the module's file."""
+    plain = member.fget if isinstance(member, property) else member
+    path, line = Path(module.__file__ or module.__name__), 1
+    with contextlib.suppress(TypeError, OSError):
+        path, line = Path(inspect.getfile(plain)), max(1, inspect.getsourcelines(plain)[1])  # type: ignore[arg-type]
+    return f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}"
+
+
+def docstring_faults(module: ModuleType) -> list[str]:
+    """Return what is public in a module and has no docstring."""
+    bare = [] if (module.__doc__ or "").strip() else [f"{place_of(module, module)}: {module.__name__} has no docstring"]
     for name in getattr(module, "__all__", ()):
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isroutine(value):
-            bare += [full for full, member in public_members(value, name) if not documented(value, full, member)]
-    assert not bare, f"without a docstring: {', '.join(bare)}"
+            bare += [
+                f"{place_of(member, module)}: {full} has no docstring"
+                for full, member in public_members(value, name)
+                if not documented(value, full, member)
+            ]
+    return bare
 
 
-def test_all_lists_exist(module_name: str) -> None:
-    module = importlib.import_module(module_name)
+def all_faults(module: ModuleType) -> list[str]:
+    """Return the names in ``__all__`` that stand there twice or do not exist."""
     names = list(getattr(module, "__all__", ()))
-    assert len(names) == len(set(names))
-    assert not [name for name in names if not hasattr(module, name)]
+    wrong = {name: "twice" for name in names if names.count(name) > 1}
+    wrong |= {name: "but there is no such thing" for name in names if not hasattr(module, name)}
+    return [f"{place_of(module, module)}: __all__ names {name}, {what}" for name, what in wrong.items()]
 
 
-def test_doctests(module_name: str) -> None:
-    module = importlib.import_module(module_name)
-    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert result.failed == 0, f"{result.failed} of {result.attempted} examples of {module_name} fail; see above"
+def doctest_faults(module: ModuleType) -> list[str]:
+    """Run the examples of a module and return what its failures look like."""
+    said: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for found in doctest.DocTestFinder().find(module):
+        runner.run(found, out=said.append)
+    return said
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"])
-def test_the_files_that_a_visitor_looks_for(name: str) -> None:
-    assert (ROOT / name).is_file()
-    assert len((ROOT / name).read_text(encoding="utf-8")) > 200
+def test_everything_public_has_a_docstring(module_files: dict[str, Path]) -> None:
+    faults = [fault for name in module_files for fault in docstring_faults(importlib.import_module(name))]
+    assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(path: Path) -> None:
-    assert not list(broken_links(path, path.read_text(encoding="utf-8")))
+def test_all_lists_exist(module_files: dict[str, Path]) -> None:
+    faults = [fault for name in module_files for fault in all_faults(importlib.import_module(name))]
+    assert not faults, "\n".join(faults)
+
+
+def test_doctests(module_files: dict[str, Path]) -> None:
+    faults = [fault for name in module_files for fault in doctest_faults(importlib.import_module(name))]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_rules_for_modules_can_fail(tmp_path: Path) -> None:
+    path = tmp_path / "poor.py"
+    path.write_text(
+        "__all__ = ['Poor', 'gone', 'rich', 'rich']\n"
+        "class Poor:\n    'Says little.'\n    def act(self): pass\n    @property\n    def place(self): return 1\n"
+        "def rich():\n    'Say one.\\n\\n    >>> 1 + 1\\n    3\\n    >>> 2\\n    2\\n    '\n",
+        encoding="utf-8",
+    )
+    spec = importlib.util.spec_from_file_location("poor", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert all_faults(module) == [
+        f"{path}:1: __all__ names rich, twice",
+        f"{path}:1: __all__ names gone, but there is no such thing",
+    ]
+    module.__all__ = ["Poor", "rich"]
+    assert docstring_faults(module) == [
+        f"{path}:1: poor has no docstring",
+        f"{path}:4: Poor.act has no docstring",
+        f"{path}:5: Poor.place has no docstring",
+    ]
+    (said,) = doctest_faults(module)
+    assert f'File "{path}", line 10' in said and "Expected:\n    3\nGot:\n    2" in said
+
+
+def test_the_files_that_a_visitor_looks_for() -> None:
+    for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"):
+        assert len((ROOT / name).read_text(encoding="utf-8")) > 200, name
+
+
+def test_links_lead_somewhere() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}: {target} leads nowhere"
+        for path in markdown_files()
+        for target in broken_links(path, path.read_text(encoding="utf-8"))
+    ]
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize(

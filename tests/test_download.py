@@ -296,7 +296,7 @@ def test_too_little_space_is_told_before(
     get(small, tmp_path)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_says_how_to_go_on(tmp_path: Path, small: Dataset) -> None:
     (tmp_path / "small.tar.gz.part").symlink_to("/dev/full")
     with pytest.raises(DownloadError, match=r"the disk of .* is full\. .*Free some space and run the same command"):
@@ -322,7 +322,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, small: Dataset) ->
         get(small, tmp_path / "file" / "data")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks")
 def test_two_at_once_are_refused(tmp_path: Path, server: Server, small: Dataset) -> None:
     server.stall = threading.Event()
     errors: list[BaseException] = []
@@ -357,7 +357,7 @@ sys.exit(cli.main(["data", "get", "small", sys.argv[1]]))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT there")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_keeps_what_came_and_says_so(tmp_path: Path, server: Server, small: Dataset) -> None:
     server.stall = threading.Event()
     arguments = [str(tmp_path), small.url, str(small.bytes), small.sha256]

@@ -29,7 +29,7 @@ FACES = (*LAZY, "foveasim.envs.wrappers", "foveasim.errors", "foveasim.metrics")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = re.compile(r"python -m foveasim[\w.]*")
-DOTTED = re.compile(r"\bfoveasim((?:\.[A-Za-z_]\w*)+)")
+DOTTED = re.compile(r"\bfoveasim((?:\.(?!(?:mp4|gif)\b)[A-Za-z_]\w*)+)")  # foveasim.mp4 is a file
 
 
 def is_module(path: str) -> bool:

@@ -366,7 +366,7 @@ PETABYTES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured by ru_maxrss in kB")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux, where ru_maxrss is in kB")
 def test_a_file_cannot_ask_for_more_memory_than_it_is_long(tmp_path: Path, policy_file: Path) -> None:
     resource = pytest.importorskip("resource")
     paths = []

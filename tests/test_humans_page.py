@@ -54,7 +54,7 @@ def opened(folder: Path, content: dict[str, Any], script: str = "", *options: st
     """Open the page, run a script when it has begun, and return the document as it stands after that."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
-        pytest.skip("no Chromium here; apt-get install chromium")
+        pytest.skip("needs Chromium: apt-get install chromium")
     file = folder / "report.html"
     file.write_text(page(content).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
@@ -101,7 +101,7 @@ def test_the_canvas_is_not_blank(tmp_path: Path) -> None:
     shot = tmp_path / "shot.png"
     document = opened(tmp_path, data(), "", f"--screenshot={shot}")
     if not shot.exists():
-        pytest.skip("this Chromium either dumps or draws")
+        pytest.skip("needs a Chromium that dumps and draws at once")
     assert document
     pixels = np.array(Image.open(shot).convert("RGB")).astype(int)
     assert len(np.unique(pixels[120:380, 20:660].reshape(-1, 3), axis=0)) > 500

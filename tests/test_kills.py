@@ -28,7 +28,7 @@ from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.training import Training
 from foveasim.cli import main
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
 @pytest.fixture(autouse=True)
@@ -282,7 +282,7 @@ def test_sigterm_says_what_is_kept_of_a_download(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_runs_that_are_killed_at_random_moments_end_as_others(root: Path) -> None:
     command = [sys.executable, str(root / "tests" / "stress" / "kill.py"), "--kills", "6", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -32,7 +32,7 @@ from foveasim.movie import Mp4Movie
 from foveasim.viewer import WatchConfig, open_window
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="made for the paths and signals of POSIX"),
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX paths and signals"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*"),
 ]
 
@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     if fault == "no permission":
         out = Path("/sys/kernel/foveasim")  # refuses root, too
         if not out.parent.is_dir():
-            pytest.skip("no folder here that refuses everybody")
+            pytest.skip("needs /sys/kernel")
     else:
         (tmp_path / "file").write_text("in the way")
         out = tmp_path / "file" / "out"
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     assert not tmp_path.joinpath("file").is_dir()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can lay aside being root")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize("command", [train, compare], ids=lambda command: command.__name__)
 def test_a_read_only_folder_is_told_before_any_work(
     command: Callable[[Path, Path], list[str]],
@@ -185,12 +185,12 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
         ["mount", "-t", "tmpfs", "-o", f"size={request.param}k", "none", str(disk)], capture_output=True, check=False
     )
     if made.returncode:
-        pytest.skip("only root can make a small disk")
+        pytest.skip("needs root that may mount a disk")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.skipif(shutil.which("mount") is None, reason="no disk can be made here")
+@pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
 @pytest.mark.parametrize("command", [pretrain, train, compare, record_frames, record_mp4, record_gif])
 def test_a_disk_that_fills_up_is_told_and_nothing_half_stays(
     command: Callable[[Path, Path], list[str]], small_disk: Path, data: Path, capsys: pytest.CaptureFixture[str]

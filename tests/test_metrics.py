@@ -48,6 +48,31 @@ def test_the_door_leads_to_everything() -> None:
     assert all(hasattr(metrics, name) for name in metrics.__all__)
 
 
+# Mean over the 105 pairs of the 15 people of an image: ScanMatch without and with durations (50 ms), as its definition
+# written out in plain loops says; the five numbers of MultiMatch by multimatch-gaze 0.1.3; mean NSS of each person on
+# the map of the others, with scipy's gaussian_filter.
+A_FEW_PEOPLE = {
+    "1009": (0.4546624, 0.4828069, (0.9505099, 0.7314258, 0.9431862, 0.9231635, 0.5674056), 4.899581),
+    "1056": (0.3936460, 0.3823722, (0.9549362, 0.7939826, 0.9431930, 0.8154647, 0.7161842), 3.330747),
+    "1086": (0.4121581, 0.3606219, (0.9416169, 0.7854006, 0.9361334, 0.8594698, 0.6558693), 2.597616),
+}
+
+
+@pytest.mark.parametrize("image", A_FEW_PEOPLE)
+def test_a_few_people_score_as_other_programs_say(fixtures: Path, image: str) -> None:
+    people = metrics.group_by_image(read_scanpaths(fixtures / "osie_fixations.csv"))[image]
+    plain, timed, five, saliency = A_FEW_PEOPLE[image]
+    for bin_ms, expected in ((None, plain), (50, timed)):
+        scores = metrics.scanmatch(people, people, SIZE, bin_ms=bin_ms)
+        assert metrics.mean_pairs(scores, same=True).mean == pytest.approx(expected, abs=1e-6)
+    found = metrics.multimatch(people, people, SIZE)
+    assert [metrics.mean_pairs(found[..., k], same=True).mean for k in range(5)] == pytest.approx(five, abs=1e-6)
+    points = [path.rescale(SIZE, MAP).fixation_px for path in people]
+    maps = [metrics.fixation_map(torch.cat(points[:k] + points[k + 1 :]), MAP, SIGMA_PX) for k in range(len(points))]
+    scores = [metrics.nss(one, own).mean() for one, own in zip(maps, points, strict=True)]
+    assert np.mean(scores) == pytest.approx(saliency, abs=1e-5)
+
+
 def test_people_among_themselves(osie: Osie) -> None:
     start = time.process_time()
     scores, times, five = [], [], []

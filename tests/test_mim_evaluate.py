@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_refused(folder: Path, changes: dict[str, Any], m
         run(config(folder, **changes))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="has an accelerator")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs no accelerator")
 def test_a_missing_accelerator_is_said(folder: Path) -> None:
     with pytest.raises(InvalidValueError, match="got 'cuda'"):
         run(config(folder, device="cuda"))

@@ -175,11 +175,8 @@ def test_unet_ships() -> None:
     assert all("/" not in name for name in card["trained_on"])
 
 
-def test_shipped_unet_does_as_well_as_its_card_says() -> None:
-    scenes = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural.tar"
-    if not scenes.is_file():
-        pytest.skip("the test scenes (../shared/data/natural.tar) are not here")
-    images = centred(read_pool([f"{scenes}@test"]), (96, 96))
+def test_shipped_unet_does_as_well_as_its_card_says(shared_data: Path) -> None:
+    images = centred(read_pool([f"{shared_data / 'natural.tar'}@test"]), (96, 96))
     found = evaluate(load_network("unet"), images, make_retina("disc", hidden_ratio=0.8), (1, 4, 8))
     card = read_card("unet")["test"]
     for n, relative, bound in zip((1, 4, 8), found.relative, BOUNDS, strict=True):

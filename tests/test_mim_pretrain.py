@@ -227,7 +227,7 @@ entry()
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="cannot tell which file is open")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_a_run_killed_while_it_writes_leaves_whole_files(tmp_path: Path, folder: Path) -> None:
     out = tmp_path / "out"
     arguments = words(folder, out, "--validate_minutes=5")
@@ -358,7 +358,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
         train(config(tmp_path / "none"), ImagePool.of(noise(4, (48, 48))), quiet=True)  # no checkpoint yet
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("full", ["log.jsonl", "pictures.png", "lean.safetensors", "checkpoint.safetensors", "lean.md"])
 def test_a_full_disk_is_one_clear_line_and_older_files_stay(
     tmp_path: Path, folder: Path, full: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

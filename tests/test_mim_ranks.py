@@ -212,7 +212,7 @@ def test_a_single_process_joins_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert bool((tensor == 1).all()) and not torch.distributed.is_initialized()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="has an accelerator")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs no accelerator")
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     variables: dict[str, Any] = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
     for name, value in variables.items():

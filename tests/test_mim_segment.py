@@ -21,8 +21,6 @@ from foveasim.cli import main
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.pool import ImagePool
 
-IMAGENETTE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "imagenette.tar"
-
 
 def disc_picture(
     size: tuple[int, int] = (96, 128), centre: tuple[int, int] = (75, 40), radius: int = 20, seed: int = 0
@@ -314,8 +312,7 @@ def test_the_sheet_shows_usable_and_unusable_masks(tmp_path: Path) -> None:
         mask_sheet(pool, paths, np.ones(4, np.bool_))
 
 
-@pytest.mark.skipif(not IMAGENETTE.exists(), reason="needs the data pack imagenette")
-def test_most_photographs_have_a_usable_mask() -> None:
-    pool = read_pool(f"{IMAGENETTE}@val")
+def test_most_photographs_have_a_usable_mask(shared_data: Path) -> None:
+    pool = read_pool(f"{shared_data / 'imagenette.tar'}@val")
     chosen = np.linspace(0, len(pool) - 1, 40).astype(int).tolist()
     assert sum(is_usable(object_confidence(pool.images[n])) for n in chosen) >= 20

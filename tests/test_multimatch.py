@@ -45,7 +45,7 @@ def test_values_of_the_package(case: tuple[int, int, int, int]) -> None:
 
 
 def test_agrees_with_the_package_on_random_pairs() -> None:
-    package = pytest.importorskip("multimatch_gaze", reason="pip install multimatch-gaze to compare with it")
+    package = pytest.importorskip("multimatch_gaze", reason="needs multimatch-gaze: foveasim[test]")
     first, second = random_rows(6, 0), random_rows(6, 1)
     scores = multimatch([path(rows) for rows in first], [path(rows) for rows in second], SIZE)
     kind = [("start_x", float), ("start_y", float), ("duration", float)]

@@ -141,7 +141,7 @@ def pip_python() -> str:
     for python in (sys.executable, getattr(sys, "_base_executable", sys.executable)):
         if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
             return python
-    pytest.skip("no pip to install the wheel with")
+    pytest.skip("needs pip")
 
 
 def test_wheel_works_outside_the_checkout(built: Path, tmp_path: Path, module_files: dict[str, Path]) -> None:

@@ -144,7 +144,7 @@ def test_a_movie_keeps_the_old_file_until_it_is_whole(tmp_path: Path, name: str)
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
+        pytest.skip("needs /dev/full")
     movie = GifMovie(tmp_path / "full.gif", 10, SIZE)
     movie._spool.close()
     movie._spool = open("/dev/full", "wb", buffering=0)  # noqa: SIM115, PTH123

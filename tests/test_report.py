@@ -141,7 +141,7 @@ def browser() -> str:
     """The headless Chromium; the test is skipped where there is none."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        pytest.skip("no Chromium here; apt-get install chromium")
+        pytest.skip("needs Chromium: apt-get install chromium")
     return found
 
 

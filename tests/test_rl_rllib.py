@@ -23,7 +23,9 @@ from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.errors import InvalidValueError
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray RLlib: foveasim[ray]")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs an environment of its own: foveasim[ray]"
+)
 
 
 @pytest.mark.parametrize(

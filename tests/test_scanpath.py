@@ -8,7 +8,6 @@ import torch
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 
-OSIE = Path(__file__).parents[2] / "shared" / "data" / "osie" / "fixations.csv"
 HEADER = "image,subject,index,x,y,duration_ms\n"
 
 
@@ -129,9 +128,17 @@ def test_rescale_keeps_the_place_in_the_image() -> None:
     assert (half.image, half.subject) == ("1001", "1")
 
 
-@pytest.mark.skipif(not OSIE.exists(), reason="the OSIE pack is not beside this repository")
-def test_osie_reads_as_its_readme_says() -> None:
-    paths = read_csv(OSIE)
+def test_three_images_of_osie_are_read(fixtures: Path) -> None:
+    paths = read_csv(fixtures / "osie_fixations.csv")
+    assert {path.image: path.subject for path in paths} == {"1009": "15", "1056": "15", "1086": "15"}
+    assert len(paths) == 45
+    assert sum(len(path) for path in paths) == 428
+    assert paths[0].fixation_px[0].tolist() == pytest.approx([524.8, 312.7])
+    assert (float(paths[0].onset_ms[1]), float(paths[0].duration_ms[0])) == (156, 156)
+
+
+def test_osie_reads_as_its_readme_says(shared_data: Path) -> None:
+    paths = read_csv(shared_data / "osie" / "fixations.csv")
     lengths = torch.tensor([len(path) for path in paths], dtype=torch.float32)
     assert len(paths) == 9600
     assert int(lengths.sum()) == 89867

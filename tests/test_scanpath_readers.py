@@ -117,7 +117,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str,
 
 def savemat(file: Path, content: dict[str, Any]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    io = pytest.importorskip("scipy.io", reason="Matlab files need scipy")
+    io = pytest.importorskip("scipy.io", reason="needs scipy: foveasim[matlab]")
     io.savemat(file, content)
     return file
 

@@ -16,7 +16,6 @@ from foveasim.picture import read_picture
 from foveasim.scenes import SCENES, FittedScenes, JoinedScenes, Picture, SceneSource, open_scenes
 
 PROCEDURAL = ("noise", "shapes", "gratings", "uniform", "checkerboard")
-DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
 def flat(value: object, size: tuple[int, int] = (16, 24)) -> np.ndarray:
@@ -247,9 +246,8 @@ def test_opening_a_folder_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(open_scenes(tmp_path)) == 1
 
 
-@pytest.mark.skipif(not (DATA / "osie").is_dir(), reason="needs ../shared/data/osie")
-def test_a_real_folder() -> None:
-    folder = next(path.parent for path in sorted((DATA / "osie").rglob("*.jpg")))
+def test_a_real_folder(shared_data: Path) -> None:
+    folder = next(path.parent for path in sorted((shared_data / "osie").rglob("*.jpg")))
     source = open_scenes(folder)
     assert len(source) == len(list(folder.glob("*.jpg")))
     assert source.picture(len(source) - 1).image.std() > 5

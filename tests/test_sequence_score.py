@@ -52,7 +52,7 @@ def test_clusters_of_scikit_learn(factor: float) -> None:
 
 
 def test_agrees_with_scikit_learn_on_random_points() -> None:
-    cluster = pytest.importorskip("sklearn.cluster", reason="pip install scikit-learn to compare with it")
+    cluster = pytest.importorskip("sklearn.cluster", reason="needs scikit-learn: foveasim[test]")
     rng = np.random.default_rng(0)
     for count in (1, 2, 5):
         points = (rng.random((count, 2)) * (800, 600))[rng.integers(0, count, 90)] + rng.normal(0, 50, (90, 2))

@@ -13,7 +13,7 @@ import pytest
 from foveasim import signals
 from foveasim.signals import Stop, held
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def test_an_endless_scanpath_costs_no_more_to_draw() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory and handles are read from /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_nothing_grows() -> None:
     """For as many minutes as FOVEASIM_SOAK_MINUTES says, three by default."""
     minutes = os.environ.get("FOVEASIM_SOAK_MINUTES", "3")

@@ -137,7 +137,7 @@ def test_bounds_are_checked() -> None:
         stage(Counting()).show(0, 9)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_mapped_file_is_let_go_of(tmp_path: Path) -> None:
     path = tmp_path / "scenes.raw"
     many = np.random.default_rng(0).integers(0, 256, (8000, *SIZE, 3), dtype=np.uint8)

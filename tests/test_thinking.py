@@ -252,7 +252,7 @@ def wait_for(happens: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, where a thread has a niceness of its own")
 def test_thoughts_give_way_to_the_window() -> None:
     found: list[int] = []
 

@@ -25,7 +25,7 @@ def write_video(path: Path, code: str = "mp4v", frames: int = FRAMES, size: tupl
     """Write a video whose frame n is grey of level n * STEP."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), FPS, (size[1], size[0]))
     if not writer.isOpened():
-        pytest.skip(f"this OpenCV cannot write {code}")
+        pytest.skip(f"needs an OpenCV that writes {code}")
     for number in range(frames):
         writer.write(np.full((*size, 3), number * STEP, np.uint8))
     writer.release()

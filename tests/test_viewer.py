@@ -415,7 +415,7 @@ def test_a_dropped_folder_says_what_was_skipped(window: Callable[..., Window], t
     assert "\n" not in made.toast
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_sigterm_closes_the_window_and_finishes_the_recording(window: Callable[..., Window]) -> None:
     made = window()
     press(made, "v")
