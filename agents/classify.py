@@ -24,10 +24,10 @@ from foveasim.agents.interface import (
 )
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
-from foveasim.check import number, whole
 from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.metric_statistics import wilson
+from foveasim.validation import number, whole
 
 __all__ = [
     "Glimpses",

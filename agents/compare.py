@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.compare_entries import open_entries, references
 from foveasim.agents.compare_files import Comparison, write_tables
 from foveasim.agents.compare_judge import Judge
@@ -26,11 +26,11 @@ from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.mim.imagine import Predictor
-from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import Retina, make_retina
 from foveasim.signals import Stop
+from foveasim.validation import check_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,18 +98,18 @@ class CompareConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        check.whole("fixations", self.fixations, 1, 10_000)
-        check.whole("seeds", self.seeds, 1, MOST_SEED + 1)
-        check.whole("seed", self.seed, 0, MOST_SEED + 1 - self.seeds)
-        check.whole("resamples", self.resamples, 100, 1_000_000)
-        check.whole("show", self.show, 0, 1000)
-        check.whole("lanes", self.lanes, 1, MOST_SCENES)
-        check.whole("batch", self.batch, 1, 10**6)
-        check.size_hw("size", tuple(self.size), 32)
+        validation.whole("fixations", self.fixations, 1, 10_000)
+        validation.whole("seeds", self.seeds, 1, MOST_SEED + 1)
+        validation.whole("seed", self.seed, 0, MOST_SEED + 1 - self.seeds)
+        validation.whole("resamples", self.resamples, 100, 1_000_000)
+        validation.whole("show", self.show, 0, 1000)
+        validation.whole("lanes", self.lanes, 1, MOST_SCENES)
+        validation.whole("batch", self.batch, 1, 10**6)
+        validation.size_hw("size", tuple(self.size), 32)
         if self.limit is not None:
-            check.whole("limit", self.limit, 1, MOST_SCENES)
+            validation.whole("limit", self.limit, 1, MOST_SCENES)
         if self.threads is not None:
-            check.whole("threads", self.threads, 1, 4096)
+            validation.whole("threads", self.threads, 1, 4096)
         if self.measure not in MEASURES:
             raise InvalidValueError(f"measure must be one of {', '.join(MEASURES)}; got {self.measure!r}.")
         if not self.data:
@@ -237,7 +237,7 @@ def _shown(config: CompareConfig, count: int) -> list[int]:
     """Return the scenes of the report."""
     if not config.show_scenes:
         return sorted({int(i) for i in np.linspace(0, count - 1, min(config.show, count)).round()})
-    return [check.whole("show_scenes", scene, 0, count - 1) for scene in dict.fromkeys(config.show_scenes)]
+    return [validation.whole("show_scenes", scene, 0, count - 1) for scene in dict.fromkeys(config.show_scenes)]
 
 
 def _look(

@@ -14,8 +14,8 @@ import torch
 
 from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.rules import BASIC, COMPARING, RULES, Finding, Make, Trial, raised
-from foveasim.check import number, seed_value, size_hw
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.validation import number, seed_value, size_hw
 
 __all__ = ["RULES", "AgentContract", "CheckConfig", "Finding", "check", "check_agent"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import MOST_SCENES
 from foveasim.agents.mim.data import read_pool
@@ -34,9 +34,9 @@ def read_scenes(
         FoveasimError: They cannot be read, or move; or an option out of range.
     """
     specs = [data] if isinstance(data, str) else list(data)
-    height, width = check.size_hw("size", tuple(size), 32)
+    height, width = validation.size_hw("size", tuple(size), 32)
     if limit is not None:
-        check.whole("limit", limit, 1, MOST_SCENES)
+        validation.whole("limit", limit, 1, MOST_SCENES)
     if not data:
         raise InvalidValueError(
             "data must name images: a folder, a tar archive, PATH@SPLIT, or a name such as photos; got none."

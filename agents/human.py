@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.agents.interface import Observation, describe_agent, observed
-from foveasim.check import number
+from foveasim.validation import number
 
 __all__ = ["Human"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.errors import AgentError
@@ -66,7 +66,7 @@ class HumanReplay:
         size: tuple[int, int] = _EXAMPLE_SIZE,
         seed: int = 0,
     ) -> None:
-        size = check.size_hw("size", tuple(size), 8)
+        size = validation.size_hw("size", tuple(size), 8)
         if scanpaths is None:
             if image is not None or subject is not None:
                 raise AgentError("image and subject choose from a file; give scanpaths, the CSV file, too.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_looks import MOST_SEED, Entry
 from foveasim.agents.humans_data import People, read_people
@@ -27,11 +27,11 @@ from foveasim.agents.humans_minds import remembering
 from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
 from foveasim.agents.interface import agent_needs
-from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import Retina, make_retina
 from foveasim.signals import Stop
+from foveasim.validation import check_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,12 +98,12 @@ class HumansConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        check.whole("count", self.count, 1, 1000)
-        check.whole("resamples", self.resamples, 100, 1_000_000)
-        check.whole("seed", self.seed, 0, MOST_SEED)
-        check.whole("show", self.show, 0, 1000)
-        check.whole("lanes", self.lanes, 1, 10_000)
-        check.whole("jobs", self.jobs, 1, 256)
+        validation.whole("count", self.count, 1, 1000)
+        validation.whole("resamples", self.resamples, 100, 1_000_000)
+        validation.whole("seed", self.seed, 0, MOST_SEED)
+        validation.whole("show", self.show, 0, 1000)
+        validation.whole("lanes", self.lanes, 1, 10_000)
+        validation.whole("jobs", self.jobs, 1, 256)
         if not self.data:
             raise InvalidValueError(
                 "data must name a folder with images/, fixations.csv and splits.json, such as the OSIE pack; got none."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check, metrics
+from foveasim import metrics, validation
 from foveasim.errors import InvalidValueError
 from foveasim.image_files import FileScenes
 from foveasim.scanpath import Scanpath, read_csv
@@ -122,15 +122,15 @@ def read_people(
         SceneError: An image that cannot be read.
     """
     folder = Path(folder).expanduser()
-    size = check.size_hw("size", tuple(size), 8)
-    check.number("px_per_deg", px_per_deg, 0, open_low=True)
+    size = validation.size_hw("size", tuple(size), 8)
+    validation.number("px_per_deg", px_per_deg, 0, open_low=True)
     splits = _read_splits(folder / "splits.json", (split, training))
     shared = set(splits[split]) & set(splits[training])
     if shared:
         raise InvalidValueError(
             f"the splits {split!r} and {training!r} must not share images; both hold {sorted(shared)[0]!r}."
         )
-    names = splits[split][: None if limit is None else check.whole("limit", limit, 1, 10**6)]
+    names = splits[split][: None if limit is None else validation.whole("limit", limit, 1, 10**6)]
     groups = metrics.group_by_image(read_csv(folder / "fixations.csv"))
     few = [name for name in names if len(groups.get(name, ())) < 2]
     if few:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.check import size_hw
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.types import Prediction
+from foveasim.validation import size_hw
 
 __all__ = [
     "ACTION_MODES",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from foveasim.agents.interface import Agent
-from foveasim.check import seed_value
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.registry import Registry, build, describe, load_object
+from foveasim.validation import seed_value
 
 __all__ = ["AGENTS", "agent_factory", "make_agent"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.check import seed_value
 from foveasim.errors import AgentError
 from foveasim.kernels import jit, mix
 from foveasim.rng import Stream
+from foveasim.validation import seed_value
 
 __all__ = ["LaneNoise"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.interface import Observation, observed
 from foveasim.agents.predictive_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks
@@ -86,8 +86,8 @@ class BeamOracle(Mind):
         seed: int = 0,
     ) -> None:
         super().__init__(network, device, seed)
-        self._points = grid_norm(*check.size_hw("grid", grid, 1, 256)).to(self.device)
-        self._depth, self._width = check.whole("depth", depth, 1, 100), check.whole("width", width, 1, 10_000)
+        self._points = grid_norm(*validation.size_hw("grid", grid, 1, 256)).to(self.device)
+        self._depth, self._width = validation.whole("depth", depth, 1, 100), validation.whole("width", width, 1, 10_000)
         self._metric = _metric(metric)
         self._retina = None if retina is None else make_retina(retina)
         if self._retina is not None and self._retina.needs_key:
@@ -95,7 +95,7 @@ class BeamOracle(Mind):
                 f"retina must show the same at the same fixation; {self._retina.name!r} draws random numbers. "
                 "Use retina=None, which goes by the acuity of the present glimpse."
             )
-        self._short_side_deg = check.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
+        self._short_side_deg = validation.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
         self._plan = torch.zeros(0)  # (B, depth), places
 
     def look(self, seen: Seen, observation: Observation) -> Tensor:
@@ -106,7 +106,7 @@ class BeamOracle(Mind):
         planning = np.flatnonzero(at == 0)
         if len(planning):
             which = torch.from_numpy(planning).to(self.device)
-            scene = check.image_batch("scene", torch.from_numpy(observed(observation, "scene"))).to(self.device)
+            scene = validation.image_batch("scene", torch.from_numpy(observed(observation, "scene"))).to(self.device)
             few = Seen(*(getattr(seen, name)[which] for name in ("belief", "acuity", "glimpse_acuity", "fixation")))
             ties = self.ties(len(self._points))[which]
             self._plan[which] = self._search(few, shrink_pixels(scene[which], seen.size), ties)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.interface import Observation
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import fill_unseen, to_float
@@ -98,8 +98,8 @@ class Surprise(Mind):
         seed: int = 0,
     ) -> None:
         super().__init__(network, device, seed)
-        self._spread = check.number("spread", spread, 0, 10, open_low=True)
-        self._floor = check.number("floor", floor, 0, 1, open_low=True)
+        self._spread = validation.number("spread", spread, 0, 10, open_low=True)
+        self._floor = validation.number("floor", floor, 0, 1, open_low=True)
         self._fresh = np.zeros(0, np.bool_)
         self._expected: tuple[Tensor, Tensor, Tensor] | None = None  # image, variance and acuity before the glimpse
         self._revealed = torch.zeros(0)  # (2, B, rows, columns): gain · surprise and gain, over the episode
@@ -171,7 +171,7 @@ class Information(Mind):
 
     def __init__(self, network: Network = "unet", device: str = "cpu", candidates: int = 6, seed: int = 0) -> None:
         super().__init__(network, device, seed)
-        self._candidates = check.whole("candidates", candidates, 1, 1000)
+        self._candidates = validation.whole("candidates", candidates, 1, 1000)
 
     def look(self, seen: Seen, observation: Observation) -> Tensor:
         """Return the fixations after which least would remain uncertain, (B, 2) float32 in [-1, 1]."""

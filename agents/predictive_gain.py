@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.interface import observed
 from foveasim.agents.mim.areas import shrink, shrink_acuity, shrink_views
 from foveasim.geometry import grid_norm, norm_to_px, pixel_index
@@ -91,7 +91,7 @@ def see(observation: Mapping[str, Any], device: torch.device) -> Seen:
         InvalidTypeError: An image that is not uint8.
         InvalidValueError: An image that is not (B, H, W, 3).
     """
-    belief = check.image_batch("belief", torch.from_numpy(observed(observation, "belief"))).to(device)
+    belief = validation.image_batch("belief", torch.from_numpy(observed(observation, "belief"))).to(device)
     planes = [torch.from_numpy(observed(observation, key)).to(device) for key in ("belief_acuity", "acuity")]
     acuity, glimpse = (plane.reshape(belief.shape[:3]) for plane in planes)
     fixation = torch.from_numpy(observed(observation, "fixation")).to(device, torch.float32)

@@ -14,8 +14,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from foveasim.agents.interface import Agent, Observation, observed
-from foveasim.check import number
 from foveasim.errors import InvalidValueError
+from foveasim.validation import number
 
 __all__ = ["OneLane", "Rollout", "add_lane", "rollout", "single_to_batch"]
 

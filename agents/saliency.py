@@ -22,8 +22,8 @@ from torch import Tensor
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.scanpath_memory import MapMemory
-from foveasim.check import image_batch, number
 from foveasim.errors import AgentError
+from foveasim.validation import image_batch, number
 
 __all__ = ["MAP_MEMORY", "IttiKoch", "SpectralResidual", "fill_hidden", "itti_koch_map", "spectral_residual_map"]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.mim.files import read_tensors
 from foveasim.agents.noise import LaneNoise
@@ -71,8 +71,8 @@ class ScanpathAgent:
         manner = fitted.manners["scene" if privileged else "belief"]
         self.network, self._maps = fitted.network, fitted.maps
         self.tables = replace(fitted.tables, weights=manner.weights, amplitude=manner.amplitude)
-        self._sharpness = check.number("sharpness", manner.sharpness if sharpness is None else sharpness, 0, 20)
-        self._short_side_deg = check.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
+        self._sharpness = validation.number("sharpness", manner.sharpness if sharpness is None else sharpness, 0, 20)
+        self._short_side_deg = validation.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
         self._noise = LaneNoise(seed)
         self._past = torch.zeros(0, MEMORY, 2)
         self._count = torch.zeros(0, dtype=torch.int64)
@@ -111,7 +111,7 @@ class ScanpathAgent:
         """Return log probabilities of the cells, (B, rows, columns), and go on to the next step."""
         key = self.needs[0]
         with torch.inference_mode():
-            image = check.image_batch(key, torch.from_numpy(observed(observation, key)))
+            image = validation.image_batch(key, torch.from_numpy(observed(observation, key)))
             acuity = None
             if key == "belief":
                 acuity = torch.from_numpy(observed(observation, "belief_acuity")).reshape(image.shape[:3])

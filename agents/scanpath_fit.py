@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveasim import check, metrics
+from foveasim import metrics
+from foveasim import validation as check
 from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.mim.files import write_tensors
 from foveasim.agents.predictive_gain import CELLS, cell_grid

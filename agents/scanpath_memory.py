@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 
 __all__ = ["MapMemory"]
 
@@ -34,7 +34,7 @@ class MapMemory:
     """
 
     def __init__(self, compute: Callable[[Tensor, Tensor | None], Tensor], most: int = 1000) -> None:
-        self._compute, self._most = compute, check.whole("most", most, 1, 10**6)
+        self._compute, self._most = compute, validation.whole("most", most, 1, 10**6)
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
         self._lock = Lock()
 

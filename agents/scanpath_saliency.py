@@ -12,9 +12,9 @@ from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map
-from foveasim.check import image_batch, number
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
+from foveasim.validation import image_batch, number
 
 __all__ = ["SALIENCE", "SaliencyCentre"]
 

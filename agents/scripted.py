@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
-from foveasim.check import number
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG, grid_norm
+from foveasim.validation import number
 
 __all__ = ["Centre", "Gaussian", "Random", "Raster", "Spiral", "Walk"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
-from foveasim.check import number
 from foveasim.errors import AgentError
+from foveasim.validation import number
 
 __all__ = ["Seek", "at_search_size"]
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["ACTION_MODES", "ZOOMS", "ActionCode", "Intent"]
@@ -61,10 +61,10 @@ class ActionCode:
         Raises:
             InvalidValueError: An unknown mode or an empty grid.
         """
-        check.choice("action_mode", self.mode, ACTION_MODES)
-        check.flag("zoom", self.zoom)
-        check.flag("stop", self.stop)
-        check.size_hw("grid", self.grid, 1, 256)
+        validation.choice("action_mode", self.mode, ACTION_MODES)
+        validation.flag("zoom", self.zoom)
+        validation.flag("stop", self.stop)
+        validation.size_hw("grid", self.grid, 1, 256)
 
     @property
     def cells(self) -> int:

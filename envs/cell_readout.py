@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.registry import Registry
 from foveasim.scenes import FittedScenes, SceneSource
@@ -131,11 +131,11 @@ def fit_cells(
         InvalidValueError: Scenes without classes, or of one class only.
         SceneError: A scene cannot be read.
     """
-    rows, cols = check.size_hw("cells", cells, 1, 64)
+    rows, cols = validation.size_hw("cells", cells, 1, 64)
     if len(source.labels) < 2:
         raise InvalidValueError(f"scenes must have at least two classes; got {source.labels!r}.")
     fitted = FittedScenes(source, size, fit, cache_bytes=0)
-    count = min(check.whole("most", most, 2, 1 << 31), len(source))
+    count = min(validation.whole("most", most, 2, 1 << 31), len(source))
     wanted = np.random.default_rng(seed).choice(len(source), count, replace=False).tolist()
     colours, labels = [], []
     for index in wanted:

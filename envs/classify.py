@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.datasets import IMAGENETTE_CLASSES
 from foveasim.envs.cell_readout import READOUT_FILES, Readout, fit_cells
 from foveasim.envs.resets import is_indices
@@ -130,10 +130,10 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         refused = sorted(set(_NOT_TAKEN) & set(options))
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: not for this task, which judges and shows belief.")
-        self.cost_per_glimpse = check.number("cost_per_glimpse", cost_per_glimpse, 0, 1e6)
-        num_envs = check.whole("num_envs", num_envs, 1, 1 << 20)
-        check.lanes_room(num_envs, size)
-        self.lapse = check.number("lapse", lapse, 0, 1, open_low=True, open_high=True)
+        self.cost_per_glimpse = validation.number("cost_per_glimpse", cost_per_glimpse, 0, 1e6)
+        num_envs = validation.whole("num_envs", num_envs, 1, 1 << 20)
+        validation.lanes_room(num_envs, size)
+        self.lapse = validation.number("lapse", lapse, 0, 1, open_low=True, open_high=True)
         source = _labelled(scenes, split, size)
         self.readout = _readout(readout, source, scenes, readout_scenes, size, fit)
         self.classes = source.labels

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.envs.wrappers_eyes import FrameEyes
 from foveasim.envs.wrappers_spaces import MotorAndGaze, Pixels
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
@@ -74,14 +74,14 @@ class Foveation:
         )
         self.lanes = lanes
         self.pixels = Pixels.find(shown, key)
-        size = check.size_hw("the env's picture", self.pixels.size)
+        size = validation.size_hw("the env's picture", self.pixels.size)
         self.actions = MotorAndGaze(acted, gaze, flat, grid)
         if not isinstance(saccades, Saccades | None):
             raise InvalidTypeError(f"saccades must be foveasim.saccade.Saccades(…); got {saccades!r}.")
         if half_life_ms is not None:
-            check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
+            validation.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         if px_per_deg is not None:
-            check.number("px_per_deg", px_per_deg, 0, open_low=True)
+            validation.number("px_per_deg", px_per_deg, 0, open_low=True)
         self.eyes = FrameEyes(
             lanes,
             size,
@@ -98,7 +98,7 @@ class Foveation:
         kept = {name: shown[name] for name in self.keep} if isinstance(shown, gym.spaces.Dict) else {}
         self.observation_space = gym.spaces.Dict({**seen, **kept})
         self.action_space = self.actions.space()
-        self.render_height_px = check.whole("render_height_px", render_height_px, 32, 4096)
+        self.render_height_px = validation.whole("render_height_px", render_height_px, 32, 4096)
 
     def aim(self, gaze: NDArray[np.float32]) -> None:
         """Move all eyes as the gaze part of an action says, (B, 2) float32."""
@@ -169,7 +169,7 @@ def draw_gaze(
 
 def _step_ms(env: Any, step_ms: float | None) -> float:
     if step_ms is not None:
-        return check.number("step_ms", step_ms, 0)
+        return validation.number("step_ms", step_ms, 0)
     fps = env.metadata.get("render_fps")
     if not fps:
         raise InvalidValueError(

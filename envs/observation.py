@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.simulator import Simulator
 
@@ -90,7 +90,7 @@ class ObservationCode:
             InvalidTypeError: Neither True nor False.
         """
         for name, value in (("belief", self.belief), ("patch", self.patch), ("privileged", self.scene)):
-            check.flag(name, value)
+            validation.flag(name, value)
 
     def space(self, simulator: Simulator) -> gym.spaces.Dict:
         """Return the space of one lane. The simulator must have looked once."""

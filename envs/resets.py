@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.picture import Picture
 from foveasim.scenes import open_scenes
@@ -43,7 +43,7 @@ def start_px(fixation: object, lanes: int, size: tuple[int, int]) -> Tensor:
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(f"options['fixation'] must be (x, y), normalised; got {fixation!r}.") from error
     point = np.broadcast_to(point, (lanes, 2)) if point.shape == (2,) else point
-    norm = check.points("options['fixation']", point.copy(), lanes)
+    norm = validation.points("options['fixation']", point.copy(), lanes)
     if not bool((norm.abs() <= 1).all()):
         raise InvalidValueError(
             f"options['fixation'] must be normalised, each of (x, y) in [-1, 1]; got {norm.tolist()}. "

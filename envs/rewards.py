@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import Registry
 from foveasim.simulator import Simulator
@@ -67,7 +67,7 @@ class Coverage:
         Raises:
             InvalidValueError: A negative cost.
         """
-        check.number("cost_per_deg", self.cost_per_deg, 0)
+        validation.number("cost_per_deg", self.cost_per_deg, 0)
 
     @functools.cached_property
     def _gain_per_deg(self) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
@@ -108,9 +108,9 @@ class SearchVectorEnv(FoveaVectorEnv):
         refused = sorted(set(_NOT_TAKEN) & set(options))
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: not for this task, whose reward and displays are its own.")
-        num_envs = check.whole("num_envs", num_envs, 1, 1 << 20)
-        check.lanes_room(num_envs, size)
-        self.cost_per_s = check.number("cost_per_s", cost_per_s, 0, 1e6)
+        num_envs = validation.whole("num_envs", num_envs, 1, 1 << 20)
+        validation.lanes_room(num_envs, size)
+        self.cost_per_s = validation.number("cost_per_s", cost_per_s, 0, 1e6)
         asked = dict(zip(_OF_SCENES, (kinds, set_sizes, item_px, split, scene_seed, photos, count), strict=True))
         self.source = _source(scenes, size, {name: value for name, value in asked.items() if value is not None})
         side = self.source.display(0).target.shape[0]

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 
@@ -56,8 +56,8 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         self, render_mode: str | None = None, render_size: tuple[int, int] = (480, 854), **options: Any
     ) -> None:
         if render_mode is not None:
-            check.choice("render_mode", render_mode, self.metadata["render_modes"])
-            render_size = check.size_hw("render_size", render_size, _LEAST_DRAWN_PX)
+            validation.choice("render_mode", render_mode, self.metadata["render_modes"])
+            render_size = validation.size_hw("render_size", render_size, _LEAST_DRAWN_PX)
         refused = sorted({"num_envs", "autoreset_mode", "output", "device"} & set(options))
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: only for the vector env; use gym.make_vec.")
@@ -91,7 +91,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         Returns:
             Observation and info.
         """
-        super().reset(seed=None if seed is None else check.seed_value("seed", seed))
+        super().reset(seed=None if seed is None else validation.seed_value("seed", seed))
         if seed is None and not self.lanes.seeded:
             seed = int(self.np_random.integers(2**31))
         self.lanes.begin(seed, options)

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode, as_torch, batch_observations
 from foveasim.envs.resets import chosen_lanes, is_indices, one_picture, scene_index, scene_indices, start_px
@@ -130,17 +130,17 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         device: torch.device | str = "cpu",
         render_mode: str | None = None,
     ) -> None:
-        self.num_envs = check.whole("num_envs", num_envs, 1, 1 << 20)
-        self.budget = check.whole("budget", budget, 1, 1_000_000)
-        check.choice("start", start, ("centre", "random"))
-        check.choice("output", output, ("numpy", "torch"))
+        self.num_envs = validation.whole("num_envs", num_envs, 1, 1 << 20)
+        self.budget = validation.whole("budget", budget, 1, 1_000_000)
+        validation.choice("start", start, ("centre", "random"))
+        validation.choice("output", output, ("numpy", "torch"))
         if render_mode is not None:
-            check.choice("render_mode", render_mode, ("rgb_array",))
+            validation.choice("render_mode", render_mode, ("rgb_array",))
         if not isinstance(autoreset_mode, AutoresetMode):
-            check.choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
-        check.flag("zoom", zoom)
+            validation.choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
+        validation.flag("zoom", zoom)
         for name, options in (("retina_options", retina_options), ("reward_options", reward_options)):
-            check.options(name, options)
+            validation.options(name, options)
         self.start, self.output, self.render_mode = start, output, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
@@ -165,8 +165,8 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             half_life_ms=half_life_ms,
             remember=belief or render_mode is not None,
             copy_belief=belief,
-            cache_bytes=int(check.number("cache_mb", cache_mb, 0) * (1 << 20)),
-            threads=check.whole("threads", threads, 1, 1024),
+            cache_bytes=int(validation.number("cache_mb", cache_mb, 0) * (1 << 20)),
+            threads=validation.whole("threads", threads, 1, 1024),
             device=device,
         )
         self.simulator.reset(seed=0)
@@ -222,7 +222,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
 
     def begin(self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None) -> NDArray[np.bool_]:
         """Do the work of :meth:`reset` and leave out its observation and info; return which lanes began anew."""
-        options = check.options("options", options)
+        options = validation.options("options", options)
         if options.keys() - _OPTIONS:
             raise InvalidValueError(f"options must be among {', '.join(_OPTIONS)}; got {', '.join(options)}.")
         mask = self._every if options.get("reset_mask") is None else chosen_lanes(options["reset_mask"], self.num_envs)
@@ -361,7 +361,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         lanes = np.flatnonzero(mask)
         if isinstance(seed, int | np.integer):
-            first = check.seed_value("seed", seed, self.num_envs)
+            first = validation.seed_value("seed", seed, self.num_envs)
             return [first + int(lane) for lane in lanes]
         seed = seed.tolist() if isinstance(seed, np.ndarray) else seed
         if not isinstance(seed, Sequence) or isinstance(seed, str | bytes):
@@ -371,7 +371,8 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         fresh = np.random.SeedSequence().generate_state(len(lanes)).tolist()
         chosen = [seed[lane] for lane in lanes.tolist()]
         return [
-            drawn if one is None else check.seed_value("seed", one) for one, drawn in zip(chosen, fresh, strict=True)
+            drawn if one is None else validation.seed_value("seed", one)
+            for one, drawn in zip(chosen, fresh, strict=True)
         ]
 
     def _begin(self, mask: NDArray[np.bool_], seeds: list[int] | None, scene: object, fixation: object) -> None:

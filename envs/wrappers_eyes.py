@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import belief as beliefs
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.looking import sense_and_remember
 from foveasim.retina import Retina
@@ -141,7 +141,7 @@ class FrameEyes:
             return int(np.random.SeedSequence().generate_state(1)[0])
         if not isinstance(seed, int | np.integer):
             raise InvalidTypeError(f"seed must be a whole number or a list of {self.lanes}; got {seed!r}.")
-        return check.seed_value("seed", seed) + lane
+        return validation.seed_value("seed", seed) + lane
 
     def move(self, target_px: Tensor) -> None:
         """Move all eyes, and let the time of a step pass.

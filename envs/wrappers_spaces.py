@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
@@ -159,7 +159,7 @@ class MotorAndGaze:
         """
         if self.gaze not in _GAZES:
             raise InvalidValueError(f"gaze must be one of {', '.join(_GAZES)}; got {self.gaze!r}.")
-        check.size_hw("grid", self.grid, 1, 256)
+        validation.size_hw("grid", self.grid, 1, 256)
         floats = isinstance(self.motor, Box) and np.issubdtype(self.motor.dtype or np.int8, np.floating)
         if self.flat and not (floats or isinstance(self.motor, Discrete | MultiDiscrete | MultiBinary)):
             raise InvalidValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.types import Belief, Glimpse
 
@@ -22,7 +22,7 @@ def empty(lanes: int, size: tuple[int, int], device: torch.device | str = "cpu")
         >>> empty(2, (96, 96)).acuity.shape
         torch.Size([2, 96, 96])
     """
-    height, width = check.size_hw("size", size)
+    height, width = validation.size_hw("size", size)
     image = torch.full((lanes, height, width, 3), UNSEEN, dtype=torch.uint8, device=device)
     return Belief(image, torch.zeros(lanes, height, width, dtype=torch.uint8, device=device))
 
@@ -46,7 +46,7 @@ def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
     """
     if half_life_ms is None:
         return torch.ones_like(elapsed_ms)
-    check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
+    validation.number("half_life_ms", half_life_ms, 1e-3, 1e15)
     return torch.exp2(-elapsed_ms / half_life_ms)
 
 

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from foveasim import __version__, check
+from foveasim import __version__, validation
 from foveasim.bench_goals import GOALS
 from foveasim.bench_table import Change, Report, Row, changes, goal_rows, same_machine, with_ratios
 from foveasim.bench_timing import Case, Setting, SkippedError
@@ -67,11 +67,11 @@ class BenchConfig:
     focusmim: str | None = None
 
     def __post_init__(self) -> None:
-        check.number("seconds", self.seconds, 0, open_low=True)
-        check.number("tolerance", self.tolerance, 0, 1, open_high=True)
-        check.whole("repeats", self.repeats, 1, 10_000)
-        check.whole("threads", self.threads, 1, 4096)
-        check.seed_value("seed", self.seed)
+        validation.number("seconds", self.seconds, 0, open_low=True)
+        validation.number("tolerance", self.tolerance, 0, 1, open_high=True)
+        validation.whole("repeats", self.repeats, 1, 10_000)
+        validation.whole("threads", self.threads, 1, 4096)
+        validation.seed_value("seed", self.seed)
         if not isinstance(self.only, str) or not self.only.strip(", "):
             raise InvalidTypeError(f"only must be a pattern such as 'env/*'; got {self.only!r}.")
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from foveasim import check
+from foveasim import validation
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
 
@@ -167,7 +167,7 @@ def _unwritable(path: Path, error: OSError) -> InvalidValueError:
 def _row(values: dict[str, Any]) -> Row:
     row = Row(**values)
     for name in ("value", "low", "high"):
-        check.number(f"{row.name}.{name}", getattr(row, name))
+        validation.number(f"{row.name}.{name}", getattr(row, name))
     return row
 
 
@@ -262,7 +262,7 @@ def changes(before: Report, now: Report, tolerance: float) -> list[Change]:
     Raises:
         InvalidValueError: ``tolerance`` out of range.
     """
-    check.number("tolerance", tolerance, 0, 1, open_high=True)
+    validation.number("tolerance", tolerance, 0, 1, open_high=True)
     absolute = same_machine(before, now)
     found = []
     for row in now.rows:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.archives import DAMAGED, CarefulEntry, TarScenes
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.geometry import resolution
@@ -262,7 +262,7 @@ def open_imagenette(
     Reference:
         Howard (2019), Imagenette, https://github.com/fastai/imagenette.
     """
-    check.choice("split", split, IMAGENETTE_SPLITS)
+    validation.choice("split", split, IMAGENETTE_SPLITS)
     place = Path(path).expanduser()
     if not place.exists():
         raise SceneError(f"{place}: no such folder or archive. {_command('imagenette', place)}")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import foveasim
-from foveasim import check
+from foveasim import validation
 from foveasim.atomic import write_atomically
 from foveasim.errors import FoveasimError, InvalidValueError
 
@@ -181,11 +181,11 @@ def _checked(content: Mapping[str, Any]) -> Episode:
         if not isinstance(made[name], form) or isinstance(made[name], bool):
             raise TypeError(f"{name} must be of type {form.__name__}; got {made[name]!r}")
     if kind == ENV:
-        check.seed_value("seed", made["seed"])
-        check.whole("episode_number", made["episode_number"], 0, 2**62)
+        validation.seed_value("seed", made["seed"])
+        validation.whole("episode_number", made["episode_number"], 0, 2**62)
     else:
-        check.number("fps", made["fps"], 1, 120)
-        check.whole("frames", made["frames"], 0, 3600 * 120)
+        validation.number("fps", made["fps"], 1, 120)
+        validation.whole("frames", made["frames"], 0, 3600 * 120)
     if not all(isinstance(value, str) for value in versions.values()):
         raise TypeError("versions must be text")
     steps = tuple(_step(number, each) for number, each in enumerate(content["steps"]))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.scanpath import Scanpath
 
@@ -135,10 +135,10 @@ def find_fixations_ivt(
         joining and defaults: Olsen (2012), The Tobii I-VT fixation filter.
     """
     time, gaze, interval = _samples(time_ms, gaze_px)
-    scale = check.number("px_per_deg", px_per_deg, 0, open_low=True)
-    check.number("velocity_deg_s", velocity_deg_s, 0, open_low=True)
+    scale = validation.number("px_per_deg", px_per_deg, 0, open_low=True)
+    validation.number("velocity_deg_s", velocity_deg_s, 0, open_low=True)
     for name, value in (("window_ms", window_ms), ("merge_ms", merge_ms), ("merge_deg", merge_deg), ("min_ms", min_ms)):
-        check.number(name, value, 0)
+        validation.number(name, value, 0)
     slow = _velocity(time, gaze, window_ms) * 1000 / scale < velocity_deg_s
     fast = _lost(gaze) | ~slow
     joined: list[tuple[int, int]] = []
@@ -192,10 +192,10 @@ def find_fixations_idt(
         Salvucci and Goldberg (2000), ETRA, table 5.
     """
     time, gaze, interval = _samples(time_ms, gaze_px)
-    most_px = check.number("px_per_deg", px_per_deg, 0, open_low=True) * check.number(
+    most_px = validation.number("px_per_deg", px_per_deg, 0, open_low=True) * validation.number(
         "dispersion_deg", dispersion_deg, 0
     )
-    width = max(1, math.ceil(check.number("min_ms", min_ms, 0) / interval - 1e-6))
+    width = max(1, math.ceil(validation.number("min_ms", min_ms, 0) / interval - 1e-6))
     found: list[tuple[int, int]] = []
     for start, stop in _runs(_lost(gaze), time, interval):
         if stop - start >= width:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import MIN_SIDE_PX, resolution
 from foveasim.retina import Retina, make_retina
@@ -110,11 +110,11 @@ def foveate(
         >>> seen.shape, bool(np.abs(seen - picture)[20, 10].max() <= 0.5 / 255)
         ((48, 64, 3), True)
     """
-    made = make_retina(retina, **check.options("retina_options", retina_options))
+    made = make_retina(retina, **validation.options("retina_options", retina_options))
     levels = _levels(image.detach() if isinstance(image, Tensor) else image)
     batch = levels if levels.ndim == 4 else levels[None]
     points = _points(fixation_px, None if levels.ndim == 3 else len(batch))
-    first = check.seed_value("seed", seed, len(batch))
+    first = validation.seed_value("seed", seed, len(batch))
     key = Key.of(first, len(batch), device=batch.device) if made.needs_key else None
     with torch.no_grad():
         seen = made(as_scene(batch, px_per_deg), points, key).image
@@ -171,7 +171,7 @@ def _points(fixation_px: object, lanes: int | None) -> Tensor:
     try:
         given = fixation_px if isinstance(fixation_px, Tensor) else np.asarray(fixation_px)
     except ValueError:  # rows of different lengths
-        return check.points("fixation_px", fixation_px, lanes)
+        return validation.points("fixation_px", fixation_px, lanes)
     shape = tuple(given.shape)
     if lanes is None:
         if shape != (2,):
@@ -179,10 +179,10 @@ def _points(fixation_px: object, lanes: int | None) -> Tensor:
             raise InvalidValueError(
                 f"fixation_px must be (2,), (x, y), for one picture; got {shape}. {remedy}, or give several pictures."
             )
-        return check.points("fixation_px", given[None], 1)
+        return validation.points("fixation_px", given[None], 1)
     if shape == (2,) and lanes > 1:
         raise InvalidValueError(
             f"fixation_px must be ({lanes}, 2), one for each picture; got (2,). "
             f"Repeat it: np.tile(fixation_px, ({lanes}, 1))."
         )
-    return check.points("fixation_px", given, lanes)
+    return validation.points("fixation_px", given, lanes)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 
 __all__ = [
     "DEFAULT_SHORT_SIDE_DEG",
@@ -131,7 +131,7 @@ def resolution(px_per_deg: float | None, size: tuple[int, int]) -> float:
     """
     if px_per_deg is None:
         return default_px_per_deg(size)
-    return check.number("px_per_deg", px_per_deg, 1e-3, 1e6)
+    return validation.number("px_per_deg", px_per_deg, 1e-3, 1e6)
 
 
 def grid_norm(rows: int, cols: int) -> Tensor:

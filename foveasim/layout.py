@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from foveasim import check
+from foveasim import validation
 from foveasim.drawing import Rect
 
 __all__ = ["LEAST_SIZE", "Layout", "arrange"]
@@ -131,7 +131,7 @@ def arrange(size: tuple[int, int], scene_size: tuple[int, int], small: int = 3) 
     Raises:
         InvalidValueError: A side shorter than :data:`LEAST_SIZE`.
     """
-    height, width = check.size_hw("size", size, least=LEAST_SIZE)
+    height, width = validation.size_hw("size", size, least=LEAST_SIZE)
     scale = min(max(math.sqrt(height * width / (720 * 1280)), 0.6), 6.0)
     margin, gap, title, status = (max(1, round(v * scale)) for v in (20, 16, 26, 34))
     aspect = scene_size[1] / scene_size[0]

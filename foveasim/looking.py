@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.retina import NOTHING_KNOWN, Plan, load_kernels
 from foveasim.types import Measured
 
@@ -144,7 +144,7 @@ class Threads:
     """
 
     def __init__(self, count: int = 1) -> None:
-        self.count = check.whole("threads", count, 1, 1024)
+        self.count = validation.whole("threads", count, 1, 1024)
         self._others: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> tuple[type[Threads], tuple[int]]:

@@ -16,7 +16,7 @@ from typing import IO, BinaryIO, Protocol, Self
 import numpy as np
 from PIL import Image as PillowImage
 
-from foveasim import check
+from foveasim import validation
 from foveasim.atomic import locked, part_of
 from foveasim.drawing import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
@@ -65,8 +65,8 @@ class _Movie(ABC):
 
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> None:
         self.path = Path(path)
-        self.fps = check.number("fps", fps, 1, 240)
-        self.size = check.size_hw("size", size, least=16)
+        self.fps = validation.number("fps", fps, 1, 240)
+        self.size = validation.size_hw("size", size, least=16)
         self.frames = 0
         self._open, self._overwrite = True, overwrite
         self._check_path()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.geometry import MIN_SIDE_PX, resolution
 from foveasim.trust import FORMATS
@@ -85,7 +85,9 @@ class Picture:
             )
         if not image.flags.c_contiguous:
             object.__setattr__(self, "image", np.ascontiguousarray(image))
-        check.number("px_per_deg", self.px_per_deg, 1e-9, 1e12)  # beyond those of a source, for fitting scales them
+        validation.number(
+            "px_per_deg", self.px_per_deg, 1e-9, 1e12
+        )  # beyond those of a source, for fitting scales them
 
     def __repr__(self) -> str:
         """Say its name, size and scale."""
@@ -112,7 +114,7 @@ class PictureCache:
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self.max_bytes = int(check.number("cache_bytes", max_bytes, 0))
+        self.max_bytes = int(validation.number("cache_bytes", max_bytes, 0))
         self.bytes = 0
         self._kept: OrderedDict[int, Picture] = OrderedDict()
         self._lock = threading.Lock()
@@ -331,8 +333,8 @@ def check_fit(size: tuple[int, int] | None, fit: str) -> tuple[int, int] | None:
         InvalidTypeError: ``size`` is not a pair of whole numbers.
         InvalidValueError: A side is under 8 px or over 16384 px, or ``fit`` is not one of :data:`FITS`.
     """
-    check.choice("fit", fit, FITS)
-    return None if size is None else check.size_hw("size", size, MIN_SIDE_PX)
+    validation.choice("fit", fit, FITS)
+    return None if size is None else validation.size_hw("size", size, MIN_SIDE_PX)
 
 
 def fit_picture(picture: Picture, size: tuple[int, int] | None, fit: str = "crop") -> Picture:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import resolution
 from foveasim.picture import Picture, PictureCache, check_index, describe_source
@@ -64,9 +64,9 @@ class ProceduralScenes(ABC):
         px_per_deg: float | None = None,
         cache_bytes: int = 1 << 28,
     ) -> None:
-        self.size = check.size_hw("size", size)
-        self.seed = check.seed_value("seed", seed)
-        self._count = check.whole("count", count, 1, 1 << 53)  # as far as a number drawn in [0, 1) reaches all
+        self.size = validation.size_hw("size", size)
+        self.seed = validation.seed_value("seed", seed)
+        self._count = validation.whole("count", count, 1, 1 << 53)  # as far as a number drawn in [0, 1) reaches all
         self._px_per_deg = resolution(px_per_deg, self.size)
         self._cache = PictureCache(cache_bytes)
 
@@ -263,7 +263,7 @@ class CheckerboardScenes(ProceduralScenes):
         cache_bytes: int = 1 << 28,
     ) -> None:
         super().__init__(size=size, count=count, seed=seed, px_per_deg=px_per_deg, cache_bytes=cache_bytes)
-        if cell_px is not None and check.seed_value("cell_px", cell_px) < 1:
+        if cell_px is not None and validation.seed_value("cell_px", cell_px) < 1:
             raise InvalidValueError(f"cell_px must be at least 1; got {cell_px!r}.")
         self.cell_px = cell_px
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.human import Human
 from foveasim.agents.interface import agent_name
 from foveasim.agents.loading import make_agent
@@ -112,8 +112,8 @@ def record_frames(
     outs = list(outs)
     if not outs or not all(isinstance(out, str | Path) and str(out) for out in outs):
         raise InvalidTypeError(f"out must name a file; got {outs!r}.")
-    check.number("seconds", seconds, 0, 3600, open_low=True)
-    check.number("fps", fps, 1, 120)
+    validation.number("seconds", seconds, 0, 3600, open_low=True)
+    validation.number("fps", fps, 1, 120)
     frames = max(1, round(seconds * fps))
     size = (int(config.size[0]), int(config.size[1]))
     _check_outs([Path(out) for out in outs], config.inputs(), scanpath, episode, overwrite)

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.interface import Agent, Imagines, Observation, agent_action_mode, agent_grid, agent_needs
 from foveasim.envs.single import FoveaEnv
 from foveasim.episode import ENV, SCENE, Episode, Step, as_json, digests, read_action, versions_here, write_action
@@ -204,8 +204,8 @@ class _Player:
     def __init__(self, episode: Episode) -> None:
         kept = episode.made
         self._actions = [step.action for step in episode.steps]
-        self.action_mode, self.grid = str(kept["action_mode"]), check.size_hw("grid", kept["grid"], 1, 256)
-        self.size = None if kept["size"] is None else check.size_hw("size", kept["size"])
+        self.action_mode, self.grid = str(kept["action_mode"]), validation.size_hw("grid", kept["grid"], 1, 256)
+        self.size = None if kept["size"] is None else validation.size_hw("size", kept["size"])
         self._made = 0
 
     @property

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import Registry
 from foveasim.rng import Key
@@ -260,7 +260,7 @@ class Retina(ABC):
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its fovea made larger or smaller by a factor."""
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         return self
 
     def at_scale(self, factor: float) -> Self | None:
@@ -272,7 +272,7 @@ class Retina(ABC):
         Returns:
             The retina; None where there is none that delivers the same, because its lengths are in pixels.
         """
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         return self
 
     def __call__(self, scene: Scene, fixation_px: Tensor, key: Key | None = None) -> Glimpse:
@@ -291,9 +291,9 @@ class Retina(ABC):
             InvalidValueError: A wrong shape, a fixation or px_per_deg that cannot be used, or a key that is missing or
                 has another number of lanes.
         """
-        image = check.image_batch("scene.image", scene.image)
+        image = validation.image_batch("scene.image", scene.image)
         lanes = len(image)
-        point = check.points("fixation_px", fixation_px, lanes).to(image.device)
+        point = validation.points("fixation_px", fixation_px, lanes).to(image.device)
         point = geometry.clamp_px(point, (image.shape[1], image.shape[2])).contiguous()
         scale = scene.px_per_deg
         if scale.shape != (lanes,) or not bool(((scale > 0) & scale.isfinite()).all()):

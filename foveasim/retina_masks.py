@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
 from foveasim.retina import Plan, Prepared, Retina, load_kernels, run_plan
@@ -121,7 +121,7 @@ class Masking(Retina):
         Raises:
             InvalidValueError: An option out of range.
         """
-        check.choice("fill", self.fill, ("visible_mean", "image_mean", "blur"))
+        validation.choice("fill", self.fill, ("visible_mean", "image_mean", "blur"))
 
     @property
     def leaks(self) -> bool:
@@ -192,13 +192,13 @@ class Disc(Masking):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        check.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
+        validation.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
         if self.radius_deg is not None:
-            check.number("radius_deg", self.radius_deg, 0)
+            validation.number("radius_deg", self.radius_deg, 0)
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with the disc's radius multiplied by a factor; a ``hidden_ratio`` ends at 0."""
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         if self.radius_deg is not None:
             return replace(self, radius_deg=self.radius_deg * factor)
         return replace(self, hidden_ratio=max(1 - (1 - self.hidden_ratio) * factor**2, 0.0))
@@ -311,7 +311,7 @@ class TwoSpot(Disc):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        check.choice("attend", self.attend, ("random", "object"))
+        validation.choice("attend", self.attend, ("random", "object"))
 
     @property
     def needs_key(self) -> bool:  # type: ignore[override]  # of other retinas it is a constant of the class
@@ -387,12 +387,12 @@ class Patches(Masking):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        check.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
-        check.whole("patch_px", self.patch_px, 1, 16384)
+        validation.number("hidden_ratio", self.hidden_ratio, 0, 1, open_high=True)
+        validation.whole("patch_px", self.patch_px, 1, 16384)
 
     def at_scale(self, factor: float) -> Self | None:
         """Return None: patches and their number are in pixels; see :meth:`Retina.at_scale`."""
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         return None
 
     def tables(self, scene: Scene) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
 from foveasim.footprint import Footprints, offset_distance_px, offset_index
 from foveasim.pyramid import gaussian_pyramid
@@ -103,13 +103,13 @@ class Pyramid(Retina):
         Raises:
             InvalidValueError: An option out of range.
         """
-        check.number("half_deg", self.half_deg, 0, open_low=True)
-        check.whole("levels", self.levels, 2, 10)
-        check.choice("preset", self.preset, ("geisler_perry", "paper"))
+        validation.number("half_deg", self.half_deg, 0, open_low=True)
+        validation.whole("levels", self.levels, 2, 10)
+        validation.choice("preset", self.preset, ("geisler_perry", "paper"))
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with e2 multiplied by a factor; the paper's preset has constants and stays."""
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         return self if self.preset == "paper" else replace(self, half_deg=self.half_deg * factor)
 
     def at_scale(self, factor: float) -> Self | None:
@@ -118,7 +118,7 @@ class Pyramid(Retina):
         Blur is relative to the pixel. With e2 / factor, R(e) well beyond e2 is 1 / factor of what it was, and so the
         same in degrees; the fovea is as sharp as the pixels allow. The paper's preset has constants: None.
         """
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         if self.preset == "paper":
             return None
         levels = min(max(self.levels + math.ceil(math.log2(factor)), 2), 10)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.footprint import Footprints, signed_offset_index
 from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
 from foveasim.rng import Key
@@ -168,9 +168,9 @@ class Window(Receptors):
             InvalidValueError: An option out of range.
         """
         if self.size_deg is not None:
-            check.number("size_deg", self.size_deg, 0, 10_000, open_low=True)
-        check.whole("patch_px", self.patch_px, 1, 1024)
-        check.whole("scales", self.scales, 1, 8)
+            validation.number("size_deg", self.size_deg, 0, 10_000, open_low=True)
+        validation.whole("patch_px", self.patch_px, 1, 1024)
+        validation.whole("scales", self.scales, 1, 8)
 
     def prepare(self, scene: Scene) -> Prepared:
         """Sum areas (Crow 1984), so that a receptor of any size costs four look-ups."""
@@ -205,7 +205,7 @@ class Window(Receptors):
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its crops made wider by a factor; a crop in pixels gets more receptors."""
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         if self.size_deg is None:
             return replace(self, patch_px=max(round(self.patch_px * factor), 1))
         return replace(self, size_deg=self.size_deg * factor)
@@ -293,9 +293,9 @@ class LogPolar(Receptors):
             InvalidTypeError: An option of the wrong type.
             InvalidValueError: An option out of range.
         """
-        check.whole("rings", self.rings, 2, 1024)
-        check.whole("wedges", self.wedges, 4, 4096)
-        check.number("fovea_deg", self.fovea_deg, 0, open_low=True)
+        validation.whole("rings", self.rings, 2, 1024)
+        validation.whole("wedges", self.wedges, 4, 4096)
+        validation.number("fovea_deg", self.fovea_deg, 0, open_low=True)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -304,7 +304,7 @@ class LogPolar(Receptors):
 
     def scaled(self, factor: float) -> Self:
         """Return this retina with its fovea made wider by a factor."""
-        check.number("factor", factor, 0, open_low=True)
+        validation.number("factor", factor, 0, open_low=True)
         return replace(self, fovea_deg=self.fovea_deg * factor)
 
     def receptors(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
 from foveasim.rng import Key, Stream
 from foveasim.types import Saccade
@@ -48,11 +48,11 @@ class Saccades:
             InvalidValueError: An option out of range.
         """
         if self.max_amplitude_deg is not None:
-            check.number("max_amplitude_deg", self.max_amplitude_deg, 0, 1e9, open_low=True)
-        check.number("scatter", self.scatter, 0, 1)
-        check.number("slope_ms_per_deg", self.slope_ms_per_deg, 0, 1e9)
-        check.number("intercept_ms", self.intercept_ms, 0, 1e9)
-        check.number("dwell_ms", self.dwell_ms, 0, 1e9)
+            validation.number("max_amplitude_deg", self.max_amplitude_deg, 0, 1e9, open_low=True)
+        validation.number("scatter", self.scatter, 0, 1)
+        validation.number("slope_ms_per_deg", self.slope_ms_per_deg, 0, 1e9)
+        validation.number("intercept_ms", self.intercept_ms, 0, 1e9)
+        validation.number("dwell_ms", self.dwell_ms, 0, 1e9)
 
     @property
     def limits(self) -> tuple[float, float, float, float]:
@@ -89,8 +89,8 @@ class Saccades:
             >>> saccade.amplitude_deg.item(), round(saccade.duration_ms.item(), 1)
             (10.0, 43.0)
         """
-        start = check.points("start_px", start_px)
-        target = check.points("target_px", target_px, len(start))
+        start = validation.points("start_px", start_px)
+        target = validation.points("target_px", target_px, len(start))
         if self.scatter > 0 and (key is None or len(key.seed) != len(start)):
             came = "None" if key is None else f"one of {len(key.seed)} lanes"
             raise InvalidValueError(

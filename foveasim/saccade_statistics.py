@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.scanpath import Scanpath
 from foveasim.scanpath_pairs import mean_pairs, pack_paths
@@ -64,8 +64,8 @@ def amplitude_counts(scanpaths: Sequence[Scanpath], *, bin_px: float = 20.0, bin
         InvalidTypeError: Not scanpaths, or a setting of another type.
         InvalidValueError: No scanpath, or a setting out of range.
     """
-    check.number("bin_px", bin_px, 0, open_low=True)
-    bins = check.whole("bins", bins, 2, 10**4)
+    validation.number("bin_px", bin_px, 0, open_low=True)
+    bins = validation.whole("bins", bins, 2, 10**4)
     amplitude = np.hypot(*saccades_px(scanpaths).T)
     counts: I64 = np.bincount(np.minimum(amplitude // bin_px, bins - 1).astype(np.int64), minlength=bins)
     return counts
@@ -82,7 +82,7 @@ def direction_counts(scanpaths: Sequence[Scanpath], *, bins: int = 36) -> I64:
         InvalidTypeError: Not scanpaths, or a setting of another type.
         InvalidValueError: No scanpath, or a setting out of range.
     """
-    bins = check.whole("bins", bins, 2, 10**4)
+    bins = validation.whole("bins", bins, 2, 10**4)
     steps = saccades_px(scanpaths)
     steps = steps[(steps != 0).any(1)]
     turn = (np.arctan2(steps[:, 1], steps[:, 0]) + math.pi) / (2 * math.pi)
@@ -167,7 +167,7 @@ def scanmatch_kl(people: F64, policy: F64, *, bins: int = 25) -> float:
         D'Amelio, Cartella, Cuculo, Lucchi, Cornia, Cucchiara and Boccignone (2025), TPP-Gaze: modelling gaze dynamics
         in space and time with neural temporal point processes, WACV.
     """
-    bins = check.whole("bins", bins, 2, 10**4)
+    bins = validation.whole("bins", bins, 2, 10**4)
     counts = []
     for name, value in (("people", people), ("policy", policy)):
         scores = np.asarray(value, np.float64).ravel()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import pixel_index
 from foveasim.scanpath import Scanpath
@@ -39,7 +39,7 @@ I64 = NDArray[np.int64]
 
 
 def _index(name: str, fixation_px: object, size: tuple[int, int]) -> tuple[I64, I64]:
-    points = check.points(name, fixation_px)
+    points = validation.points(name, fixation_px)
     index = pixel_index(points.cpu(), size).numpy()
     return index[:, 0], index[:, 1]
 
@@ -85,8 +85,8 @@ def fixation_map(fixation_px: object, size: tuple[int, int], sigma_px: float) ->
         InvalidTypeError: Not numbers.
         InvalidValueError: A shape or range that cannot be used.
     """
-    size = check.size_hw("size", size, least=1)
-    sigma = check.number("sigma_px", sigma_px, 0, open_low=True)
+    size = validation.size_hw("size", size, least=1)
+    sigma = validation.number("sigma_px", sigma_px, 0, open_low=True)
     x, y = _index("fixation_px", fixation_px, size)
     if len(x) < min(size):
         return _smear(y, size[0], sigma) @ _smear(x, size[1], sigma).T
@@ -126,7 +126,7 @@ def fixation_density(
         InvalidTypeError: Not numbers.
         InvalidValueError: No fixation, or a shape or range that cannot be used.
     """
-    check.number("weight", weight, 0, 1, open_low=True)
+    validation.number("weight", weight, 0, 1, open_low=True)
     kernel = fixation_map(fixation_px, size, sigma_px)
     if not kernel.sum() > 0:
         raise InvalidValueError("fixation_px must hold at least one fixation; got none.")
@@ -163,7 +163,7 @@ def nss(saliency: object, fixation_px: object) -> F64:
         Peters, Iyer, Itti and Koch (2005), Components of bottom-up gaze allocation in natural images, Vision Research
         45(18).
     """
-    points = check.points("fixation_px", fixation_px)
+    points = validation.points("fixation_px", fixation_px)
     maps = _maps("saliency", saliency, len(points))
     x, y = _index("fixation_px", points, (maps.shape[-2], maps.shape[-1]))
     mean, spread = maps.mean((-2, -1)), maps.std((-2, -1))
@@ -204,7 +204,7 @@ def auc(saliency: object, fixation_px: object) -> F64:
         Judd, Ehinger, Durand and Torralba (2009), Learning to predict where humans look, ICCV; pysaliency with
         ``nonfixations='uniform'``.
     """
-    points = check.points("fixation_px", fixation_px)
+    points = validation.points("fixation_px", fixation_px)
     maps = _maps("saliency", saliency, len(points))
     x, y = _index("fixation_px", points, (maps.shape[-2], maps.shape[-1]))
     values = _looked_at(maps, x, y)
@@ -237,7 +237,7 @@ def shuffled_auc(saliency: object, fixation_px: object, elsewhere_px: object) ->
         Tatler, Baddeley and Gilchrist (2005), Visual correlates of fixation selection, Vision Research 45(5); Zhang,
         Tong, Marks, Shan and Cottrell (2008), SUN, Journal of Vision 8(7):32.
     """
-    points = check.points("fixation_px", fixation_px)
+    points = validation.points("fixation_px", fixation_px)
     maps = _maps("saliency", saliency, len(points))
     size = (maps.shape[-2], maps.shape[-1])
     x, y = _index("fixation_px", points, size)
@@ -276,7 +276,7 @@ def information_gain(density: object, baseline: object, fixation_px: object) -> 
         Kümmerer, Wallis and Bethge (2015), Information-theoretic model comparison unifies saliency metrics, PNAS
         112(52).
     """
-    points = check.points("fixation_px", fixation_px)
+    points = validation.points("fixation_px", fixation_px)
     logs = []
     for name, value in (("density", density), ("baseline", baseline)):
         maps = _maps(name, value, len(points))

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError
 from foveasim.scanpath import Scanpath
 from foveasim.scanpath_pairs import PackedPaths, pack_paths
@@ -35,7 +35,7 @@ I64 = NDArray[np.int64]
 def _grid(value: object) -> tuple[int, int]:
     if not isinstance(value, tuple) or len(value) != 2:
         raise InvalidTypeError(f"grid must be a pair (columns, rows) of whole numbers; got {value!r}.")
-    return check.whole("grid[0]", value[0], 1, 100), check.whole("grid[1]", value[1], 1, 100)
+    return validation.whole("grid[0]", value[0], 1, 100), validation.whole("grid[1]", value[1], 1, 100)
 
 
 def _symbols(paths: PackedPaths, size: tuple[int, int], grid: tuple[int, int]) -> I64:
@@ -98,15 +98,15 @@ def scanmatch(
     """
     from foveasim.sequence_kernels import align_strings
 
-    size, grid = check.size_hw("size", size, least=1), _grid(grid)
-    check.number("threshold", threshold, 0, open_low=True)
-    check.number("gap", gap, high=0)
+    size, grid = validation.size_hw("size", size, least=1), _grid(grid)
+    validation.number("threshold", threshold, 0, open_low=True)
+    validation.number("gap", gap, high=0)
     strings = []
     for name, scanpaths in (("first", first), ("second", second)):
         paths = pack_paths(name, scanpaths)
         symbols, start = _symbols(paths, size, grid), paths.start
         if bin_ms is not None:
-            check.number("bin_ms", bin_ms, 0, open_low=True)
+            validation.number("bin_ms", bin_ms, 0, open_low=True)
             times = np.rint(np.trunc(paths.duration_ms) / bin_ms).astype(np.int64)
             symbols, start = _repeat(symbols, times, start)
         strings.append((symbols, start))
@@ -155,7 +155,7 @@ def string_edit_distance(
     """
     from foveasim.sequence_kernels import edit_strings
 
-    size, grid = check.size_hw("size", size, least=1), _grid(grid)
+    size, grid = validation.size_hw("size", size, least=1), _grid(grid)
     a, b = pack_paths("first", first), pack_paths("second", second)
     edits = np.empty((len(first), len(second)), np.float64)
     edit_strings(_symbols(a, size, grid), a.start, _symbols(b, size, grid), b.start, edits)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import rescale_px
@@ -58,7 +58,7 @@ class Scanpath:
     subject: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fixation_px", check.points("fixation_px", self.fixation_px))
+        object.__setattr__(self, "fixation_px", validation.points("fixation_px", self.fixation_px))
         for name in ("onset_ms", "duration_ms"):
             object.__setattr__(self, name, _times(name, getattr(self, name), len(self)))
         if bool((self.duration_ms < 0).any()):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.scanpath import Scanpath
 
@@ -164,9 +164,9 @@ def bootstrap_mean(values: Sequence[float] | F64, seed: int, *, draws: int = 200
         Estimate(mean=0.25, low=0.25, high=0.25, count=2)
     """
     array = np.asarray(values, np.float64)
-    check.seed_value("seed", seed)
-    check.whole("draws", draws, 1, 10**6)
-    check.number("level", level, 0, 1, open_low=True, open_high=True)
+    validation.seed_value("seed", seed)
+    validation.whole("draws", draws, 1, 10**6)
+    validation.number("level", level, 0, 1, open_low=True, open_high=True)
     if array.ndim != 1 or not array.size:
         raise InvalidValueError(f"values must be (I,), one for each image, at least one; got {array.shape}.")
     if not np.isfinite(array).all():

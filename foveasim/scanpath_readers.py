@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import numpy as np
 import torch
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.fixations import find_fixations_ivt
 from foveasim.scanpath import Scanpath, read_csv, read_number, read_table
@@ -219,7 +219,7 @@ def _time_columns(onset: str | None, duration: str | None, end: str | None, tria
             f"{' and '.join(sorted(kinds)) or 'none'}. Onsets alone do not tell how long the last fixation lasts."
         )
     if trial_ms is not None:
-        check.number("trial_ms", trial_ms)
+        validation.number("trial_ms", trial_ms)
     return given
 
 
@@ -230,7 +230,7 @@ def _space(
     if origin_px is not None:
         if not isinstance(origin_px, tuple) or len(origin_px) != 2:
             raise InvalidTypeError(f"origin_px must be a pair (x, y) of numbers; got {origin_px!r}.")
-        origin_px = check.number("origin_px[0]", origin_px[0]), check.number("origin_px[1]", origin_px[1])
+        origin_px = validation.number("origin_px[0]", origin_px[0]), validation.number("origin_px[1]", origin_px[1])
     if units == "px":
         if px_per_deg is not None or y_up:
             raise InvalidValueError("px_per_deg and y_up are for units='deg'; got them with px.")
@@ -242,7 +242,7 @@ def _space(
         raise InvalidValueError(
             "units='deg' needs origin_px, where degrees count from (usually the centre of the image), and px_per_deg."
         )
-    scale = check.number("px_per_deg", px_per_deg, 0, open_low=True)
+    scale = validation.number("px_per_deg", px_per_deg, 0, open_low=True)
     return (scale, -scale if y_up else scale), origin_px
 
 

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.picture import Picture, check_index, fit_picture
 from foveasim.procedural import NoiseScenes
@@ -153,17 +153,17 @@ class SearchScenes(NoiseScenes):
         if not isinstance(kinds, Sequence) or not kinds:
             raise InvalidValueError(f"kinds must be one or more of {', '.join(SEARCH_KINDS)}; got {kinds!r}.")
         several = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        self.kinds = tuple(check.choice("kinds", kind, SEARCH_KINDS) for kind in several)
-        self.split = check.choice("split", split, SEARCH_SPLITS)
+        self.kinds = tuple(validation.choice("kinds", kind, SEARCH_KINDS) for kind in several)
+        self.split = validation.choice("split", split, SEARCH_SPLITS)
         short = min(self.size)
-        self.item_px = check.whole("item_px", short // 8 if item_px is None else item_px, 8, short)
+        self.item_px = validation.whole("item_px", short // 8 if item_px is None else item_px, 8, short)
         self._cells = _free_cells(self.size, self.item_px)
         set_sizes = set_sizes.tolist() if isinstance(set_sizes, np.ndarray) else set_sizes
         if not isinstance(set_sizes, Sequence) or isinstance(set_sizes, str) or not set_sizes:
             raise InvalidTypeError(
                 f"set_sizes must be a list of whole numbers; got {set_sizes!r}. Write ({set_sizes},)."
             )
-        if max(check.whole("set_sizes", n, 1, 1 << 16) for n in set_sizes) > len(self._cells):
+        if max(validation.whole("set_sizes", n, 1, 1 << 16) for n in set_sizes) > len(self._cells):
             raise InvalidValueError(
                 f"set_sizes must be at most {len(self._cells)}, the room for items of {self.item_px} px in a scene of "
                 f"{self.size}; got {tuple(set_sizes)}. Give a smaller item_px or a larger size."

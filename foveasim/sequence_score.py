@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.scanpath import Scanpath
 from foveasim.scanpath_pairs import pack_paths
@@ -88,7 +88,7 @@ def cluster_points(points: F64, bandwidth_px: float) -> FixationClusters:
     from foveasim.sequence_kernels import shift_means
 
     points = _points(points)
-    check.number("bandwidth_px", bandwidth_px, 0, open_low=True)
+    validation.number("bandwidth_px", bandwidth_px, 0, open_low=True)
     means, counts = np.empty_like(points), np.empty(len(points), np.int64)
     shift_means(points, float(bandwidth_px), _MOST_MOVES, means, counts)
     order = np.lexsort((means[:, 1], means[:, 0], counts))[::-1]
@@ -185,10 +185,10 @@ def sequence_score(
         paths = pack_paths(name, scanpaths)
         times = np.ones(len(paths.fixation_px), np.int64)
         if bin_ms is not None:
-            check.number("bin_ms", bin_ms, 0, open_low=True)
+            validation.number("bin_ms", bin_ms, 0, open_low=True)
             times = (paths.duration_ms / bin_ms).astype(np.int64)
         if most_fixations is not None:
-            check.whole("most_fixations", most_fixations, 1, 10**6)
+            validation.whole("most_fixations", most_fixations, 1, 10**6)
             index = np.arange(len(times)) - np.repeat(paths.start[:-1], paths.lengths)
             times = np.where(index < most_fixations, times, 0)
         ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(times)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.human import Human
 from foveasim.agents.interface import Agent, Imagines, agent_name
 from foveasim.agents.loading import make_agent
@@ -73,11 +73,11 @@ class Session:
         saccades: Saccades | None = None,
         threaded: bool = True,
     ) -> None:
-        self.seed = check.seed_value("seed", seed)
-        self.budget = int(check.number("budget", budget, 0))
-        self.dwell_ms = check.number("dwell_ms", dwell_ms, 0, open_low=True)
+        self.seed = validation.seed_value("seed", seed)
+        self.budget = int(validation.number("budget", budget, 0))
+        self.dwell_ms = validation.number("dwell_ms", dwell_ms, 0, open_low=True)
         if half_life_ms is not None:
-            check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
+            validation.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         self._px_per_deg, self._threaded = px_per_deg, threaded
         self._opener = Opener(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
         self._source = open_source(scenes, px_per_deg, self.seed)
@@ -211,7 +211,7 @@ class Session:
             InvalidValueError: Not finite.
         """
         self._flight = None
-        self._sight.depart((check.number("x_px", x_px), check.number("y_px", y_px)))
+        self._sight.depart((validation.number("x_px", x_px), validation.number("y_px", y_px)))
         self._land(new=not drag)
 
     def hold(self, held: bool) -> None:
@@ -231,7 +231,7 @@ class Session:
 
     def set_speed(self, speed: float) -> None:
         """Set how fast time runs, 1 for real time."""
-        self.speed = check.number("speed", speed, 0, 100, open_low=True)
+        self.speed = validation.number("speed", speed, 0, 100, open_low=True)
 
     def change_speed(self, steps: int) -> float:
         """Go up or down the ladder of speeds; returns the new one."""
@@ -285,7 +285,7 @@ class Session:
         Returns:
             False where the retina has no fovea to scale, or the limit (a quarter, four times) is reached.
         """
-        scale = self.fovea_scale * check.number("factor", factor, 0, open_low=True)
+        scale = self.fovea_scale * validation.number("factor", factor, 0, open_low=True)
         scale = 1.0 if abs(scale - 1) < 1e-6 else scale  # up and down again is where it was
         low, high = _FOVEA_LIMITS
         if not low * 0.999 <= scale <= high * 1.001 or self._plain_retina.scaled(2.0) == self._plain_retina:
@@ -349,7 +349,7 @@ class Session:
         Raises:
             SceneError: The next scene is due and none can be read.
         """
-        left = check.number("dt_ms", dt_ms, 0) * self.speed
+        left = validation.number("dt_ms", dt_ms, 0) * self.speed
         self._notices.pass_time(dt_ms)
         self._sight.show()
         self.think()

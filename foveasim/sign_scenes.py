@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.picture import Picture, check_index
 from foveasim.procedural import ProceduralScenes
@@ -68,9 +68,9 @@ class SignScenes(ProceduralScenes):
         cache_bytes: int = 1 << 28,
     ) -> None:
         super().__init__(size=size, count=count, seed=seed, px_per_deg=px_per_deg, cache_bytes=cache_bytes)
-        classes = check.whole("classes", classes, 2, 256)
-        self.cells = check.size_hw("cells", cells, 1, 64)
-        self.split = check.choice("split", split, SEARCH_SPLITS)
+        classes = validation.whole("classes", classes, 2, 256)
+        self.cells = validation.size_hw("cells", cells, 1, 64)
+        self.split = validation.choice("split", split, SEARCH_SPLITS)
         self.labels = tuple(f"sign {number}" for number in range(classes))
         bits = math.ceil(math.log2(classes))
         rows, cols = self.cells

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import belief as beliefs
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
 from foveasim.looking import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
 from foveasim.picture import CACHE_BYTES, Picture
@@ -90,18 +90,18 @@ class Simulator:
         kernels: bool = True,
     ) -> None:
         self.scenes, self.retina = open_scenes(scenes), make_retina(retina)
-        self.lanes = check.whole("lanes", lanes, 1, 1 << 20)
+        self.lanes = validation.whole("lanes", lanes, 1, 1 << 20)
         self.saccades = Saccades() if saccades is None else saccades
         if half_life_ms is not None:
-            check.number("half_life_ms", half_life_ms, 1e-3, 1e15)
+            validation.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         self.half_life_ms, self.remember = half_life_ms, remember
-        self.device = check.torch_device("device", device)
+        self.device = validation.torch_device("device", device)
         self._on_cpu = self.device.type == "cpu" and kernels
         if size is None and self.lanes > 1:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
-        fixed = None if size is None else check.size_hw("size", size)
+        fixed = None if size is None else validation.size_hw("size", size)
         if fixed is not None:
-            check.lanes_room(self.lanes, fixed)
+            validation.lanes_room(self.lanes, fixed)
         self._stage = Stage(
             self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
         )
@@ -285,7 +285,7 @@ class Simulator:
         Raises:
             InvalidValueError: Wrong shape, or not finite.
         """
-        self.advance(check.points("target_px", target_px, self.lanes).to(self.device))
+        self.advance(validation.points("target_px", target_px, self.lanes).to(self.device))
         self.look(zoom)
         return self.saccade.clone()
 

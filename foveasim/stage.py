@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.picture import Picture, fit_picture
 from foveasim.retina import Prepared, Retina
@@ -74,7 +74,7 @@ class Stage:
         self.device = device
         self.skipped: dict[int, str] = {}
         self.shown: Prepared | None = None
-        self._cache_bytes = int(check.number("cache_bytes", cache_bytes, 0))
+        self._cache_bytes = int(validation.number("cache_bytes", cache_bytes, 0))
         self._fitted = FittedScenes(source, size, fit, cache_bytes=0)
         self._shares = share and retina.shares and lanes > 1
         self._pool: _Pool | None = None

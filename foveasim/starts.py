@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
 from foveasim.rng import Key, Stream
 
@@ -24,11 +24,11 @@ def lane_seeds(seed: int | Sequence[int] | NDArray[np.int64], which: NDArray[np.
         InvalidValueError: Out of range, or not as many as lanes.
     """
     if isinstance(seed, int | np.integer):
-        first = check.seed_value("seed", seed, int(which[-1]) + 1)
+        first = validation.seed_value("seed", seed, int(which[-1]) + 1)
         return [first + lane for lane in which.tolist()]
     if len(seed) != len(which):
         raise InvalidValueError(f"seed must be one number or {len(which)}, one for each lane; got {len(seed)}.")
-    return [check.seed_value("seed", one) for one in seed]
+    return [validation.seed_value("seed", one) for one in seed]
 
 
 def start_px(fixation_px: Tensor, which: NDArray[np.int64], lanes: int, size: tuple[int, int]) -> Tensor:
@@ -37,7 +37,7 @@ def start_px(fixation_px: Tensor, which: NDArray[np.int64], lanes: int, size: tu
     Raises:
         InvalidValueError: A wrong shape, not finite, or outside of the scene.
     """
-    point = check.points("fixation_px", fixation_px, lanes)[which]
+    point = validation.points("fixation_px", fixation_px, lanes)[which]
     if not torch.equal(geometry.clamp_px(point, size), point):
         raise InvalidValueError(
             f"fixation_px must lie in the scene, x from 0 to {size[1]} and y from 0 to {size[0]} px; "

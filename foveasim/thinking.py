@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry, validation
 from foveasim.agents.human import Human
 from foveasim.agents.interface import Agent, Imagines, agent_action_mode, agent_name, agent_needs, not_asked_for
 from foveasim.envs.actions import ActionCode
@@ -456,7 +456,7 @@ class _Looker:
         size = getattr(agent, "size", None)
         try:
             code = ActionCode(mode, tuple(getattr(agent, "grid", (8, 8))))
-            return cls(agent, needs, code, None if size is None else check.size_hw("size", tuple(size), 8, 1024))
+            return cls(agent, needs, code, None if size is None else validation.size_hw("size", tuple(size), 8, 1024))
         except (FoveasimError, TypeError) as error:
             raise AgentError(f"what {agent_name(agent)} was trained on cannot be shown here: {error}") from error
 

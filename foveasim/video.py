@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import SceneError
 from foveasim.geometry import MIN_SIDE_PX, resolution
 from foveasim.picture import MAX_PIXELS, Picture, check_index, describe_source, flatten, open_checked
@@ -132,7 +132,7 @@ class VideoScenes:
             SceneError: The file can no longer be read.
         """
         check_index(index, 1)
-        time_ms = check.number("time_ms", time_ms, 0)
+        time_ms = validation.number("time_ms", time_ms, 0)
         number = self._wanted(time_ms)
         if number != self._number:
             frame = self._clip.read(number)
@@ -302,7 +302,7 @@ class WebcamScenes:
     def __init__(self, device: int = 0, *, px_per_deg: float | None = None, timeout_s: float = 5.0) -> None:
         device = check_index(device, 1 << 16)
         resolution(px_per_deg, (1, 1))
-        timeout_s = check.number("timeout_s", timeout_s, 0)
+        timeout_s = validation.number("timeout_s", timeout_s, 0)
         import cv2
 
         level = cv2.utils.logging.getLogLevel()

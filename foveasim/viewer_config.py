@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.loading import make_agent
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE
@@ -77,7 +77,7 @@ class LookConfig:
         Raises:
             FoveasimError: A name, a file or a number that cannot be used.
         """
-        check.size_hw("size", tuple(self.size), least=LEAST_SIZE)
+        validation.size_hw("size", tuple(self.size), least=LEAST_SIZE)
         # By its name, the session says who looks as the person did.
         arguments = self.agent_arguments
         agent = make_agent(self.agent, **{"seed": self.seed, **arguments}) if arguments else self.agent
@@ -96,7 +96,7 @@ class LookConfig:
         )
         try:
             session.set_speed(self.speed)
-            check.number("fovea", self.fovea, 0, open_low=True)
+            validation.number("fovea", self.fovea, 0, open_low=True)
             most = reachable_fovea(session.retina, self.fovea)
             if self.fovea > 1 and 1 < most < self.fovea:
                 raise InvalidValueError(f"fovea must be at most {most:.2f} for {self.retina!r}; got {self.fovea}.")

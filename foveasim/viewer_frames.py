@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import NoDisplayError
 from foveasim.render import LATEST, Heat, View, render
 from foveasim.simulator import Simulator
@@ -63,7 +63,7 @@ def render_lane(
         reward=reward,
         **(task or {}),
     )
-    return render(view, check.size_hw("render_size", tuple(size), 120))
+    return render(view, validation.size_hw("render_size", tuple(size), 120))
 
 
 class FrameWindow:

@@ -112,7 +112,7 @@ class FailsInFoveasim:
 
 class Refuses:
     def __init__(self):
-        from foveasim.check import number
+        from foveasim.validation import number
         number("gain", 3, 0, 1)
 """
 

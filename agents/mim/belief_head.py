@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import WeightsError
 
 __all__ = ["ConvHead", "HeadOptions", "load_head"]
@@ -49,10 +49,10 @@ class HeadOptions:
 
     def __post_init__(self) -> None:
         for name in ("width", "hidden", "epochs", "batch"):
-            check.whole(name, getattr(self, name), 1, 1 << 16)
-        check.number("dropout", self.dropout, 0, 1, open_high=True)
-        check.number("lr", self.lr, 0, 1, open_low=True)
-        check.number("decay", self.decay, 0)
+            validation.whole(name, getattr(self, name), 1, 1 << 16)
+        validation.number("dropout", self.dropout, 0, 1, open_high=True)
+        validation.number("lr", self.lr, 0, 1, open_low=True)
+        validation.number("decay", self.decay, 0)
 
 
 class ConvHead(nn.Module):

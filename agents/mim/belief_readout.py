@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.areas import shrink
 from foveasim.agents.mim.belief_head import ConvHead, load_head
 from foveasim.agents.mim.files import load_network, read_tensors, shipped_networks, write_tensors
@@ -154,8 +154,8 @@ def load_belief_readout(path: str | os.PathLike[str], device: str | torch.device
     try:
         config = json.loads(metadata["config"])
         source, classes = str(config["network"]), tuple(str(name) for name in config["classes"])
-        temperature = check.number("temperature", config["temperature"], 0, open_low=True)
-        size = check.size_hw("size", config["size"])
+        temperature = validation.number("temperature", config["temperature"], 0, open_low=True)
+        size = validation.size_hw("size", config["size"])
         card = dict(config["card"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its config is missing or damaged ({error}). Copy or fit it again.") from error

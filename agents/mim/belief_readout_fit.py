@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check, geometry
+from foveasim import geometry
+from foveasim import validation as check
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions
 from foveasim.agents.mim.belief_readout import AT_ONCE, BeliefReadout, belief_features, seen_size
 from foveasim.agents.mim.files import load_network

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.card import add_test
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import load_network
@@ -62,14 +62,14 @@ def run(config: EvaluateConfig) -> Evaluation:
         SceneError: The data cannot be read.
         InvalidValueError: An option out of range.
     """
-    check.check_device(config.device)
-    side = check.whole("size", config.size, 32, 4096)
+    validation.check_device(config.device)
+    side = validation.whole("size", config.size, 32, 4096)
     options = config.retina_options
     if options is None:
         options = {"hidden_ratio": 0.8} if config.retina == "disc" else {}
     retina = make_retina(config.retina, **options)
-    check.whole("repeats", config.repeats, 1, 10**6)
-    check.whole("batch", config.batch, 1, 10**6)
+    validation.whole("repeats", config.repeats, 1, 10**6)
+    validation.whole("batch", config.batch, 1, 10**6)
     network = load_network(config.weights, config.device)
     images = centred(read_pool(config.data), (side, side))
     found = evaluate(

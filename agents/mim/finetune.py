@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation as check
 from foveasim.agents.mim.features import extract
 from foveasim.agents.mim.labelled import LabelledImages
 from foveasim.agents.mim.linear_probe import LinearProbe

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.areas import shrink
 from foveasim.agents.mim.ensemble import Ensemble
 from foveasim.agents.mim.files import load_network, read_card
@@ -106,7 +106,7 @@ class Predictor:
         short_side_px: int | None = TRAINED_PX,
     ) -> None:
         if short_side_px is not None:
-            check.number("short_side_px", short_side_px, LEAST_SIDE_PX)
+            validation.number("short_side_px", short_side_px, LEAST_SIDE_PX)
         self.device = torch.device(device)
         given = [network] if isinstance(network, MimNetwork | str | os.PathLike) else list(network)
         networks = [one if isinstance(one, MimNetwork) else load_network(one) for one in given]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation as check
 from foveasim.agents.mim.data import SPLITS, read_pool, split_names
 from foveasim.agents.mim.sources import Source, remedy
 from foveasim.errors import InvalidValueError, SceneError

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.figures import Curve, curves_figure
 from foveasim.agents.mim.files import load_network, read_card, read_tensors, shipped_networks
@@ -128,10 +128,10 @@ class LatentConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check.whole("images", self.images, 2, 2**31)
-        check.whole("batch", self.batch, 2, 2**31)
-        check.whole("size", self.size, 32, 16384)
-        check.seed_value("seed", self.seed)
+        validation.whole("images", self.images, 2, 2**31)
+        validation.whole("batch", self.batch, 2, 2**31)
+        validation.whole("size", self.size, 32, 16384)
+        validation.seed_value("seed", self.seed)
 
 
 def expand(weights: str | Sequence[str]) -> list[str]:
@@ -203,7 +203,7 @@ def run(config: LatentConfig) -> list[LatentRow]:
     from rich.progress import track
 
     if config.threads is not None:
-        torch.set_num_threads(check.whole("threads", config.threads, 1, 4096))
+        torch.set_num_threads(validation.whole("threads", config.threads, 1, 4096))
     console = Console()
     weights = expand(config.weights)
     check_folder(config.out, inputs_of(weights, sources=config.data), overwrite=config.overwrite)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.network import MimNetwork, to_float
 from foveasim.errors import InvalidValueError
 
@@ -183,7 +183,7 @@ def measure_batches(
     Raises:
         InvalidValueError: Fewer than two rows, or not finite.
     """
-    size = min(check.whole("batch", batch, 2, 2**31), len(latent))
+    size = min(validation.whole("batch", batch, 2, 2**31), len(latent))
     starts = range(0, len(latent) - size + 1, max(size, 1))
     found = [asdict(measure(latent[start : start + size], rectify=rectify)) for start in starts]
     table = {name: np.array([row[name] for row in found]) for name in found[0]}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.network import MimNetwork, Output, check_input, margin
 from foveasim.errors import InvalidValueError
 
@@ -40,11 +40,11 @@ class LeanConfig:
         if self.in_channels not in (3, 4):
             raise InvalidValueError(f"in_channels must be 3 or 4 (with acuity); got {self.in_channels}.")
         for name in ("width", "code"):
-            check.whole(name, getattr(self, name), 8, 4096)
+            validation.whole(name, getattr(self, name), 8, 4096)
         for name, pair, least in (("neck", self.neck, 8), ("blocks", self.blocks, 0)):
             if len(pair) != 2:
                 raise InvalidValueError(f"{name} must be two whole numbers, of encoder and decoder; got {pair!r}.")
-            object.__setattr__(self, name, tuple(check.whole(name, n, least, 4096) for n in pair))  # JSON: lists
+            object.__setattr__(self, name, tuple(validation.whole(name, n, least, 4096) for n in pair))  # JSON: lists
 
 
 class _Block(nn.Module):

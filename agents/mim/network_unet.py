@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.network import MimNetwork, Output, check_input, margin, visible_mean
 from foveasim.errors import InvalidValueError
 
@@ -44,10 +44,12 @@ class UNetConfig:
         for name, value, least, most in (("widths", self.widths, 8, 4096), ("blocks", self.blocks, 0, 100)):
             if len(value) != 3:
                 raise InvalidValueError(f"{name} must be three whole numbers; got {value!r}.")
-            object.__setattr__(self, name, tuple(check.whole(name, n, least, most) for n in value))  # JSON gives lists
+            object.__setattr__(
+                self, name, tuple(validation.whole(name, n, least, most) for n in value)
+            )  # JSON gives lists
         if not isinstance(self.std, bool):
             raise InvalidValueError(f"std must be True or False; got {self.std!r}.")
-        check.number("std_scale", self.std_scale, 0, open_low=True)
+        validation.number("std_scale", self.std_scale, 0, open_low=True)
 
 
 class _Residual(nn.Module):

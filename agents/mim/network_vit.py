@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.network import MimNetwork, Output, check_input, margin, visible_mean
 from foveasim.errors import InvalidValueError
 
@@ -39,11 +39,11 @@ class ViTConfig:
     patch: int = 8
 
     def __post_init__(self) -> None:
-        check.whole("dim", self.dim, 8, 4096)
-        check.whole("heads", self.heads, 1, 256)
-        check.whole("depth", self.depth, 1, 100)
-        check.whole("decoder_depth", self.decoder_depth, 1, 100)
-        check.whole("patch", self.patch, 2, 32)
+        validation.whole("dim", self.dim, 8, 4096)
+        validation.whole("heads", self.heads, 1, 256)
+        validation.whole("depth", self.depth, 1, 100)
+        validation.whole("decoder_depth", self.decoder_depth, 1, 100)
+        validation.whole("patch", self.patch, 2, 32)
         if self.dim % 4 or self.dim % self.heads:
             raise InvalidValueError(
                 f"dim must be a multiple of 4 (positions) and of heads; got dim {self.dim}, heads {self.heads}."

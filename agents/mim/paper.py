@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Literal
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.labelled import check_source
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
@@ -29,11 +29,11 @@ from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.mim.sources import Source
 from foveasim.atomic import write_atomically
-from foveasim.check import check_device
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import make_retina
 from foveasim.signals import GRACE_S, Stop
+from foveasim.validation import check_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,14 +122,14 @@ class PaperConfig:
             if not values or len(set(values)) < len(values):
                 raise InvalidValueError(f"{name} must be at least one, each once; got {values}.")
         for seed in self.seeds:
-            check.seed_value("seeds", seed)
+            validation.seed_value("seeds", seed)
         for condition in self.conditions:
             PRESETS.file(condition)
-        check.number("epochs", self.epochs, 0, open_low=True)
-        check.whole("snapshots", self.snapshots, 1, 1000)
-        check.whole("latent_images", self.latent_images, 2, 2**31)
-        check.whole("size", self.size, 32, 16384)
-        check.whole("workers", self.workers, 1, 1024)
+        validation.number("epochs", self.epochs, 0, open_low=True)
+        validation.whole("snapshots", self.snapshots, 1, 1000)
+        validation.whole("latent_images", self.latent_images, 2, 2**31)
+        validation.whole("size", self.size, 32, 16384)
+        validation.whole("workers", self.workers, 1, 1024)
         if not self.probes or len(set(self.probes)) < len(self.probes) or not set(self.probes) <= set(PROBES):
             raise InvalidValueError(f"probes must be one or more of {', '.join(PROBES)}, each once; got {self.probes}.")
         if self.recipe not in ("published", "quick"):

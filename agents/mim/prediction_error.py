@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.eyes import draw_fixations, look
 from foveasim.agents.mim.imagine import TRAINED_PX, compose, predict_at
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
@@ -141,9 +141,9 @@ def some_seen(
     Raises:
         InvalidValueError: As :func:`evaluate` says.
     """
-    check.whole("repeats", repeats, 1, 10**6)
-    check.whole("batch", batch, 1, 10**6)
-    check.check_device(device)
+    validation.whole("repeats", repeats, 1, 10**6)
+    validation.whole("batch", batch, 1, 10**6)
+    validation.check_device(device)
     if len(images) == 0:
         raise InvalidValueError("images must be (N, H, W, 3) with N of at least 1; got none.")
     if not fixations or min(fixations) < 1:

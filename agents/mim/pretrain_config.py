@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.presets import Presets
 
@@ -143,7 +143,7 @@ class PretrainConfig:
         for name in ("minutes", "epochs", "lr", "skew", "checkpoint_minutes", "validate_minutes"):
             value = getattr(self, name)
             if value is not None:
-                check.number(name, value, 0, open_low=True)
+                validation.number(name, value, 0, open_low=True)
         for name, least in (
             ("steps", 1),
             ("max_fixations", 1),
@@ -155,20 +155,20 @@ class PretrainConfig:
         ):
             whole = getattr(self, name)
             if whole is not None:
-                check.whole(name, whole, least, 2**31)
+                validation.whole(name, whole, least, 2**31)
         for name in ("walk_share", "human_share", "centre_share", "oblong_share", "std_beta"):
-            check.number(name, getattr(self, name), 0, 1)
+            validation.number(name, getattr(self, name), 0, 1)
         if self.walk_share + self.human_share > 1:
             raise InvalidValueError(
                 f"walk_share and human_share must together be at most 1; got {self.walk_share} and {self.human_share}."
             )
-        check.number("std_weight", self.std_weight, 0)
-        check.number("weight_decay", self.weight_decay, 0)
-        check.number("ema_decay", self.ema_decay, 0, 1, open_high=True)
+        validation.number("std_weight", self.std_weight, 0)
+        validation.number("weight_decay", self.weight_decay, 0)
+        validation.number("ema_decay", self.ema_decay, 0, 1, open_high=True)
         low, high = self.scale = (self.scale[0], self.scale[1])  # a preset gives a list
-        check.number("scale", low, 0, 1, open_low=True)
-        check.number("scale", high, low, 1)
-        check.seed_value("seed", self.seed)
+        validation.number("scale", low, 0, 1, open_low=True)
+        validation.number("scale", high, low, 1)
+        validation.seed_value("seed", self.seed)
         self._check_choices()
         self._check_retinas()
 

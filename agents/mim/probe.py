@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation as check
 from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares, minimise
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.errors import InvalidValueError

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import __version__, check
+from foveasim import __version__
+from foveasim import validation as check
 from foveasim.agents.mim.features import extract, fresh_like
 from foveasim.agents.mim.figures import Bar, accuracies_figure, confusion_figure
 from foveasim.agents.mim.files import save_network

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim import __version__, check
+from foveasim import __version__, validation
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.mask_sheet import mask_sheet
 from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
@@ -69,10 +69,10 @@ class SegmentConfig:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        check.whole("side", self.side, 32, 4096)
-        check.whole("seed", self.seed, 0, 2**31 - 1 - len(STARTS))  # what OpenCV's generator takes
+        validation.whole("side", self.side, 32, 4096)
+        validation.whole("seed", self.seed, 0, 2**31 - 1 - len(STARTS))  # what OpenCV's generator takes
         if self.workers is not None:
-            check.whole("workers", self.workers, 1, 4096)
+            validation.whole("workers", self.workers, 1, 4096)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.card import write_markdown
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
 from foveasim.agents.mim.network import MimNetwork, Output
 from foveasim.agents.mim.prediction_error import some_seen
-from foveasim.check import check_device
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.outputs import check_output, free_names, inputs_of, settled
 from foveasim.pool import centred
 from foveasim.retina import Retina, make_retina
+from foveasim.validation import check_device
 
 __all__ = ["CalibrateConfig", "Reliability", "average_ranks", "reliability", "run"]
 
@@ -229,7 +229,7 @@ def run(config: CalibrateConfig) -> tuple[Reliability, ...]:
         InvalidValueError: An option out of range, or a network that predicts no standard deviation.
     """
     check_device(config.device)
-    side = check.whole("size", config.size, 32, 4096)
+    side = validation.whole("size", config.size, 32, 4096)
     retinas = [make_retina(name, **options) for name, options in config.retinas.items()]
     out = free_names("reliability.png")[0] if config.out is None else Path(config.out)
     if out.suffix.lower() != ".png":

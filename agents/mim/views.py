@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.jitter import shake
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.picture import Picture, fit_picture
@@ -98,9 +98,9 @@ class Views:
         if not len(pool):
             raise InvalidValueError("pool must hold at least one image; got none.")
         low, high = scale
-        check.number("scale", low, 0, 1, open_low=True)
-        check.number("scale", high, low, 1)
-        self.pool, self.size = pool, check.size_hw("size", size)
+        validation.number("scale", low, 0, 1, open_low=True)
+        validation.number("scale", high, low, 1)
+        self.pool, self.size = pool, validation.size_hw("size", size)
         self.crops, self.scale, self.mirror, self.jitter = crops, (low, high), mirror, jitter
         self.device = torch.device(device)
         self._chances = None if shares is None else _chances(pool, shares)
@@ -126,8 +126,8 @@ class Views:
             InvalidTypeError: A count or a size that is not whole.
             InvalidValueError: A count or a size out of range, or no lane in the part.
         """
-        count = check.whole("count", count, 1, 2**20)
-        size = self.size if size is None else check.size_hw("size", size)
+        count = validation.whole("count", count, 1, 2**20)
+        size = self.size if size is None else validation.size_hw("size", size)
         if self._chances is None:
             index = rng.integers(len(self.pool), size=count)
         else:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim import check
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 
 __all__ = ["KINDS", "Actor", "ActorConfig", "CellNet", "Memory", "Trunk"]
@@ -85,19 +85,19 @@ class ActorConfig:
             raise InvalidValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}.")
         if self.activation not in ACTIVATIONS:
             raise InvalidValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}.")
-        object.__setattr__(self, "grid", check.size_hw("grid", tuple(self.grid), 1, 256))
-        check.whole("number of hidden layers", len(self.hidden), 0, 64)
-        object.__setattr__(self, "hidden", tuple(check.whole("hidden", n, 1, 10_000) for n in self.hidden))
+        object.__setattr__(self, "grid", validation.size_hw("grid", tuple(self.grid), 1, 256))
+        validation.whole("number of hidden layers", len(self.hidden), 0, 64)
+        object.__setattr__(self, "hidden", tuple(validation.whole("hidden", n, 1, 10_000) for n in self.hidden))
         for name, least in (("channels", 1), ("numbers", 0), ("outputs", 2), ("width", 1), ("memory", 0)):
-            check.whole(name, getattr(self, name), least, 1 << 20)
-        check.number("prior", self.prior, 0)
-        check.number("least_gain", self.least_gain, 0, 1)
+            validation.whole(name, getattr(self, name), least, 1 << 20)
+        validation.number("prior", self.prior, 0)
+        validation.number("least_gain", self.least_gain, 0, 1)
         if self.prior and self.kind != "flat" and self.gain_channel is None:
             raise InvalidValueError("prior goes by the map 'gain': show it to the policy, or give the prior 0.")
         if self.stop and self.kind != "cells":
             raise InvalidValueError(f"stop is for a policy of cells; got kind {self.kind!r}.")
         if self.gain_channel is not None:
-            check.whole("gain_channel", self.gain_channel, 0, self.channels - 1)
+            validation.whole("gain_channel", self.gain_channel, 0, self.channels - 1)
 
 
 class CellNet(nn.Module):

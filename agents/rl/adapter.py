@@ -13,8 +13,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from foveasim.agents.interface import ACTION_MODES, DEFAULT_GRID, Observation, describe_agent, observed
-from foveasim.check import seed_value, size_hw
 from foveasim.errors import AgentError, FoveasimError, InvalidValueError
+from foveasim.validation import seed_value, size_hw
 
 __all__ = ["PredictAgent"]
 

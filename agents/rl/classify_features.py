@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
 from foveasim.agents.rl.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
 from foveasim.agents.rl.outlook import Foresight, Outlook, belief_of
@@ -43,7 +43,7 @@ class ClassifyFeatureConfig(FeatureConfig):
     def __post_init__(self) -> None:
         """Validate; see :class:`foveasim.agents.rl.features.FeatureConfig`."""
         super().__post_init__()
-        check.whole("classes", self.classes, 2, 1 << 16)
+        validation.whole("classes", self.classes, 2, 1 << 16)
 
     def count(self, latent: int) -> int:
         """Return how many numbers there are, with a latent of so many channels."""

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.rl.features import FeatureConfig, Features, featurise
 from foveasim.agents.rl.rewards import PredictionReward
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -64,7 +64,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
                 f"{getattr(code, 'mode', None)!r}. Make it with action_mode='absolute', zoom=False and stop=False."
             )
         self.actions, self.form = actions, form
-        self.least_gain = check.number("least_gain", least_gain, 0, 1)
+        self.least_gain = validation.number("least_gain", least_gain, 0, 1)
         self.grid = self.config.grid(envs.single_observation_space["belief"].shape[:2])  # type: ignore[index]
         latent = 0
         if "latent" in self.config.numbers:

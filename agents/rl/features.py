@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.predictive_gain import CELLS, cell_points
 from foveasim.agents.rl.outlook import Outlook
 from foveasim.errors import InvalidValueError
@@ -73,7 +73,7 @@ class FeatureConfig:
             InvalidTypeError: Cells that are no whole number.
             InvalidValueError: Out of range, an unknown name, one that stands twice, or no map at all.
         """
-        check.whole("cells", self.cells, 2, CELLS)
+        validation.whole("cells", self.cells, 2, CELLS)
         for field, known in (("maps", self.known_maps), ("numbers", self.known_numbers)):
             names = tuple(getattr(self, field))
             object.__setattr__(self, field, names)  # YAML and JSON give lists

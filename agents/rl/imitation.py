@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.oracle import blur_to_acuity
 from foveasim.agents.predictive_gain import shifted_footprint, shrink_pixels
 from foveasim.agents.rl.feature_env import FeatureObservation
@@ -56,12 +56,12 @@ class ImitationConfig:
             InvalidTypeError: Not numbers.
             InvalidValueError: Out of range.
         """
-        check.whole("candidates", self.candidates, 2, 10_000)
-        check.whole("epochs", self.epochs, 1, 100_000)
-        check.whole("batch", self.batch, 1, 1 << 20)
-        check.number("near", self.near, 0, 1000)
-        check.number("lr", self.lr, 0, 1, open_low=True)
-        check.number("oracle_share", self.oracle_share, 0, 1)
+        validation.whole("candidates", self.candidates, 2, 10_000)
+        validation.whole("epochs", self.epochs, 1, 100_000)
+        validation.whole("batch", self.batch, 1, 1 << 20)
+        validation.number("near", self.near, 0, 1000)
+        validation.number("lr", self.lr, 0, 1, open_low=True)
+        validation.number("oracle_share", self.oracle_share, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +134,8 @@ def collect(
     Raises:
         InvalidValueError: The env does not know the scene, or shows features in another form.
     """
-    count = check.whole("episodes", episodes, 1, 1 << 30)
-    draws = torch.Generator().manual_seed(check.seed_value("seed", seed))
+    count = validation.whole("episodes", episodes, 1, 1 << 30)
+    draws = torch.Generator().manual_seed(validation.seed_value("seed", seed))
     observation, _ = envs.reset(seed=seed)
     if envs.envs.scene is None or envs.form != "maps":
         raise InvalidValueError(
@@ -230,7 +230,7 @@ def fit(
     count = len(lessons.gains)
     held = slice(count - max(1, count // 10), count)
     training = torch.arange(max(1, held.start))
-    draws = torch.Generator().manual_seed(check.seed_value("seed", seed))
+    draws = torch.Generator().manual_seed(validation.seed_value("seed", seed))
     learning = [one for one in parameters if one.requires_grad]
     learner = torch.optim.Adam(learning, config.lr)
     found = _missed(lessons, held, answer, device)

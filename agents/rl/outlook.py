@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.predictive_gain import Seen, at_working_size, gain_map, measure_footprint
@@ -141,7 +141,7 @@ def belief_of(observation: Mapping[str, Any], device: torch.device) -> Seen:
             raise InvalidValueError(
                 f"the observation must have {key!r}; it has {', '.join(observation)}. Make the env with belief=True."
             )
-    belief = check.image_batch("belief", torch.as_tensor(observation["belief"])).to(device)
+    belief = validation.image_batch("belief", torch.as_tensor(observation["belief"])).to(device)
     known, glimpse = (
         torch.as_tensor(observation[key]).to(device).reshape(belief.shape[:3]) for key in ("belief_acuity", "acuity")
     )

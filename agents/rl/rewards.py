@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.predictive_gain import shrink_pixels
 from foveasim.agents.rl.outlook import Foresight, Outlook
 from foveasim.envs.observation import batch_observations
@@ -58,8 +58,8 @@ class RewardWeights:
             InvalidValueError: A weight that is not finite, a negative cost, or nothing that counts.
         """
         for field in fields(self):
-            check.number(field.name, getattr(self, field.name))
-        check.number("saccade_ms", self.saccade_ms, 0)
+            validation.number(field.name, getattr(self, field.name))
+        validation.number("saccade_ms", self.saccade_ms, 0)
         if not any((self.prediction_gain, self.surprise, self.information_gain, self.coverage, self.saccade_ms)):
             raise InvalidValueError("weights must give at least one term a weight; got 0 for all.")
 

@@ -26,10 +26,10 @@ from foveasim.agents.rl.features import TaskSense, featurise
 from foveasim.agents.rl.outlook import Foresight, Outlook
 from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, shipped_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.check import number
 from foveasim.envs.cell_readout import Readout
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.types import Prediction
+from foveasim.validation import number
 
 __all__ = ["GazePolicy", "PolicyAgent", "SearchPolicy", "TaskAgent", "WatchfulAgent", "policy_factory"]
 

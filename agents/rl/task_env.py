@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.features import Features, TaskSense
 from foveasim.errors import InvalidValueError
@@ -68,7 +68,7 @@ class TaskObservation(FeatureObservation):
         self.sense, self.config, self.form = sense, sense.config, form
         self.actions: Literal["cell", "point"] = "cell"
         self.stops = bool(code.stop)
-        self.least_gain = check.number("least_gain", least_gain, 0, 1)
+        self.least_gain = validation.number("least_gain", least_gain, 0, 1)
         self.grid = self.config.grid(space["belief"].shape[:2])  # type: ignore[index]
         foresight = getattr(sense, "foresight", None)
         latent = 0

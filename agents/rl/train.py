@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.check import check_device
 from foveasim.errors import InvalidValueError
 from foveasim.outputs import check_folder, inputs_of
 from foveasim.signals import Stop
+from foveasim.validation import check_device
 
 __all__ = ["Run", "TrainConfig", "run"]
 

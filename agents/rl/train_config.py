@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.rl.actors import ActorConfig
 from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.imitation import ImitationConfig
@@ -144,11 +144,11 @@ class TrainConfig:
             ("env_runners", 0),
         ):
             if getattr(self, name) is not None:
-                check.whole(name, getattr(self, name), least, 2**31)
+                validation.whole(name, getattr(self, name), least, 2**31)
         for name in ("minutes", "checkpoint_minutes"):
             if getattr(self, name) is not None:
-                check.number(name, getattr(self, name), 0, open_low=True)
-        check.seed_value("seed", self.seed)
+                validation.number(name, getattr(self, name), 0, open_low=True)
+        validation.seed_value("seed", self.seed)
         self._check_task()
         if self.policy == "cells" and (self.algorithm in ("recurrent_ppo", "sac") or self.actions == "point"):
             raise InvalidValueError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from foveasim import check
+from foveasim import validation
 from foveasim.agents.rl import train
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.atomic import write_atomically
@@ -84,10 +84,10 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "evaluate_steps", "trials"):
-            check.whole(name, getattr(self, name), 1, 2**31)
+            validation.whole(name, getattr(self, name), 1, 2**31)
         if self.minutes is not None:
-            check.number("minutes", self.minutes, 0, open_low=True)
-        check.seed_value("seed", self.seed)
+            validation.number("minutes", self.minutes, 0, open_low=True)
+        validation.seed_value("seed", self.seed)
         if not self.validate:
             raise InvalidValueError("validate must name scenes: without any there is nothing to tune for; got none.")
         mine = {"data", "validate", "steps", "evaluate_steps", "out", "seed", "engine", "resume", "overwrite"}
@@ -134,7 +134,9 @@ def _check_domain(name: str, domain: Any) -> None:
         raise InvalidValueError(
             f"space: {name} must be a list of choices or {{low: …, high: …, log: true, linear: true}}; got {domain!r}."
         )
-    check.number(f"space: high of {name}", domain["high"], check.number(f"space: low of {name}", domain["low"]))
+    validation.number(
+        f"space: high of {name}", domain["high"], validation.number(f"space: low of {name}", domain["low"])
+    )
 
 
 def suggest(trial: Any, domains: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.check import image_batch, number, points, seed_value, size_hw
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.validation import image_batch, number, points, seed_value, size_hw
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), np.int64(1), np.float64(0)])

@@ -9,7 +9,7 @@ import torch
 
 from foveasim.agents.mim import make_network, save_network
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("retina", ["disc", "pyramid"])

@@ -78,7 +78,7 @@ LOADERS_BY_NAME |= {"foveasim/bench_peers.py", "agents/rl/rllib_module.py"}
 """And of one library, some parts that are named in the same file."""
 
 LOADERS_BY_NAME |= {"foveasim/lazy_names.py"}
-"""And what a package's own table offers: modules of foveasim, which tests/test_face.py holds it to."""
+"""And what a package's own table offers: modules of foveasim, which tests/house/test_face.py holds it to."""
 
 
 def faults(source: str, file: str = "") -> list[str]:

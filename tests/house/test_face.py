@@ -23,7 +23,7 @@ import torch
 import foveasim
 from foveasim.lazy_names import lazy_names
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LAZY = ("foveasim", "foveasim.envs", "foveasim.agents", "foveasim.agents.mim", "foveasim.agents.rl")
 FACES = (*LAZY, "foveasim.envs.wrappers", "foveasim.errors", "foveasim.metrics")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
