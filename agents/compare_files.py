@@ -18,7 +18,7 @@ from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import Looked
 from foveasim.agents.compare_measures import MEASURES, NUMBERS
 from foveasim.agents.compare_statistics import WHEN, Result, SaccadeFigures
-from foveasim.atomic import write_atomically
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["SCHEMA", "Comparison", "as_json", "versions", "write_tables"]
 

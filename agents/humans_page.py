@@ -17,7 +17,7 @@ from foveasim import __version__
 from foveasim.agents.humans_files import Against
 from foveasim.agents.humans_scores import SCORES, Scored
 from foveasim.agents.humans_table import LIKE_PEOPLE, cautions, in_order, value_of
-from foveasim.atomic import write_atomically
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["page", "page_data", "write_page"]
 

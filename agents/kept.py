@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foveasim.agents.mim.files import read_tensors, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.outputs import UNFINISHED
+from foveasim.runs.outputs import UNFINISHED
 
 __all__ = ["KeptFiles", "kept_in"]
 

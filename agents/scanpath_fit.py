@@ -40,8 +40,8 @@ from foveasim.agents.scanpath_draws import choose_manner
 from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwork
 from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
 from foveasim.errors import FoveasimError, InvalidValueError
-from foveasim.outputs import check_output, settled
 from foveasim.retina import make_retina
+from foveasim.runs.outputs import check_output, settled
 from foveasim.scanpath import Scanpath
 
 __all__ = ["FitConfig", "cells_of", "fit", "fit_head", "fit_tables", "fit_weights", "main", "save_scanpath"]

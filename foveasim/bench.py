@@ -24,8 +24,8 @@ from foveasim.bench_goals import GOALS
 from foveasim.bench_table import Change, Report, Row, changes, goal_rows, same_machine, with_ratios
 from foveasim.bench_timing import Case, Setting, SkippedError
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.outputs import check_output, inputs_of, settled
 from foveasim.registry import describe
+from foveasim.runs.outputs import check_output, inputs_of, settled
 
 __all__ = ["BenchConfig", "cases_of", "chosen", "measure", "run"]
 

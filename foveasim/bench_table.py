@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from foveasim import validation
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = [
     "SCHEMA",

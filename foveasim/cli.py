@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import torch
 
             torch.set_num_threads(1)
-        from foveasim.outputs import (  # here: it brings numpy, and `foveasim --help` has no use for it
+        from foveasim.runs.outputs import (  # here: it brings numpy, and `foveasim --help` has no use for it
             config_files,
             reading,
         )

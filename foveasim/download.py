@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from foveasim.download_fetch import WAITS_S, DownloadError, disk, fetch, kept, kept_bytes
 from foveasim.download_progress import DownloadProgress
 from foveasim.errors import InvalidValueError, SceneError, UnknownNameError
-from foveasim.signals import Stop, held
+from foveasim.runs.interrupts import Stop, held
 
 __all__ = ["DATASETS", "DataConfig", "Dataset", "DownloadError", "get", "run"]
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 import foveasim
 from foveasim import validation
-from foveasim.atomic import write_atomically
 from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = [
     "ENV",

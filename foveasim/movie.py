@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from foveasim import validation
-from foveasim.atomic import locked, part_of
 from foveasim.drawing import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.outputs import Inputs, check_folder, check_output, give_name
-from foveasim.signals import held
+from foveasim.runs.interrupts import held
+from foveasim.runs.outputs import Inputs, check_folder, check_output, give_name
+from foveasim.runs.whole_files import locked, part_of
 
 __all__ = ["GIF_MOST_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "check_frames", "open_movie", "save_png"]
 

@@ -14,12 +14,12 @@ from foveasim.agents.loading import make_agent
 from foveasim.episode import SESSION, Episode, as_json, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.movie import Movie, check_frames, open_movie
-from foveasim.outputs import Inputs, check_outputs, episode_beside, free_names, settled
 from foveasim.render import render
 from foveasim.replay import noted, play
+from foveasim.runs.interrupts import Stop
+from foveasim.runs.outputs import Inputs, check_outputs, episode_beside, free_names, settled
 from foveasim.scanpath import Scanpath, write_scanpaths
 from foveasim.session import Session
-from foveasim.signals import Stop
 from foveasim.viewer_config import LookConfig
 from foveasim.warm import warm_up
 

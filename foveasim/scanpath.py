@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import rescale_px
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["COLUMNS", "Scanpath", "read_csv", "read_number", "read_table", "write_scanpaths"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foveasim.outputs import free_names
 from foveasim.record import record_frames
+from foveasim.runs.outputs import free_names
 from foveasim.viewer_config import LookConfig
 from foveasim.viewer_frames import display_driver
 from foveasim.warm import warm_up

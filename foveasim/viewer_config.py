@@ -9,8 +9,8 @@ from foveasim import validation
 from foveasim.agents.loading import make_agent
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.layout import LEAST_SIZE
-from foveasim.outputs import Inputs, inputs_of
 from foveasim.retina import Retina, make_retina
+from foveasim.runs.outputs import Inputs, inputs_of
 from foveasim.saccade import Saccades
 from foveasim.session import Session
 

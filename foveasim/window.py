@@ -21,8 +21,8 @@ from foveasim.layout import LEAST_SIZE, Layout
 from foveasim.movie import Mp4Movie, save_png
 from foveasim.render import GAZE, INK, View, layout_of, render
 from foveasim.retina import RETINAS
+from foveasim.runs.interrupts import Stop
 from foveasim.session import Session
-from foveasim.signals import Stop
 from foveasim.viewer_config import reachable_fovea
 
 __all__ = ["KEYS", "Pace", "Window"]

@@ -21,7 +21,7 @@ from foveasim.agents.rl.train import run
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.agents.rl.training import Training
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
-from foveasim.signals import Stop
+from foveasim.runs.interrupts import Stop
 
 PPO = {"n_steps": 4, "batch_size": 16, "n_epochs": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -150,7 +150,7 @@ def test_a_run_goes_on_where_it_was(network: str, tmp_path: Path, capsys: pytest
 
 def test_ctrl_c_ends_a_run_in_order(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    from foveasim.agents.rl.train_show import Show
+    from foveasim.runs.progress import Show
 
     def count(self: Show, done: int) -> None:
         taken.append(done)

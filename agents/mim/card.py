@@ -11,8 +11,8 @@ from typing import Any
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
 from foveasim.agents.mim.prediction_error import Evaluation
 from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
+from foveasim.runs.whole_files import write_atomically
 
 _OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam"}
 _LOSSES = {"hidden": "what was hidden", "object": "what was hidden of the main object", "all": "every pixel"}

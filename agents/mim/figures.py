@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
+from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = [
     "build_to_fit",

@@ -25,8 +25,8 @@ from foveasim.agents.mim.files import load_network, read_card, read_tensors, shi
 from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
 from foveasim.errors import WeightsError
-from foveasim.outputs import check_folder, inputs_of
 from foveasim.pool import centred
+from foveasim.runs.outputs import check_folder, inputs_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -28,11 +28,11 @@ from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pret
 from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.mim.sources import Source
-from foveasim.atomic import write_atomically
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
-from foveasim.outputs import check_folder, inputs_of
 from foveasim.retina import make_retina
-from foveasim.signals import GRACE_S, Stop
+from foveasim.runs.interrupts import GRACE_S, Stop
+from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.whole_files import write_atomically
 from foveasim.validation import check_device
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from foveasim.agents.mim.paper_figures import draw_accuracies, draw_latent, draw_reconstructions
 from foveasim.agents.mim.paper_findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
 from foveasim.agents.mim.paper_run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
-from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
+from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console

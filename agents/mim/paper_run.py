@@ -30,9 +30,9 @@ from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import ReadoutResult, read_out
 from foveasim.agents.mim.sources import Source
 from foveasim.agents.mim.trainer import CHECKPOINT
-from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
 from foveasim.pool import ImagePool
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
 

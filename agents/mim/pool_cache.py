@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.agents.mim.sources import Source
-from foveasim.atomic import remove_parts, whole_file, write_atomically
 from foveasim.errors import SceneError
 from foveasim.pool import ImagePool, offsets
+from foveasim.runs.whole_files import remove_parts, whole_file, write_atomically
 
 __all__ = ["open_pool", "write_pool"]
 

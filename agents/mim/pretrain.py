@@ -31,12 +31,12 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.progress import TrainingLog
 from foveasim.agents.mim.ranks import Ranks, joined
 from foveasim.agents.mim.trainer import Trainer, refuse_early
-from foveasim.atomic import remove_parts, write_atomically
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
-from foveasim.outputs import check_folder, inputs_of
 from foveasim.pool import ImagePool, centred
 from foveasim.retina import make_retina
-from foveasim.signals import Stop
+from foveasim.runs.interrupts import Stop
+from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.whole_files import remove_parts, write_atomically
 from foveasim.validation import check_device
 
 __all__ = ["PretrainConfig", "Trainer", "run", "train"]

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from foveasim.agents.mim.prediction_error import Evaluation
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from foveasim.agents.mim.trainer import Trainer

@@ -39,7 +39,7 @@ from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.metric_statistics import wilson
-from foveasim.outputs import check_folder, inputs_of
+from foveasim.runs.outputs import check_folder, inputs_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,11 +23,11 @@ from foveasim import __version__, validation
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.mask_sheet import mask_sheet
 from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, SceneError
-from foveasim.outputs import check_folder, inputs_of
 from foveasim.pool import ImagePool
 from foveasim.retina_masks import OBJECT_SURE
+from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console

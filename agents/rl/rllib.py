@@ -30,10 +30,10 @@ from foveasim.agents.rl.rllib_module import GazeModule, make_eyes, ray_part
 from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.train_curve import draw_curve
-from foveasim.agents.rl.train_show import Show
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError
-from foveasim.signals import Stop
+from foveasim.runs.interrupts import Stop
+from foveasim.runs.progress import Show
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["RllibTraining", "ppo_config"]
 

@@ -29,8 +29,8 @@ from foveasim.agents.rl.course import ClassifyCourse, SearchCourse, open_course
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.runner import rollout
 from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["record", "run_test"]
 

@@ -19,8 +19,8 @@ import torch
 
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.errors import InvalidValueError
-from foveasim.outputs import check_folder, inputs_of
-from foveasim.signals import Stop
+from foveasim.runs.interrupts import Stop
+from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.validation import check_device
 
 __all__ = ["Run", "TrainConfig", "run"]

@@ -22,11 +22,11 @@ from foveasim.agents.rl.policies import actor_of, make_model
 from foveasim.agents.rl.policy_files import Policy, save_policy
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.train_curve import draw_curve
-from foveasim.agents.rl.train_show import Show
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
-from foveasim.atomic import write_atomically
 from foveasim.errors import WeightsError
-from foveasim.signals import Stop
+from foveasim.runs.interrupts import Stop
+from foveasim.runs.progress import Show
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["Training"]
 

@@ -18,9 +18,9 @@ from typing import Any
 from foveasim import validation
 from foveasim.agents.rl import train
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
-from foveasim.atomic import write_atomically
 from foveasim.errors import InvalidValueError, MissingDependencyError
-from foveasim.outputs import check_folder, inputs_of
+from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["SPACES", "TuneConfig", "run", "suggest"]
 

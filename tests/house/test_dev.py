@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim import signals
 from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.cli import main
 from foveasim.movie import Mp4Movie
+from foveasim.runs import interrupts
 from foveasim.viewer import WatchConfig, open_window
 
 pytestmark = [
@@ -374,7 +374,7 @@ def test_an_agent_that_fails_is_named(
 def test_an_agent_that_takes_ten_seconds_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(signals, "GRACE_S", 0.1)
+    monkeypatch.setattr(interrupts, "GRACE_S", 0.1)
     words = [word.replace("--agent=centre", "--agent=my_agents:Slow") for word in record(tmp_path / "a.mp4")]
     words += ["--seconds=9"]
     began_s = time.monotonic()

@@ -37,7 +37,7 @@ from tiny_runs import Work, archive_of_noise, look_at, served, tell, told, works
 from foveasim import cli
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.rl import training as rl_training  # noqa: F401  # imported before the fork
-from foveasim.agents.rl.train_show import Show
+from foveasim.runs.progress import Show
 
 END_S = 5.0
 """How long a run may take after a signal, in time of the processor: the clock is that of everything else that runs."""

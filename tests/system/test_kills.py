@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveasim import download, download_fetch, signals
+from foveasim import download, download_fetch
 from foveasim.agents.compare_looks import Entry, Looked, Looker
 from foveasim.agents.mim import pretrain
 from foveasim.agents.mim.files import read_tensors
@@ -27,6 +27,7 @@ from foveasim.agents.rl.train import run as train
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.training import Training
 from foveasim.cli import main
+from foveasim.runs import interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -117,7 +118,7 @@ def test_a_step_that_is_too_slow_for_sigterm_is_given_up(
         return step(self)
 
     monkeypatch.setattr(Trainer, "train_step", slow)
-    monkeypatch.setattr(signals, "GRACE_S", 0.05)
+    monkeypatch.setattr(interrupts, "GRACE_S", 0.05)
     assert main(pretraining(folder, tmp_path, "--checkpoint_steps=2")) == 130
     assert step_of(tmp_path) == 2
     assert "stopped in the midst of a step. Go on from" in capsys.readouterr().out

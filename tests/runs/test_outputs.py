@@ -19,7 +19,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.cli import COMMANDS, main
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.movie import Mp4Movie, open_movie
-from foveasim.outputs import (
+from foveasim.runs.outputs import (
     Inputs,
     check_folder,
     check_output,

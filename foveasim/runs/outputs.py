@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations, count, pairwise
 from pathlib import Path
 
-from foveasim.atomic import make_folder, move_new, remove_parts
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.runs.whole_files import make_folder, move_new, remove_parts
 from foveasim.trust import IMAGE_SUFFIXES
 
 __all__ = [

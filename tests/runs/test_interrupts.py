@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from foveasim import signals
-from foveasim.signals import Stop, held
+from foveasim.runs import interrupts
+from foveasim.runs.interrupts import Stop, held
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -43,7 +43,7 @@ def test_the_first_signal_asks_and_the_second_ctrl_c_insists(capfd: pytest.Captu
 
 
 def test_a_second_sigterm_waits_but_a_slow_step_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "GRACE_S", 0.05)
+    monkeypatch.setattr(interrupts, "GRACE_S", 0.05)
     stop = Stop()
     with stop.listening():
         stop.patient = True
@@ -54,7 +54,7 @@ def test_a_second_sigterm_waits_but_a_slow_step_is_given_up(monkeypatch: pytest.
 
 
 def test_a_step_that_ends_in_time_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "GRACE_S", 0.02)
+    monkeypatch.setattr(interrupts, "GRACE_S", 0.02)
     stop = Stop()
     with stop.listening():
         stop.patient = True

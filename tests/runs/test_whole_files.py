@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from foveasim import atomic
-from foveasim.atomic import locked, make_folder, part_of, remove_parts, whole_file, write_atomically
+from foveasim.runs import whole_files
+from foveasim.runs.whole_files import locked, make_folder, part_of, remove_parts, whole_file, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks and links")
 
@@ -98,7 +98,7 @@ def test_a_lock_counts_where_there_are_locks(tmp_path: Path, monkeypatch: pytest
         assert locked(one) and not locked(two)  # type: ignore[arg-type]
         monkeypatch.setattr(fcntl, "flock", lambda *of: (_ for _ in ()).throw(OSError(95, "not supported")))
         assert locked(two)  # type: ignore[arg-type]
-    assert atomic.__all__ == sorted(atomic.__all__)
+    assert whole_files.__all__ == sorted(whole_files.__all__)
 
 
 def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:

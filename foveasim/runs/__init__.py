@@ -1,0 +1,1 @@
+"""What long runs share: files that are whole, outputs that replace nothing, interrupts, progress."""
