@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.errors import AgentError
-from foveasim.kernels import jit, mix
+from foveasim.eye.kernels.step import jit, mix
 from foveasim.rng import Stream
 from foveasim.validation import seed_value
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.kernels import jit
+from foveasim.eye.kernels.step import jit
 
 __all__ = ["sum_cells", "weigh_classes"]
 

@@ -98,7 +98,7 @@ def sense_and_remember(
 
 @functools.cache
 def _remember() -> Callable[..., None]:
-    from foveasim.kernels import remember_glimpses  # at first use: numba takes 0.4 s to import
+    from foveasim.eye.kernels.step import remember_glimpses  # at first use: numba takes 0.4 s to import
 
     return remember_glimpses
 

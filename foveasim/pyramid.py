@@ -27,7 +27,7 @@ def gaussian_pyramid(image: Tensor, levels: int) -> Tensor:
     """
     lanes, height, width, _ = image.shape
     if image.device.type == "cpu":
-        from foveasim.pyramid_kernels import build_pyramid
+        from foveasim.eye.kernels.pyramids import build_pyramid
 
         out = torch.empty(lanes, levels, height, width, 3, dtype=torch.uint8)
         out[:, 0] = image

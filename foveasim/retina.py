@@ -6,7 +6,7 @@ depend on the fixation (pyramids, mean colours), ``sense`` does the rest at ever
 Convention:
     Gaze is resolved to the pixel in which the fixation lies, so acuity is greatest at that pixel. Acuity is uint8, 255
     where the glimpse is as sharp as the scene, 0 where nothing of the scene can be read from it. On the CPU the kernels
-    of ``foveasim.retina_kernels`` do the work, elsewhere torch; the two agree to one grey level.
+    of ``foveasim.eye.kernels.sense`` do the work, elsewhere torch; the two agree to one grey level.
 """
 
 from __future__ import annotations
@@ -384,8 +384,8 @@ def fresh_arrays(lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], 
 
 @functools.cache
 def load_kernels() -> ModuleType:
-    """Return ``foveasim.retina_kernels``. At first use: numba takes 0.4 s to import; an import statement 0.3 us."""
-    return importlib.import_module("foveasim.retina_kernels")
+    """Return ``foveasim.eye.kernels.sense``. At first use: numba takes 0.4 s to import; an import statement 0.3 us."""
+    return importlib.import_module("foveasim.eye.kernels.sense")
 
 
 def _run(plan: Plan, lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

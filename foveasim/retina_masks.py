@@ -68,7 +68,7 @@ def _blurred(image: Tensor) -> Tensor:
 
 def _blur_kernel(image: Tensor) -> Tensor:
     """Blur on the CPU: 44 us for 96 x 96 (measured; 5,600 in torch, 460 by OpenCV's GaussianBlur)."""
-    from foveasim.mask_kernels import blur_images
+    from foveasim.eye.kernels.masks import blur_images
 
     # So little of a Gaussian of sigma 100 fits into 33 taps that a parabola is its like: no tap is off by more than
     # 2e-5 of itself, 0.004 grey levels.
@@ -96,7 +96,7 @@ def _blur_torch(image: Tensor) -> Tensor:
 
 def _uniform(key: Key, count: int) -> Tensor:
     """Do what ``key.uniform(Stream.MASK, count)`` does, on the CPU (measured for two numbers: 8 us instead of 130)."""
-    from foveasim.kernels import draw_uniform
+    from foveasim.eye.kernels.step import draw_uniform
 
     draws = np.empty((len(key.seed), count))
     draw_uniform(torch.stack((key.seed, key.episode, key.step)).numpy(), int(Stream.MASK), draws)
@@ -283,7 +283,7 @@ def most_object_px(objects: Tensor) -> Tensor:
         >>> most_object_px(square)
         tensor([[12.5000,  6.5000]])
     """
-    from foveasim.mask_kernels import find_deepest
+    from foveasim.eye.kernels.masks import find_deepest
 
     point = np.empty((len(objects), 2), np.float32)
     find_deepest(objects.cpu().contiguous().numpy(), OBJECT_SURE, point)

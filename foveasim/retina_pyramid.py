@@ -195,7 +195,7 @@ class Pyramid(Retina):
         weights, acuities, edges, _ = self._footprints.arrays(size)
         arguments = (levels, scenes, fixation_px, table, weights, acuities, edges)
         if self.preset == "paper":
-            from foveasim.pyramid_kernels import extrapolate_runs
+            from foveasim.eye.kernels.pyramids import extrapolate_runs
 
             return Plan(extrapolate_runs, arguments, lasts=zoom is None)
         return Plan(load_kernels().blend_levels, arguments, widens=True, lasts=zoom is None)
@@ -232,7 +232,7 @@ def _paper_pyramid(image: Tensor) -> Tensor:
         )
     if image.device.type != "cpu":
         return _paper_pyramid_torch(image)
-    from foveasim.pyramid_kernels import build_by_taps
+    from foveasim.eye.kernels.pyramids import build_by_taps
 
     levels = torch.empty(len(image), _PAPER_LEVELS, *size, 3, dtype=torch.uint8)
     levels[:, 0] = image

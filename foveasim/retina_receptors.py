@@ -38,7 +38,7 @@ def _sum_areas(image: Tensor) -> Tensor:
     """Return the summed areas of (B, H, W, 3) uint8, modulo 2**32: (B, H + 1, W + 1, 3) int32."""
     lanes, height, width, _ = image.shape
     if image.device.type == "cpu":
-        from foveasim.mask_kernels import sum_areas
+        from foveasim.eye.kernels.masks import sum_areas
 
         sums = np.empty((lanes, height + 1, 3 * (width + 1)), np.int32)
         sum_areas(image.contiguous().view(lanes, height, -1).numpy(), sums)
@@ -108,7 +108,7 @@ class Receptors(Retina):
         return self._sense_torch(prepared, fixation_px, table)
 
     def _sense_kernel(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
-        from foveasim.retina_kernels import show_receptors
+        from foveasim.eye.kernels.sense import show_receptors
 
         size, gaze, tables = prepared.size, fixation_px.contiguous().numpy(), table.numpy()
         _, covering, acuities = self._footprints.arrays(size)
@@ -179,7 +179,7 @@ class Window(Receptors):
 
     def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Average boxes, on the CPU."""
-        from foveasim.retina_kernels import read_boxes
+        from foveasim.eye.kernels.sense import read_boxes
 
         boxes = self._footprints.arrays(prepared.size)[0]
         patch = np.empty((len(table), 3 * boxes.shape[1]), np.uint8)
@@ -334,7 +334,7 @@ class LogPolar(Receptors):
 
     def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Average sectors, on the CPU."""
-        from foveasim.retina_kernels import read_sectors
+        from foveasim.eye.kernels.sense import read_sectors
 
         nearest, covering, _ = self._footprints.arrays(prepared.size)
         patch = np.empty((len(table), 3 * nearest.shape[1]), np.uint8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.kernels import jit
+from foveasim.eye.kernels.step import jit
 
 __all__ = ["align_strings", "edit_strings", "embed_paths", "shift_means"]
 

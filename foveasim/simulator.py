@@ -136,7 +136,7 @@ class Simulator:
         if not self._on_cpu:
             return
         # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
-        self._kernels: ModuleType = importlib.import_module("foveasim.kernels")
+        self._kernels: ModuleType = importlib.import_module("foveasim.eye.kernels.step")
         self._np_all = np.ones(self.lanes, np.bool_)
         self._np_key, self._np_reals = self._key.numpy(), self._reals.numpy()
         self._np_index, self._np_label = self.index.numpy(), self.label.numpy()

@@ -55,7 +55,7 @@ def draw_first(keys: NDArray[np.int64] | Tensor) -> list[float]:
     if isinstance(keys, Tensor):
         first: list[float] = Key(*keys.unbind(0)).uniform(Stream.SCENE, 1)[:, 0].tolist()
         return first
-    from foveasim.kernels import draw_uniform  # at first use: numba takes 0.4 s to import
+    from foveasim.eye.kernels.step import draw_uniform  # at first use: numba takes 0.4 s to import
 
     draws = np.empty((keys.shape[1], 1))
     draw_uniform(keys, int(Stream.SCENE), draws)

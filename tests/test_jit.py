@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foveasim.eye.kernels.step import mix
 from foveasim.jit import jit
-from foveasim.kernels import mix
 
 KERNEL = """
 from foveasim.jit import jit
@@ -58,7 +58,7 @@ def test_without_a_place_for_a_cache_it_compiles_and_says_so_once(run: Run, tmp_
         from foveasim import jit
         jit._Places._locator_classes = []
         from tiny import double
-        from foveasim.kernels import mix
+        from foveasim.eye.kernels.step import mix
         print(double(21), 0 <= mix(1, 2, 3, 4, 5) < 1)
         """
     )
@@ -78,7 +78,7 @@ def test_another_user_without_a_home(run: Run, tmp_path: Path) -> None:
     # It may read everything, wherever Python is installed, and write nothing.
     found = run(
         """
-        from foveasim.kernels import mix
+        from foveasim.eye.kernels.step import mix
         from tiny import double
         print(double(21), 0 <= mix(1, 2, 3, 4, 5) < 1)
         """,

@@ -57,7 +57,7 @@ def test_bits_are_exact(seed: int, episode: int, step: int, stream: Stream) -> N
 
 
 def test_the_kernel_draws_what_torch_draws() -> None:
-    from foveasim.kernels import mix
+    from foveasim.eye.kernels.step import mix
 
     for seed, episode, step in itertools.product((0, 5, 2**63 - 1), (0, 4), (0, 9)):
         drawn = uniform(key(seed), key(episode), key(step), Stream.SCATTER, 8)[0].tolist()

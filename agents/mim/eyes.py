@@ -183,7 +183,7 @@ def _first(prepared: Prepared, count: int) -> Prepared:
 def _see(belief: Belief, glimpse: Glimpse) -> None:
     """Integrate a glimpse in place: on a CPU by the kernel, 10 times quicker than torch's masked copies."""
     if belief.image.device.type == "cpu":
-        from foveasim.kernels import integrate_belief
+        from foveasim.eye.kernels.step import integrate_belief
 
         lanes = len(belief.image)
         integrate_belief(

@@ -1,6 +1,6 @@
 """The inner loops of pretraining batches on the CPU: crops, colour jitter, fills and the way to float, in numba.
 
-Loops run over slices of rows, which is what LLVM turns into vector instructions; see :mod:`foveasim.kernels`.
+Loops run over slices of rows, which is what LLVM turns into vector instructions; see :mod:`foveasim.eye.kernels.step`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.kernels import jit
+from foveasim.eye.kernels.step import jit
 
 __all__ = ["crop_lanes", "fill_unseen", "jitter_lanes", "widen"]
 

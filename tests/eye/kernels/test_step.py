@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from foveasim import belief as beliefs
-from foveasim.kernels import (
+from foveasim.eye.kernels.sense import widen_coverage
+from foveasim.eye.kernels.step import (
     NORM,
     NORM_AWAY,
     PX,
@@ -19,7 +20,6 @@ from foveasim.kernels import (
     move_lanes,
     remember_glimpses,
 )
-from foveasim.retina_kernels import widen_coverage
 from foveasim.rng import Key, Stream
 from foveasim.saccade import Saccades
 from foveasim.types import Belief, Glimpse

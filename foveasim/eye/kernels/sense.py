@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.kernels import copy_bytes, jit, mean_acuity
+from foveasim.eye.kernels.step import copy_bytes, jit, mean_acuity
 
 __all__ = [
     "blend_levels",
