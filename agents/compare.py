@@ -27,7 +27,7 @@ from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.errors import InvalidValueError
-from foveasim.retina import Retina, make_retina
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.validation import check_device

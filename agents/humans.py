@@ -28,7 +28,7 @@ from foveasim.agents.humans_scores import Scored, Scorer
 from foveasim.agents.humans_table import show_humans
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
-from foveasim.retina import Retina, make_retina
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.validation import check_device

@@ -19,8 +19,8 @@ from foveasim.agents.interface import Agent, Observation, agent_action_mode, age
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import AgentError, FoveasimError
+from foveasim.eye.retina import Retina
 from foveasim.registry import describe
-from foveasim.retina import Retina
 from foveasim.scanpath import Scanpath
 from foveasim.scenes import ArrayScenes
 from foveasim.simulator import Simulator

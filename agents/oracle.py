@@ -20,10 +20,10 @@ from foveasim.agents.interface import Observation, observed
 from foveasim.agents.predictive_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.foveated import as_scene
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.gaussian_pyramid import gaussian_pyramid
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG, grid_norm, norm_to_px
-from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina import Retina, make_retina
 from foveasim.types import Belief, Glimpse
 
 __all__ = ["METRICS", "BeamOracle", "Oracle", "blur_to_acuity"]
@@ -222,7 +222,7 @@ def blur_to_acuity(scene: Tensor, acuity: Tensor) -> Tensor:
 
 
 def _integrated(belief: Belief, glimpse: Glimpse) -> Belief:
-    """Do what ``foveasim.belief.integrate`` does, for any number of leading axes."""
+    """Do what ``foveasim.eye.belief.integrate`` does, for any number of leading axes."""
     newer = glimpse.acuity >= belief.acuity
     image = torch.where(newer[..., None], glimpse.image, belief.image)
     return Belief(image, torch.where(newer, glimpse.acuity, belief.acuity))

@@ -25,7 +25,7 @@ from foveasim.agents.scanpath_network import SalienceHead, SalienceNetwork
 from foveasim.agents.scanpath_prior import MEMORY
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import InvalidValueError
-from foveasim.retina import Retina
+from foveasim.eye.retina import Retina
 from foveasim.scanpath import Scanpath
 from foveasim.scenes import ArrayScenes
 from foveasim.simulator import Simulator

@@ -40,7 +40,7 @@ from foveasim.agents.scanpath_draws import choose_manner
 from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwork
 from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
 from foveasim.errors import FoveasimError, InvalidValueError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 from foveasim.runs.outputs import check_output, settled
 from foveasim.scanpath import Scanpath
 

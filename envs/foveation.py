@@ -15,8 +15,8 @@ from foveasim import geometry, validation
 from foveasim.envs.wrappers_eyes import FrameEyes
 from foveasim.envs.wrappers_spaces import MotorAndGaze, Pixels
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.retina import Retina, make_retina
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import Retina, make_retina
+from foveasim.eye.saccade import Saccades
 
 __all__ = ["Foveation", "draw_gaze"]
 
@@ -77,7 +77,7 @@ class Foveation:
         size = validation.size_hw("the env's picture", self.pixels.size)
         self.actions = MotorAndGaze(acted, gaze, flat, grid)
         if not isinstance(saccades, Saccades | None):
-            raise InvalidTypeError(f"saccades must be foveasim.saccade.Saccades(…); got {saccades!r}.")
+            raise InvalidTypeError(f"saccades must be foveasim.eye.saccade.Saccades(…); got {saccades!r}.")
         if half_life_ms is not None:
             validation.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         if px_per_deg is not None:

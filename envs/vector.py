@@ -19,9 +19,9 @@ from foveasim.envs.resets import chosen_lanes, is_indices, one_picture, scene_in
 from foveasim.envs.rewards import Reward, make_reward
 from foveasim.envs.task import Task
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.retina import Retina, make_retina
+from foveasim.eye.retina import Retina, make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.rng import Stream, uniform
-from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource
 from foveasim.simulator import Simulator
 
@@ -153,7 +153,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         self.observations = ObservationCode(belief, patch, privileged)
         self.reward = make_reward(reward, **(reward_options or {}))
         if not isinstance(saccades, Saccades | None):
-            raise InvalidTypeError(f"saccades must be foveasim.saccade.Saccades(…); got {saccades!r}.")
+            raise InvalidTypeError(f"saccades must be foveasim.eye.saccade.Saccades(…); got {saccades!r}.")
         self._owns_scenes = not isinstance(scenes, SceneSource)
         self.simulator = Simulator(
             scenes,

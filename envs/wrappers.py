@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foveasim.envs.foveation import Foveation
 from foveasim.envs.wrappers_vector import FoveateVectorObservation
 from foveasim.errors import InvalidTypeError
-from foveasim.retina import Retina
+from foveasim.eye.retina import Retina
 
 __all__ = ["FoveateObservation", "FoveateVectorObservation"]
 

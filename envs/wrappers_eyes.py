@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import belief as beliefs
 from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.eye import belief as beliefs
+from foveasim.eye.retina import Retina
+from foveasim.eye.saccade import Saccades
 from foveasim.looking import sense_and_remember
-from foveasim.retina import Retina
 from foveasim.rng import Key
-from foveasim.saccade import Saccades
 from foveasim.types import Belief, Glimpse, Saccade, Scene
 
 __all__ = ["FrameEyes"]

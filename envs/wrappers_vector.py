@@ -15,7 +15,7 @@ from foveasim.envs.foveation import Foveation
 from foveasim.envs.observation import batch_observations
 from foveasim.envs.resets import chosen_lanes
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.retina import Retina
+from foveasim.eye.retina import Retina
 
 __all__ = ["FoveateVectorObservation"]
 

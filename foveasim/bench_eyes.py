@@ -15,8 +15,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from foveasim.bench_timing import EPISODE, Case, Setting, pictures, rate_case
-from foveasim.foveated import as_scene
-from foveasim.retina import RETINAS, Retina, make_retina
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import RETINAS, Retina, make_retina
 from foveasim.rng import Key
 
 __all__ = ["Nothing", "NothingVector", "copy_name", "eye_cases", "glimpse_spaces", "nothing", "steps"]

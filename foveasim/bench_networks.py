@@ -17,9 +17,9 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.bench_timing import Case, Setting, pictures, rate_case
-from foveasim.foveated import as_scene
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import make_retina
 from foveasim.pool import ImagePool
-from foveasim.retina import make_retina
 
 __all__ = ["TECHNIQUES", "network_cases"]
 

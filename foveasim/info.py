@@ -42,7 +42,7 @@ def info(config: InfoConfig) -> int:
     from foveasim.agents.mim.files import shipped_networks
     from foveasim.agents.mim.network import NETWORKS
     from foveasim.envs.rewards import REWARDS
-    from foveasim.retina import RETINAS
+    from foveasim.eye.retina import RETINAS
     from foveasim.scenes import SCENES
 
     table = Table(title=f"foveasim {foveasim.__version__}", title_justify="left", show_header=False)

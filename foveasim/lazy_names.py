@@ -27,7 +27,7 @@ def lazy_names(package: str, table: Mapping[str, str]) -> tuple[Callable[[str], 
             must not be that of another module of the package, which would take its place once it is imported.
 
     Example:
-        >>> ask, names = lazy_names("foveasim", {"Saccades": "foveasim.saccade:Saccades"})
+        >>> ask, names = lazy_names("foveasim", {"Saccades": "foveasim.eye.saccade:Saccades"})
         >>> ask("Saccades")()
         Saccades(max_amplitude_deg=None, scatter=0.0, slope_ms_per_deg=2.2, intercept_ms=21.0, dwell_ms=250.0)
     """

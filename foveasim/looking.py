@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation
-from foveasim.retina import NOTHING_KNOWN, Plan, load_kernels
+from foveasim.eye.retina import NOTHING_KNOWN, Plan, load_kernels
 from foveasim.types import Measured
 
 __all__ = ["Rooms", "Span", "Threads", "measure", "sense_and_remember", "sense_and_widen", "spans_of"]

@@ -20,7 +20,7 @@ from foveasim.agents.interface import Agent, Imagines, Observation, agent_action
 from foveasim.envs.single import FoveaEnv
 from foveasim.episode import ENV, SCENE, Episode, Step, as_json, digests, read_action, versions_here, write_action
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.saccade import Saccades
+from foveasim.eye.saccade import Saccades
 from foveasim.trust import guarded
 from foveasim.types import Prediction
 from foveasim.viewer_config import LookConfig

@@ -23,9 +23,9 @@ from foveasim import geometry
 from foveasim.envs.observation import ObservationCode
 from foveasim.envs.rewards import Coverage
 from foveasim.errors import FoveasimError, SceneError
+from foveasim.eye.retina import Retina
+from foveasim.eye.saccade import Saccades
 from foveasim.picture import Picture, fit_picture
-from foveasim.retina import Retina
-from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.search_scenes import TARGET_SIDE_PX, Display, SearchSource
 from foveasim.simulator import Simulator

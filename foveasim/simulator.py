@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import belief as beliefs
 from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
+from foveasim.eye import belief as beliefs
+from foveasim.eye.retina import Plan, Prepared, Retina, as_glimpse, make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.looking import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
 from foveasim.picture import CACHE_BYTES, Picture
-from foveasim.retina import Plan, Prepared, Retina, as_glimpse, make_retina
 from foveasim.rng import Key, Stream
-from foveasim.saccade import Saccades
 from foveasim.scenes import open_scenes
 from foveasim.stage import Stage
 from foveasim.starts import draw_first, draw_further, lane_seeds, start_px

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.eye.retina import Prepared, Retina
 from foveasim.picture import Picture, fit_picture
-from foveasim.retina import Prepared, Retina
 from foveasim.scenes import FittedScenes, SceneSource
 from foveasim.types import Scene
 

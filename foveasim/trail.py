@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from foveasim.saccade import progress
+from foveasim.eye.saccade import progress
 from foveasim.scanpath import Scanpath
 
 __all__ = ["Flight", "Notices", "Trail"]

@@ -8,10 +8,10 @@ from typing import Any
 from foveasim import validation
 from foveasim.agents.loading import make_agent
 from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.eye.retina import Retina, make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.layout import LEAST_SIZE
-from foveasim.retina import Retina, make_retina
 from foveasim.runs.outputs import Inputs, inputs_of
-from foveasim.saccade import Saccades
 from foveasim.session import Session
 
 __all__ = ["LookConfig", "reachable_fovea"]

@@ -11,9 +11,9 @@ from concurrent.futures import TimeoutError as NotYet
 import numpy as np
 
 from foveasim import geometry
+from foveasim.eye.retina import RETINAS, Retina, make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.picture import Picture
-from foveasim.retina import RETINAS, Retina, make_retina
-from foveasim.saccade import Saccades
 
 __all__ = ["warm_up"]
 

@@ -18,7 +18,7 @@ from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.adapter import PredictAgent
 from foveasim.agents.runner import rollout
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 SEEN = spaces.Dict({"fixation": BOX, "time": spaces.Box(0, 1, (1,), np.float32)})

@@ -29,7 +29,7 @@ from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 from foveasim.types import Prediction
 
 

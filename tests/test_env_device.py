@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from foveasim.envs import vector
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.vector import FoveaVectorEnv
-from foveasim.retina import Prepared
-from foveasim.retina_masks import Disc
-from foveasim.retina_pyramid import Pyramid
+from foveasim.eye.masks import Disc
+from foveasim.eye.pyramid import Pyramid
+from foveasim.eye.retina import Prepared
 from foveasim.simulator import Simulator
 from foveasim.types import Glimpse
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from foveasim.envs import FoveaEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
-from foveasim.retina import RETINAS
+from foveasim.eye.retina import RETINAS
 
 ID = "foveasim/Glimpse-v0"
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)

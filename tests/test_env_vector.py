@@ -19,8 +19,8 @@ from gymnasium.vector.utils import batch_space
 
 from foveasim.envs import FoveaEnv, FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.retina import RETINAS
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import RETINAS
+from foveasim.eye.saccade import Saccades
 
 ID = "foveasim/Glimpse-v0"
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 3), dtype=np.uint8)

@@ -17,8 +17,8 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from foveasim.envs.wrappers import FoveateObservation, FoveateVectorObservation
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.retina import RETINAS
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import RETINAS
+from foveasim.eye.saccade import Saccades
 
 SIZE = (40, 56)
 FRAMES = np.random.default_rng(0).integers(0, 256, (300, *SIZE, 3), dtype=np.uint8)

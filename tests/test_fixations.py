@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.eye.saccade import progress
 from foveasim.fixations import find_fixations_idt, find_fixations_ivt
-from foveasim.saccade import progress
 from foveasim.scanpath import Scanpath
 
 PX_PER_DEG = 24.0

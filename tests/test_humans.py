@@ -30,7 +30,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 
 SIZE = (120, 160)  # of the fixations; the pictures are half as large

@@ -24,7 +24,7 @@ from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.kept import kept_in
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 from foveasim.scanpath import Scanpath, write_scanpaths
 
 SIZE = (120, 160)

@@ -13,9 +13,9 @@ from foveasim.agents.mim import eyes
 from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.views import Views
 from foveasim.errors import InvalidValueError
-from foveasim.foveated import as_scene
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import make_retina
 from foveasim.pool import ImagePool
-from foveasim.retina import make_retina
 from foveasim.rng import Key
 from foveasim.types import Belief
 

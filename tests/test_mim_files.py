@@ -26,8 +26,8 @@ from foveasim.agents.mim.network_paper import PaperNetwork
 from foveasim.agents.mim.network_unet import UNetNetwork
 from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.eye.retina import make_retina
 from foveasim.pool import centred
-from foveasim.retina import make_retina
 
 BOUNDS = (0.82, 0.63, 0.48)
 """Greatest error of the shipped network after 1, 4 and 8 fixations, relative to filling with the visible mean."""

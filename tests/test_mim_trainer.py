@@ -17,8 +17,8 @@ from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.trainer import Batch, Trainer, masked_error
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.eye.retina import make_retina
 from foveasim.pool import ImagePool
-from foveasim.retina import make_retina
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
 

@@ -18,7 +18,7 @@ from foveasim.agents.mim.trainer import Batch, std_loss
 from foveasim.agents.mim.uncertainty import LEVELS, CalibrateConfig, average_ranks, reliability, run
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 
 
 class Knowing(MimNetwork):

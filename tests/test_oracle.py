@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import belief as beliefs
 from foveasim.agents.contract import check_agent
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.imagine import Predictor
@@ -17,9 +16,10 @@ from foveasim.agents.oracle import BeamOracle, Oracle, _distinct_best, blur_to_a
 from foveasim.agents.runner import rollout
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.foveated import as_scene
+from foveasim.eye import belief as beliefs
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import make_retina
 from foveasim.geometry import grid_norm, norm_to_px
-from foveasim.retina import make_retina
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import belief as beliefs
 from foveasim.agents.contract import check_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.practice import practice_observations
@@ -22,9 +21,10 @@ from foveasim.agents.predictive_gain import (
 )
 from foveasim.agents.predictive_mind import best_place, in_chunks, spread_places
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
-from foveasim.foveated import as_scene
+from foveasim.eye import belief as beliefs
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import make_retina
 from foveasim.geometry import norm_to_px, px_to_norm
-from foveasim.retina import make_retina
 from foveasim.types import Prediction
 
 pytestmark = pytest.mark.usefixtures("one_thread")

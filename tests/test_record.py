@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.eye.retina import make_retina
 from foveasim.movie import GIF_MOST_BYTES, GifMovie, Mp4Movie, open_movie
 from foveasim.record import RecordConfig, record
-from foveasim.retina import make_retina
 from foveasim.scanpath import read_csv
 
 SIZE = (90, 160)

@@ -18,11 +18,11 @@ from foveasim.agents.loading import make_agent
 from foveasim.envs import FoveaVectorEnv
 from foveasim.episode import digests, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UntrustedError
+from foveasim.eye.masks import Disc
+from foveasim.eye.retina import RETINAS
+from foveasim.eye.saccade import Saccades
 from foveasim.record import RecordConfig, record
 from foveasim.replay import NotedAgent, RecordEpisode, noted, replay_episode
-from foveasim.retina import RETINAS
-from foveasim.retina_masks import Disc
-from foveasim.saccade import Saccades
 
 RNG = np.random.default_rng(0)
 
@@ -139,7 +139,7 @@ def test_only_what_a_file_can_hold_is_recorded(tmp_path: Path) -> None:
 
 def test_a_file_that_names_code_must_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "own_eye.py").write_text("from foveasim.retina_masks import Disc\nclass Own(Disc): ...\n")
+    (tmp_path / "own_eye.py").write_text("from foveasim.eye.masks import Disc\nclass Own(Disc): ...\n")
     episode = through_a_file(play(make(retina="own_eye:Own"), 2, seed=0), tmp_path / "a.json")
     with pytest.raises(UntrustedError, match="own_eye:Own"):
         replay_episode(episode)

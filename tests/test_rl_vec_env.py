@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from foveasim.envs import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
-from foveasim.retina import make_retina
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import make_retina
+from foveasim.eye.saccade import Saccades
 
 sb3 = pytest.importorskip("stable_baselines3")
 

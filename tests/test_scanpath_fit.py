@@ -22,7 +22,7 @@ from foveasim.agents.scanpath_draws import choose_manner, draw_scanpaths
 from foveasim.agents.scanpath_fit import FitConfig, densities, fit, fit_head, fit_tables, main
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY
 from foveasim.errors import InvalidValueError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 from foveasim.scanpath import Scanpath, write_scanpaths
 
 SIZE = (600, 800)

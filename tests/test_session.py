@@ -14,8 +14,8 @@ from PIL import Image
 
 from foveasim.agents.human import Human
 from foveasim.errors import AgentError, FoveasimError, InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
-from foveasim.retina import RETINAS
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import RETINAS
+from foveasim.eye.saccade import Saccades
 from foveasim.session import Session
 from foveasim.sight import EYE_LONG_SIDE_PX
 from foveasim.types import Prediction

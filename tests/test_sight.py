@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveasim.errors import AgentError, SceneError
+from foveasim.eye.retina import make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.picture import Picture
-from foveasim.retina import make_retina
-from foveasim.saccade import Saccades
 from foveasim.scenes import open_scenes
 from foveasim.search_scenes import SearchScenes
 from foveasim.session import Session

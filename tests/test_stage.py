@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidValueError
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.picture import Picture
-from foveasim.retina import Retina, make_retina
 from foveasim.scenes import ArrayScenes, FittedScenes
 from foveasim.stage import Stage
 

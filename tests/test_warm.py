@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foveasim.retina import RETINAS, make_retina
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import RETINAS, make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.scenes import open_scenes
 from foveasim.sight import Sight
 from foveasim.warm import _compiled, warm_up

@@ -24,8 +24,8 @@ from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import STRENGTHS, Labelled, ProbeOptions, fit_probe
 from foveasim.errors import InvalidValueError
+from foveasim.eye.retina import make_retina
 from foveasim.metric_statistics import wilson
-from foveasim.retina import make_retina
 from foveasim.rng import Stream, uniform
 from foveasim.scenes import ArrayScenes
 from foveasim.simulator import Simulator

@@ -13,8 +13,8 @@ from foveasim.agents.mim.card import add_test
 from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.mim.prediction_error import Evaluation, evaluate
+from foveasim.eye.retina import make_retina
 from foveasim.pool import centred
-from foveasim.retina import make_retina
 
 __all__ = ["EvaluateConfig", "run"]
 

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim import belief as beliefs
 from foveasim.agents.mim.views import Views
 from foveasim.errors import InvalidValueError
-from foveasim.foveated import as_scene
-from foveasim.retina import Prepared, Retina
+from foveasim.eye import belief as beliefs
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import Prepared, Retina
 from foveasim.rng import Key
 from foveasim.types import Belief, Glimpse, Scene
 
@@ -237,7 +237,7 @@ class PreparedPictures:
         A batch at fixations (B, K, 2), the same as without the pictures prepared:
 
         >>> from foveasim.agents.mim.data import ImagePool
-        >>> from foveasim.retina import make_retina
+        >>> from foveasim.eye.retina import make_retina
         >>> pool = ImagePool.of([np.full((40, 40, 3), 9, np.uint8)])
         >>> pictures = PreparedPictures(Views(pool, (32, 32), crops=False), make_retina("pyramid"))
         >>> scene, prepared = pictures.take(np.array([0, 0]))

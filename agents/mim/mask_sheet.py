@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from foveasim.agents.mim.masks import read_mask
 from foveasim.errors import SceneError
+from foveasim.eye.masks import OBJECT_SURE
 from foveasim.pool import ImagePool
-from foveasim.retina_masks import OBJECT_SURE
 
 __all__ = ["mask_sheet"]
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from foveasim.agents.mim.sources import SUFFIXES
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.eye.masks import OBJECT_SURE
 from foveasim.picture import open_image
 from foveasim.pool import ImagePool
-from foveasim.retina_masks import OBJECT_SURE
 
 __all__ = ["LEAST_PX", "MOST_SHARE", "Unmasked", "is_usable", "mask_paths", "read_mask", "read_masks", "with_masks"]
 

@@ -29,7 +29,7 @@ from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.mim.sources import Source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
 from foveasim.runs.interrupts import GRACE_S, Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import write_atomically

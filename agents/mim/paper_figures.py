@@ -31,8 +31,8 @@ from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, Result, pretrain_co
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.views import as_float
 from foveasim.errors import InvalidValueError
-from foveasim.foveated import as_scene
-from foveasim.retina import make_retina
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import make_retina
 
 __all__ = ["Column", "Sheet", "draw_accuracies", "draw_latent", "draw_reconstructions", "sheets_figure"]
 

@@ -15,8 +15,8 @@ from foveasim.agents.mim.eyes import draw_fixations, look
 from foveasim.agents.mim.imagine import TRAINED_PX, compose, predict_at
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.errors import InvalidValueError
-from foveasim.foveated import as_scene
-from foveasim.retina import Retina
+from foveasim.eye.foveated import as_scene
+from foveasim.eye.retina import Retina
 
 __all__ = ["Evaluation", "evaluate", "some_seen"]
 

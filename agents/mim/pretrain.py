@@ -32,8 +32,8 @@ from foveasim.agents.mim.progress import TrainingLog
 from foveasim.agents.mim.ranks import Ranks, joined
 from foveasim.agents.mim.trainer import Trainer, refuse_early
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+from foveasim.eye.retina import make_retina
 from foveasim.pool import ImagePool, centred
-from foveasim.retina import make_retina
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import remove_parts, write_atomically

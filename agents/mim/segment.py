@@ -24,8 +24,8 @@ from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.mask_sheet import mask_sheet
 from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.eye.masks import OBJECT_SURE
 from foveasim.pool import ImagePool
-from foveasim.retina_masks import OBJECT_SURE
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import write_atomically
 

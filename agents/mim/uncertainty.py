@@ -19,8 +19,8 @@ from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_
 from foveasim.agents.mim.network import MimNetwork, Output
 from foveasim.agents.mim.prediction_error import some_seen
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.pool import centred
-from foveasim.retina import Retina, make_retina
 from foveasim.runs.outputs import check_output, free_names, inputs_of, settled
 from foveasim.validation import check_device
 

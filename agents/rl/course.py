@@ -35,7 +35,7 @@ from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.envs.search import SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
-from foveasim.retina import Retina, make_retina
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.scenes import ArrayScenes
 
 __all__ = [

@@ -13,7 +13,7 @@ from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import Entry, Looker
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.imagine import Predictor
-from foveasim.retina import Retina
+from foveasim.eye.retina import Retina
 
 __all__ = ["Score", "Validator"]
 

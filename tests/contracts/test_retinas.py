@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.retina import RETINAS, Full, Prepared, Retina, fresh_arrays, make_retina
-from foveasim.retina_masks import Disc, Patches, TwoSpot
-from foveasim.retina_pyramid import Pyramid
-from foveasim.retina_receptors import LogPolar, Multiscale, Window
+from foveasim.eye.masks import Disc, Patches, TwoSpot
+from foveasim.eye.pyramid import Pyramid
+from foveasim.eye.receptors import LogPolar, Multiscale, Window
+from foveasim.eye.retina import RETINAS, Full, Prepared, Retina, fresh_arrays, make_retina
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
@@ -406,7 +406,7 @@ def test_a_retina_refuses_what_another_prepared(eye: Retina) -> None:
 
 def test_names_lead_to_retinas() -> None:
     assert make_retina("disc", hidden_ratio=0.5) == Disc(hidden_ratio=0.5)
-    assert make_retina("foveasim.retina_masks:Disc") == Disc()
+    assert make_retina("foveasim.eye.masks:Disc") == Disc()
     eye = Disc()
     assert make_retina(eye) is eye
     assert make_retina(eye, fill="blur") == Disc(fill="blur")

@@ -213,7 +213,7 @@ def test_what_a_door_leaves_unloaded(module_files: dict[str, Path]) -> None:
         if name.split(".")[0] in heavy
     ]
     assert not faults, "\n".join(faults)
-    assert "torch" in loaded_at_import("foveasim.retina", module_files)  # what is loaded is found
+    assert "torch" in loaded_at_import("foveasim.eye.retina", module_files)  # what is loaded is found
 
 
 def test_third_party_packages_are_declared(module_faults: Callable[[Rule], list[str]], root: Path) -> None:
@@ -256,7 +256,7 @@ def test_examples_and_tests_import_as_a_user_does(root: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source", "fault"),
     [
-        ("foveasim.retina", "import gymnasium as gym", "the core imports gymnasium"),
+        ("foveasim.eye.retina", "import gymnasium as gym", "the core imports gymnasium"),
         ("foveasim.envs.single", "import pygame", "imports pygame at the top"),
         ("foveasim.agents.interface", "from . import scripted", "relative import"),
         ("foveasim.cli", "import envs.single", "write foveasim.envs.single"),

@@ -23,7 +23,7 @@ from frozen.digest import machine
 from frozen.paths import FROZEN, RECORDED
 from frozen.record import record
 
-from foveasim.retina import RETINAS
+from foveasim.eye.retina import RETINAS
 
 __all__ = ["PARTS", "read", "work_out"]
 

@@ -18,9 +18,9 @@ from foveasim.envs.search import SearchVectorEnv
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
+from foveasim.eye.retina import RETINAS
+from foveasim.eye.saccade import Saccades
 from foveasim.geometry import clamp_px
-from foveasim.retina import RETINAS
-from foveasim.saccade import Saccades
 from foveasim.scenes import ArrayScenes
 from foveasim.simulator import Simulator
 

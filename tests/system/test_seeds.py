@@ -19,8 +19,8 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from foveasim.envs import FoveaEnv, FoveaVectorEnv
-from foveasim.retina import RETINAS
-from foveasim.saccade import Saccades
+from foveasim.eye.retina import RETINAS
+from foveasim.eye.saccade import Saccades
 from foveasim.simulator import Simulator
 
 ID = "foveasim/Glimpse-v0"

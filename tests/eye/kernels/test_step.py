@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import belief as beliefs
+from foveasim.eye import belief as beliefs
 from foveasim.eye.kernels.sense import widen_coverage
 from foveasim.eye.kernels.step import (
     NORM,
@@ -20,8 +20,8 @@ from foveasim.eye.kernels.step import (
     move_lanes,
     remember_glimpses,
 )
+from foveasim.eye.saccade import Saccades
 from foveasim.rng import Key, Stream
-from foveasim.saccade import Saccades
 from foveasim.types import Belief, Glimpse
 
 SIZES = [(1, 1), (8, 8), (17, 33), (96, 96), (61, 130)]

@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from foveasim.envs import FoveaEnv, FoveateObservation, FoveateVectorObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS
-from foveasim.retina import make_retina
+from foveasim.eye.retina import make_retina
+from foveasim.eye.saccade import Saccades
 from foveasim.rng import Key, Stream
-from foveasim.saccade import Saccades
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.search_scenes import SEARCH_KINDS, SearchScenes
 from frozen.digest import close, digest, here, numbers

@@ -19,7 +19,7 @@ from foveasim.agents.mim.readout import FEATURES, PROBES
 from foveasim.cli import COMMANDS, GROUPS
 from foveasim.envs import FoveateObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS
-from foveasim.retina import RETINAS
+from foveasim.eye.retina import RETINAS
 from foveasim.rng import Stream
 from foveasim.scenes import SCENES
 from frozen.digest import defaults, json_digest

@@ -22,8 +22,8 @@ from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.labelled import read_labelled
 from foveasim.agents.mim.network import make_network
 from foveasim.cli import main
+from foveasim.eye.saccade import Saccades
 from foveasim.replay import RecordEpisode
-from foveasim.saccade import Saccades
 from foveasim.scanpath import Scanpath, write_scanpaths
 from foveasim.scenes import open_scenes
 

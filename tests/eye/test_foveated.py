@@ -12,7 +12,7 @@ import torch
 import foveasim
 from foveasim import foveate
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.retina import RETINAS
+from foveasim.eye.retina import RETINAS
 from foveasim.rng import Key
 
 POINTS = np.array([[10.5, 20.5], [60.2, 40.0]], np.float32)

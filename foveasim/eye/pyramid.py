@@ -14,9 +14,9 @@ from torch import Tensor
 
 from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
-from foveasim.footprint import Footprints, offset_distance_px, offset_index
-from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina import Plan, Prepared, Retina, load_kernels, run_plan
+from foveasim.eye.acuity_tables import Footprints, offset_distance_px, offset_index
+from foveasim.eye.gaussian_pyramid import gaussian_pyramid
+from foveasim.eye.retina import Plan, Prepared, Retina, load_kernels, run_plan
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 

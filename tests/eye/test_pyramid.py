@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.pyramid import gaussian_pyramid
-from foveasim.retina_pyramid import Pyramid, _paper_pyramid, _paper_pyramid_torch, paper_blend, relative_resolution
+from foveasim.eye.gaussian_pyramid import gaussian_pyramid
+from foveasim.eye.pyramid import Pyramid, _paper_pyramid, _paper_pyramid_torch, paper_blend, relative_resolution
 from foveasim.types import Scene
 
 

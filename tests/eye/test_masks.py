@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.retina_masks import (
+from foveasim.eye.masks import (
     Disc,
     Masking,
     Patches,

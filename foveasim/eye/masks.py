@@ -15,8 +15,8 @@ from torch import Tensor
 
 from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.footprint import Footprints, offset_distance_px, offset_index
-from foveasim.retina import Plan, Prepared, Retina, load_kernels, run_plan
+from foveasim.eye.acuity_tables import Footprints, offset_distance_px, offset_index
+from foveasim.eye.retina import Plan, Prepared, Retina, load_kernels, run_plan
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 

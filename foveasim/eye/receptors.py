@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import geometry, validation
-from foveasim.footprint import Footprints, signed_offset_index
-from foveasim.retina import Prepared, Retina, as_glimpse, fresh_arrays
+from foveasim.eye.acuity_tables import Footprints, signed_offset_index
+from foveasim.eye.retina import Prepared, Retina, as_glimpse, fresh_arrays
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 

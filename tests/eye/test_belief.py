@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveasim import belief as beliefs
 from foveasim.errors import InvalidValueError
+from foveasim.eye import belief as beliefs
 from foveasim.types import Belief, Glimpse
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim.errors import InvalidValueError
-from foveasim.footprint import Footprints, offset_distance_px, offset_index, signed_offset_index
+from foveasim.eye.acuity_tables import Footprints, offset_distance_px, offset_index, signed_offset_index
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveasim.pyramid import _by_torch, gaussian_pyramid
+from foveasim.eye.gaussian_pyramid import _by_torch, gaussian_pyramid
 
 
 def noise(*shape: int) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.eye.saccade import Saccades, progress
 from foveasim.rng import Key
-from foveasim.saccade import Saccades, progress
 
 SIZE = (96, 96)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.retina_receptors import LogPolar, Multiscale, Receptors, Window, _sum_areas
+from foveasim.eye.receptors import LogPolar, Multiscale, Receptors, Window, _sum_areas
 from foveasim.types import Glimpse, Scene
 
 

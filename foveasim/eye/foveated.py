@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.eye.retina import Retina, make_retina
 from foveasim.geometry import MIN_SIDE_PX, resolution
-from foveasim.retina import Retina, make_retina
 from foveasim.rng import Key
 from foveasim.types import Scene
 
@@ -90,7 +90,7 @@ def foveate(
     Args:
         image: One picture or a batch, an array or a tensor on any device. It is left as it is, and no gradient flows.
         fixation_px: (2,) for one picture, (B, 2) for a batch. Gaze beyond the edge stops at the edge.
-        retina: A name of a retina, ``package.module:Class``, or a :class:`~foveasim.retina.Retina`.
+        retina: A name of a retina, ``package.module:Class``, or a :class:`~foveasim.eye.retina.Retina`.
         px_per_deg: Pixels for one degree of visual angle, the same for all pictures: how large they are to the eye.
             None, where nobody knows, makes the short side span 27.4 degrees, as for scenes.
         retina_options: Options of the retina, such as ``{"hidden_ratio": 0.8}`` of ``disc``.

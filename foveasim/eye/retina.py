@@ -313,13 +313,13 @@ NOTHING_KNOWN: tuple[NDArray[np.uint8], NDArray[np.float32]] = (
 """Tells the kernel of a :class:`Plan` to sense only."""
 
 RETINAS = Registry[Retina]("retina", group="foveasim.retinas")
-RETINAS.add("pyramid", "foveasim.retina_pyramid:Pyramid")
-RETINAS.add("disc", "foveasim.retina_masks:Disc")
-RETINAS.add("two_spot", "foveasim.retina_masks:TwoSpot")
-RETINAS.add("patches", "foveasim.retina_masks:Patches")
-RETINAS.add("window", "foveasim.retina_receptors:Window")
-RETINAS.add("multiscale", "foveasim.retina_receptors:Multiscale")
-RETINAS.add("log_polar", "foveasim.retina_receptors:LogPolar")
+RETINAS.add("pyramid", "foveasim.eye.pyramid:Pyramid")
+RETINAS.add("disc", "foveasim.eye.masks:Disc")
+RETINAS.add("two_spot", "foveasim.eye.masks:TwoSpot")
+RETINAS.add("patches", "foveasim.eye.masks:Patches")
+RETINAS.add("window", "foveasim.eye.receptors:Window")
+RETINAS.add("multiscale", "foveasim.eye.receptors:Multiscale")
+RETINAS.add("log_polar", "foveasim.eye.receptors:LogPolar")
 
 
 def make_retina(retina: str | Retina, /, **options: object) -> Retina:
@@ -340,7 +340,7 @@ def make_retina(retina: str | Retina, /, **options: object) -> Retina:
     """
     made = RETINAS.make(retina, **options) if isinstance(retina, str) else retina
     if not isinstance(made, Retina):
-        raise InvalidTypeError(f"retina must be a name or a foveasim.retina.Retina; got {made!r}.")
+        raise InvalidTypeError(f"retina must be a name or a foveasim.eye.retina.Retina; got {made!r}.")
     if isinstance(retina, str) or not options:
         return made
     known = [field.name for field in fields(made)]

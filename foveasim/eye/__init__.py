@@ -1,0 +1,1 @@
+"""The eye: retinas, acuity, saccades, belief."""
