@@ -9,9 +9,9 @@ import numpy as np
 from foveasim import validation
 from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import MOST_SCENES
-from foveasim.agents.mim.data import read_pool
 from foveasim.errors import InvalidValueError
-from foveasim.pool import centred
+from foveasim.images.pool import centred
+from foveasim.images.reading import read_pool
 from foveasim.scenes import SCENES, FittedScenes, open_scenes
 
 __all__ = ["read_scenes"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from foveasim import metrics, validation
 from foveasim.errors import InvalidValueError
-from foveasim.image_files import FileScenes
+from foveasim.images.files import FileScenes
 from foveasim.scanpath import Scanpath, read_csv
 
 __all__ = ["IMAGE_SUFFIXES", "People", "read_people"]

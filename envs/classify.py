@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim import validation
-from foveasim.datasets import IMAGENETTE_CLASSES
 from foveasim.envs.cell_readout import READOUT_FILES, Readout, fit_cells
 from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.images.datasets import IMAGENETTE_CLASSES
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.sign_scenes import SignScenes
 

@@ -37,7 +37,7 @@ _NAMES = {
     "FoveasimError": "foveasim.errors:FoveasimError",
     "Glimpse": "foveasim.types:Glimpse",
     "Masking": "foveasim.eye.masks:Masking",
-    "Picture": "foveasim.picture:Picture",
+    "Picture": "foveasim.images.picture:Picture",
     "Prediction": "foveasim.types:Prediction",
     "Predictor": "foveasim.agents.mim.imagine:Predictor",
     "RecordEpisode": "foveasim.replay:RecordEpisode",

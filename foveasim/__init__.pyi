@@ -22,7 +22,7 @@ from foveasim.eye.retina import make_retina as make_retina
 from foveasim.eye.saccade import Saccades as Saccades
 from foveasim.fixations import find_fixations_idt as find_fixations_idt
 from foveasim.fixations import find_fixations_ivt as find_fixations_ivt
-from foveasim.picture import Picture as Picture
+from foveasim.images.picture import Picture as Picture
 from foveasim.replay import RecordEpisode as RecordEpisode
 from foveasim.replay import replay_episode as replay_episode
 from foveasim.scanpath import Scanpath as Scanpath

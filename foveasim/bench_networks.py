@@ -19,7 +19,7 @@ from foveasim.agents.mim.views import Views, as_float
 from foveasim.bench_timing import Case, Setting, pictures, rate_case
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 
 __all__ = ["TECHNIQUES", "network_cases"]
 

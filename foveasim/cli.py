@@ -174,7 +174,7 @@ COMMANDS = {
         examples=("foveasim paper imagenette.tar --epochs 4 --recipe quick --out runs/quick",),
     ),
     "data": Command(
-        "foveasim.download",
+        "foveasim.images.download",
         "DataConfig",
         "run",
         ("action", "dataset", "folder"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import resolution
-from foveasim.picture import Picture, PictureCache, check_index, describe_source
+from foveasim.images.picture import Picture, PictureCache, check_index, describe_source
 from foveasim.rng import Stream, normal, uniform
 
 __all__ = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
 from foveasim.geometry import MIN_SIDE_PX, resolution
-from foveasim.image_files import (
+from foveasim.images.files import (
     FileScenes,
     is_labelled_folder,
     list_folder,
@@ -24,7 +24,7 @@ from foveasim.image_files import (
     open_labelled,
     open_photos,
 )
-from foveasim.picture import (
+from foveasim.images.picture import (
     CACHE_BYTES,
     Picture,
     PictureCache,
@@ -260,8 +260,8 @@ SCENES.add("shapes", "foveasim.procedural:ShapeScenes")
 SCENES.add("gratings", "foveasim.procedural:GratingScenes")
 SCENES.add("uniform", "foveasim.procedural:UniformScenes")
 SCENES.add("checkerboard", "foveasim.procedural:CheckerboardScenes")
-SCENES.add("stl10", "foveasim.datasets:Stl10Scenes")
-SCENES.add("imagenette", "foveasim.datasets:open_imagenette")
+SCENES.add("stl10", "foveasim.images.datasets:Stl10Scenes")
+SCENES.add("imagenette", "foveasim.images.datasets:open_imagenette")
 SCENES.add("search", "foveasim.search_scenes:SearchScenes")
 SCENES.add("signs", "foveasim.sign_scenes:SignScenes")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.picture import Picture, check_index, fit_picture
+from foveasim.images.picture import Picture, check_index, fit_picture
 from foveasim.procedural import NoiseScenes
 from foveasim.rng import uniform
 from foveasim.scenes import SceneSource, open_scenes

@@ -25,7 +25,7 @@ from foveasim.envs.rewards import Coverage
 from foveasim.errors import FoveasimError, SceneError
 from foveasim.eye.retina import Retina
 from foveasim.eye.saccade import Saccades
-from foveasim.picture import Picture, fit_picture
+from foveasim.images.picture import Picture, fit_picture
 from foveasim.scenes import SceneSource, open_scenes
 from foveasim.search_scenes import TARGET_SIDE_PX, Display, SearchSource
 from foveasim.simulator import Simulator

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidValueError
-from foveasim.picture import Picture, check_index
+from foveasim.images.picture import Picture, check_index
 from foveasim.procedural import ProceduralScenes
 from foveasim.rng import uniform
 from foveasim.search_items import GREY

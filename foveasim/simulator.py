@@ -23,8 +23,8 @@ from foveasim.errors import InvalidValueError
 from foveasim.eye import belief as beliefs
 from foveasim.eye.retina import Plan, Prepared, Retina, as_glimpse, make_retina
 from foveasim.eye.saccade import Saccades
+from foveasim.images.picture import CACHE_BYTES, Picture
 from foveasim.looking import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
-from foveasim.picture import CACHE_BYTES, Picture
 from foveasim.rng import Key, Stream
 from foveasim.scenes import open_scenes
 from foveasim.stage import Stage

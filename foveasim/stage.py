@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.eye.retina import Prepared, Retina
-from foveasim.picture import Picture, fit_picture
+from foveasim.images.picture import Picture, fit_picture
 from foveasim.scenes import FittedScenes, SceneSource
 from foveasim.types import Scene
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import SceneError
 from foveasim.geometry import MIN_SIDE_PX, resolution
-from foveasim.picture import MAX_PIXELS, Picture, check_index, describe_source, flatten, open_checked
+from foveasim.images.picture import MAX_PIXELS, Picture, check_index, describe_source, flatten, open_checked
 
 __all__ = ["VideoScenes", "WebcamScenes", "is_animated"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from foveasim import geometry
 from foveasim.eye.retina import RETINAS, Retina, make_retina
 from foveasim.eye.saccade import Saccades
-from foveasim.picture import Picture
+from foveasim.images.picture import Picture
 
 __all__ = ["warm_up"]
 

@@ -20,7 +20,7 @@ from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trial
 from foveasim.envs import FoveaVectorEnv
 from foveasim.envs.search import SearchEnv, SearchVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
-from foveasim.picture import Picture
+from foveasim.images.picture import Picture
 from foveasim.render import GAZE
 from foveasim.search_scenes import Display, SearchScenes
 

@@ -355,7 +355,7 @@ class Camera:
         return 1
 
     def picture(self, index: int, time_ms: float = 0.0) -> Any:
-        from foveasim.picture import Picture
+        from foveasim.images.picture import Picture
 
         return Picture(PICTURES[0], -1, "camera", 3.5)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.evaluate import EvaluateConfig, run
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, SceneError
+from foveasim.images.reading import read_pool
 
 
 @pytest.fixture

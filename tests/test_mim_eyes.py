@@ -15,7 +15,7 @@ from foveasim.agents.mim.views import Views
 from foveasim.errors import InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 from foveasim.rng import Key
 from foveasim.types import Belief
 

@@ -12,7 +12,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import (
     load_network,
     read_card,
@@ -27,7 +26,8 @@ from foveasim.agents.mim.network_unet import UNetNetwork
 from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
-from foveasim.pool import centred
+from foveasim.images.pool import centred
+from foveasim.images.reading import read_pool
 
 BOUNDS = (0.82, 0.63, 0.48)
 """Greatest error of the shipped network after 1, 4 and 8 fixations, relative to filling with the visible mean."""

@@ -19,7 +19,7 @@ from foveasim.agents.mim.network import make_network, to_float
 from foveasim.agents.mim.pretrain import PretrainConfig, Trainer
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, SceneError, WeightsError
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
 

@@ -16,7 +16,7 @@ from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.cli import COMMANDS, _parse, main
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 
 LEAN: dict[str, Any] = {"network": "lean", "network_options": {"width": 8, "code": 8, "neck": (8, 8)}}
 PAPER = (

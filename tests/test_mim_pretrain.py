@@ -26,7 +26,7 @@ from foveasim.agents.mim.trainer import Trainer
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, InvalidValueError, SceneError, WeightsError
 from foveasim.eye.retina import make_retina
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
 TINY = {"width": 8, "code": 8, "neck": [8, 8], "blocks": [0, 0]}

@@ -151,7 +151,7 @@ class _Shades:
         return 18
 
     def picture(self, index: int, time_ms: float = 0.0) -> Any:
-        from foveasim.picture import Picture
+        from foveasim.images.picture import Picture
 
         label = index % 2
         return Picture(np.full((40, 40, 3), 50 + 100 * label, np.uint8), self.first + label, f"p{index}", 1.0)

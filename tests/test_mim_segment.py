@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from foveasim.agents.mim import segment
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.mask_sheet import COLUMNS, TILE_PX, mask_sheet
-from foveasim.agents.mim.masks import is_usable, mask_paths, read_mask, read_masks, with_masks
 from foveasim.agents.mim.segment import SegmentConfig, object_confidence, run
 from foveasim.cli import main
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.pool import ImagePool
+from foveasim.images.object_masks import is_usable, mask_paths, read_mask, read_masks, with_masks
+from foveasim.images.pool import ImagePool
+from foveasim.images.reading import read_pool
 
 
 def disc_picture(

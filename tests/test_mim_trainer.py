@@ -18,7 +18,7 @@ from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.trainer import Batch, Trainer, masked_error
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 
 SMALL: dict[str, Any] = {"widths": (16, 16, 16), "blocks": (0, 0, 1)}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from foveasim.agents.mim import jitter
 from foveasim.agents.mim.views import Views, as_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 
 
 def random_pool(count: int = 12, *, objects: bool = False) -> ImagePool:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
 from foveasim.geometry import default_px_per_deg
-from foveasim.image_files import FileScenes
-from foveasim.picture import read_picture
+from foveasim.images.files import FileScenes
+from foveasim.images.picture import read_picture
 from foveasim.scenes import SCENES, FittedScenes, JoinedScenes, Picture, SceneSource, open_scenes
 
 PROCEDURAL = ("noise", "shapes", "gratings", "uniform", "checkerboard")

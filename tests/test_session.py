@@ -429,7 +429,7 @@ def test_a_moving_scene_moves_before_a_resting_eye() -> None:
             return 1
 
         def picture(self, index: int, time_ms: float = 0.0) -> Any:
-            from foveasim.picture import Picture
+            from foveasim.images.picture import Picture
 
             return Picture(np.full((96, 96, 3), int(time_ms / 100), np.uint8), -1, "film", 3.5)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from foveasim.errors import AgentError, SceneError
 from foveasim.eye.retina import make_retina
 from foveasim.eye.saccade import Saccades
-from foveasim.picture import Picture
+from foveasim.images.picture import Picture
 from foveasim.scenes import open_scenes
 from foveasim.search_scenes import SearchScenes
 from foveasim.session import Session

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.picture import Picture, fit_picture
+from foveasim.images.picture import Picture, fit_picture
 from foveasim.scenes import FittedScenes, SceneSource, open_scenes
 from foveasim.video import VideoScenes, WebcamScenes
 

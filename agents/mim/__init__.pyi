@@ -4,7 +4,6 @@ from foveasim.agents.mim.belief_readout import BeliefReadout as BeliefReadout
 from foveasim.agents.mim.belief_readout import load_belief_readout as load_belief_readout
 from foveasim.agents.mim.belief_readout_fit import BeliefFit as BeliefFit
 from foveasim.agents.mim.belief_readout_fit import fit_belief_readout as fit_belief_readout
-from foveasim.agents.mim.data import read_pool as read_pool
 from foveasim.agents.mim.ensemble import Ensemble as Ensemble
 from foveasim.agents.mim.files import load_network as load_network
 from foveasim.agents.mim.files import save_network as save_network
@@ -21,4 +20,5 @@ from foveasim.agents.mim.pretrain_config import PRESETS as PRESETS
 from foveasim.agents.mim.pretrain_config import PretrainConfig as PretrainConfig
 from foveasim.agents.mim.readout import read_out as read_out
 from foveasim.agents.mim.trainer import Trainer as Trainer
-from foveasim.pool import ImagePool as ImagePool
+from foveasim.images.pool import ImagePool as ImagePool
+from foveasim.images.reading import read_pool as read_pool

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from foveasim import validation
 from foveasim.agents.mim.card import add_test
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.mim.prediction_error import Evaluation, evaluate
 from foveasim.eye.retina import make_retina
-from foveasim.pool import centred
+from foveasim.images.pool import centred
+from foveasim.images.reading import read_pool
 
 __all__ = ["EvaluateConfig", "run"]
 

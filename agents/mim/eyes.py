@@ -236,7 +236,7 @@ class PreparedPictures:
     Example:
         A batch at fixations (B, K, 2), the same as without the pictures prepared:
 
-        >>> from foveasim.agents.mim.data import ImagePool
+        >>> from foveasim.images.reading import ImagePool
         >>> from foveasim.eye.retina import make_retina
         >>> pool = ImagePool.of([np.full((40, 40, 3), 9, np.uint8)])
         >>> pictures = PreparedPictures(Views(pool, (32, 32), crops=False), make_retina("pyramid"))

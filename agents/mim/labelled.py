@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation as check
-from foveasim.agents.mim.data import SPLITS, read_pool, split_names
-from foveasim.agents.mim.sources import Source, remedy
 from foveasim.errors import InvalidValueError, SceneError
-from foveasim.pool import centred
+from foveasim.images.pool import centred
+from foveasim.images.reading import SPLITS, read_pool, split_names
+from foveasim.images.splits import Source, remedy
 from foveasim.scenes import SCENES, fit_picture, open_scenes
 
 __all__ = ["LabelledData", "LabelledImages", "check_source", "read_labelled"]
@@ -134,7 +134,7 @@ def read_labelled(
 
             - ``train``, ``val`` and ``test`` folders above the classes are the three parts;
             - with ``train`` and ``val``, ``train`` trains, and of each class of ``val``, sorted by name, even positions
-              validate and odd ones test (:func:`foveasim.agents.mim.data.split_names`, as in pretraining);
+              validate and odd ones test (:func:`foveasim.images.reading.split_names`, as in pretraining);
             - with ``train`` and ``test``, every fifth image of each class of ``train`` validates;
             - STL-10's binary files have ``train`` and ``test``;
             - with none of them, of nine images, sorted, the first tests, the second validates and seven train.

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from foveasim.agents.mim.masks import read_mask
 from foveasim.errors import SceneError
 from foveasim.eye.masks import OBJECT_SURE
-from foveasim.pool import ImagePool
+from foveasim.images.object_masks import read_mask
+from foveasim.images.pool import ImagePool
 
 __all__ = ["mask_sheet"]
 

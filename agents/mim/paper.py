@@ -27,9 +27,9 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
 from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
-from foveasim.agents.mim.sources import Source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
+from foveasim.images.splits import Source
 from foveasim.runs.interrupts import GRACE_S, Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import write_atomically

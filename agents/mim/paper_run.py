@@ -18,20 +18,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.features import fresh_like
 from foveasim.agents.mim.files import load_network, read_card
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
-from foveasim.agents.mim.masks import Unmasked, with_masks
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.pretrain import train
 from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import ReadoutResult, read_out
-from foveasim.agents.mim.sources import Source
 from foveasim.agents.mim.trainer import CHECKPOINT
 from foveasim.errors import WeightsError
-from foveasim.pool import ImagePool
+from foveasim.images.object_masks import Unmasked, with_masks
+from foveasim.images.pool import ImagePool
+from foveasim.images.reading import read_pool
+from foveasim.images.splits import Source
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]

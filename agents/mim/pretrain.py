@@ -23,9 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.imagine import compose
-from foveasim.agents.mim.masks import with_masks
 from foveasim.agents.mim.prediction_error import Evaluation, evaluate
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.progress import TrainingLog
@@ -33,7 +31,9 @@ from foveasim.agents.mim.ranks import Ranks, joined
 from foveasim.agents.mim.trainer import Trainer, refuse_early
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
-from foveasim.pool import ImagePool, centred
+from foveasim.images.object_masks import with_masks
+from foveasim.images.pool import ImagePool, centred
+from foveasim.images.reading import read_pool
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import remove_parts, write_atomically

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__, validation
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.mask_sheet import mask_sheet
-from foveasim.agents.mim.masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.eye.masks import OBJECT_SURE
-from foveasim.pool import ImagePool
+from foveasim.images.object_masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
+from foveasim.images.pool import ImagePool
+from foveasim.images.reading import read_pool
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import write_atomically
 
@@ -56,7 +56,7 @@ class SegmentConfig:
         side: Square root of the number of pixels that a picture has while it is cut; larger is finer and slower.
         seed: Of the colour models' beginnings.
         workers: How many pictures are cut at the same time, None for one on each core. The masks do not depend on it.
-        cache: Folder where the decoded images are kept; see :func:`foveasim.agents.mim.data.read_pool`.
+        cache: Folder where the decoded images are kept; see :func:`foveasim.images.reading.read_pool`.
     """
 
     data: list[str] | str = field(default_factory=list)

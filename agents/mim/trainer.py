@@ -29,7 +29,7 @@ from foveasim.agents.mim.views import Views, as_float
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import Prepared, Retina, make_retina
-from foveasim.pool import ImagePool
+from foveasim.images.pool import ImagePool
 from foveasim.types import Belief
 
 __all__ = ["Batch", "Trainer", "masked_error", "refuse_early", "std_loss"]

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.agents.mim.card import write_markdown
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, save_network
 from foveasim.agents.mim.network import MimNetwork, Output
 from foveasim.agents.mim.prediction_error import some_seen
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import Retina, make_retina
-from foveasim.pool import centred
+from foveasim.images.pool import centred
+from foveasim.images.reading import read_pool
 from foveasim.runs.outputs import check_output, free_names, inputs_of, settled
 from foveasim.validation import check_device
 

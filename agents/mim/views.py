@@ -23,8 +23,8 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.agents.mim.jitter import shake
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.picture import Picture, fit_picture
-from foveasim.pool import ImagePool, centred
+from foveasim.images.picture import Picture, fit_picture
+from foveasim.images.pool import ImagePool, centred
 
 __all__ = ["RESIDENT_BYTES", "Drawn", "Views", "as_float", "crops"]
 
@@ -69,7 +69,7 @@ class Views:
         pool: The images.
         size: (H, W) of the views, px.
         crops: Random resized crops; otherwise the whole picture around its centre, see
-            :func:`foveasim.pool.centred`, made at the first batch and kept.
+            :func:`foveasim.images.pool.centred`, made at the first batch and kept.
         scale: Least and greatest share of an image's area in a crop. The ratio of the sides is that of ``size`` times
             3/4 to 4/3, evenly in its logarithm; it bends where such a crop would not fit, so that the area is kept.
         mirror: Exchange left and right in every second view.

@@ -25,7 +25,7 @@ BUILD_FILES = (
     "constraints.txt",
 )
 DATA_FOLDERS = {
-    "foveasim/photos": "foveasim/photos",
+    "foveasim/images/photos": "foveasim/images/photos",
     "agents/mim/weights": "foveasim/agents/mim/weights",
     "agents/rl/weights": "foveasim/agents/rl/weights",
     "agents/weights": "foveasim/agents/weights",

@@ -27,9 +27,9 @@ from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.policy_files import Policy, load_policy, save_policy
 from foveasim.agents.scanpath_agent import load_scanpath
-from foveasim.archives import unpack
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError
+from foveasim.images.archives import unpack
 from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.scanpath_readers import read_tracker_csv
 from foveasim.scenes import SceneSource, fit_picture, open_scenes

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from foveasim import download, download_fetch
 from foveasim.agents.compare_looks import Entry, Looked, Looker
 from foveasim.agents.mim import pretrain
 from foveasim.agents.mim.files import read_tensors
@@ -27,6 +26,7 @@ from foveasim.agents.rl.train import run as train
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.training import Training
 from foveasim.cli import main
+from foveasim.images import download, download_fetch
 from foveasim.runs import interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

@@ -22,15 +22,15 @@ import pytest
 import torch
 import yaml
 
-from foveasim import archives
 from foveasim.agents.loading import make_agent
-from foveasim.agents.mim.data import read_pool
 from foveasim.agents.mim.files import load_network
 from foveasim.agents.rl.model_files import algorithm_of
 from foveasim.agents.rl.policy_files import load_policy
-from foveasim.archives import unpack
 from foveasim.cli import main
 from foveasim.errors import AgentError, FoveasimError, SceneError, UntrustedError, WeightsError
+from foveasim.images import archives
+from foveasim.images.archives import unpack
+from foveasim.images.reading import read_pool
 from foveasim.scenes import open_scenes
 from foveasim.trust import guarded
 
@@ -343,7 +343,7 @@ def test_a_library_cannot_be_shadowed_by_a_folder(mark: Path) -> None:
     assert not mark.exists()
 
 
-# Archives; tests/test_archives.py has links, devices, absolute paths and `..`
+# Archives; tests/images/test_archives.py has links, devices, absolute paths and `..`
 
 
 def header_bomb(kind: bytes) -> bytes:

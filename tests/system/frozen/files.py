@@ -17,7 +17,6 @@ import torch
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.files import load_network, read_card, read_dtype, read_tensors, shipped_networks
-from foveasim.agents.mim.masks import read_mask
 from foveasim.agents.mim.probe import LinearProbe
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.policy_files import Policy, load_policy, shipped_policy
@@ -25,6 +24,7 @@ from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.bench_table import Report
 from foveasim.envs.classify import ClassifyEnv
 from foveasim.episode import read_episode
+from foveasim.images.object_masks import read_mask
 from foveasim.replay import replay_episode
 from foveasim.scanpath import Scanpath, read_csv
 from foveasim.scanpath_readers import read_mit1003, read_osie_mat, read_tracker_csv

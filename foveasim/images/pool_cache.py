@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.sources import Source
 from foveasim.errors import SceneError
-from foveasim.pool import ImagePool, offsets
+from foveasim.images.pool import ImagePool, offsets
+from foveasim.images.splits import Source
 from foveasim.runs.whole_files import remove_parts, whole_file, write_atomically
 
 __all__ = ["open_pool", "write_pool"]

@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.sources import SUFFIXES
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.eye.masks import OBJECT_SURE
-from foveasim.picture import open_image
-from foveasim.pool import ImagePool
+from foveasim.images.picture import open_image
+from foveasim.images.pool import ImagePool
+from foveasim.images.splits import SUFFIXES
 
 __all__ = ["LEAST_PX", "MOST_SHARE", "Unmasked", "is_usable", "mask_paths", "read_mask", "read_masks", "with_masks"]
 

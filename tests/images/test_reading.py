@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from foveasim.agents.mim.data import read_pool, split_names
 from foveasim.agents.mim.views import crops
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.pool import ImagePool, centred
+from foveasim.images.pool import ImagePool, centred
+from foveasim.images.reading import read_pool, split_names
 
 
 def write(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (40, 60)) -> None:
@@ -196,7 +196,7 @@ def test_a_cache_is_mapped_the_next_time(tmp_path: Path, monkeypatch: pytest.Mon
     specs, cache = [str(tmp_path / "set")], tmp_path / "cache"
     fresh = read_pool(specs)
     kept = read_pool(specs, cache=cache)
-    monkeypatch.setattr("foveasim.agents.mim.sources._decode", None)  # nothing is decoded again
+    monkeypatch.setattr("foveasim.images.splits._decode", None)  # nothing is decoded again
     again = read_pool(specs, cache=str(cache))
     for other in (kept, again):
         assert (other.pixels == fresh.pixels).all() and not other.pixels.flags.writeable
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("foveasim.agents.mim.pool_cache.json.dumps", full)
+    monkeypatch.setattr("foveasim.images.pool_cache.json.dumps", full)
     with pytest.raises(SceneError, match=r"No space left on device.*Make room"):
         read_pool(str(tmp_path / "set"), cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())

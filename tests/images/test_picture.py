@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.picture import Picture, PictureCache, fit_picture, read_picture
+from foveasim.images.picture import Picture, PictureCache, fit_picture, read_picture
 from foveasim.scenes import open_scenes
 
 

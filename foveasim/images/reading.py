@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.pool_cache import open_pool, write_pool
-from foveasim.agents.mim.sources import SPLITS, SUFFIXES, Source, split_names
 from foveasim.errors import InvalidValueError, SceneError
-from foveasim.pool import ImagePool, offsets
+from foveasim.images.pool import ImagePool, offsets
+from foveasim.images.pool_cache import open_pool, write_pool
+from foveasim.images.splits import SPLITS, SUFFIXES, Source, split_names
 
 __all__ = ["SPLITS", "read_pool", "split_names"]
 

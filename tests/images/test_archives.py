@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from foveasim.archives import unpack
 from foveasim.errors import SceneError
+from foveasim.images.archives import unpack
 
 
 def packed(files: dict[str, bytes]) -> bytes:

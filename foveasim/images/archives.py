@@ -14,7 +14,15 @@ from PIL import Image, ImageOps
 
 from foveasim.errors import SceneError
 from foveasim.geometry import resolution
-from foveasim.picture import CACHE_BYTES, Picture, PictureCache, check_index, describe_source, flatten, open_checked
+from foveasim.images.picture import (
+    CACHE_BYTES,
+    Picture,
+    PictureCache,
+    check_index,
+    describe_source,
+    flatten,
+    open_checked,
+)
 
 __all__ = ["CarefulEntry", "TarScenes", "unpack"]
 

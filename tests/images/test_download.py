@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from foveasim import download
 from foveasim.cli import main
-from foveasim.download import DATASETS, DataConfig, Dataset, DownloadError, get, run
 from foveasim.errors import InvalidValueError, SceneError, UnknownNameError
+from foveasim.images import download
+from foveasim.images.download import DATASETS, DataConfig, Dataset, DownloadError, get, run
 
 NO_WAIT = (0.0, 0.0)
 
@@ -184,7 +184,7 @@ def test_a_connection_lost_for_good_says_how_to_go_on(
 def test_progress_earns_new_tries(
     tmp_path: Path, server: Server, small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foveasim.download_fetch.PROGRESS_BYTES", 10_000)
+    monkeypatch.setattr("foveasim.images.download.PROGRESS_BYTES", 10_000)
     server.drop_after = [10_000] * 8
     get(small, tmp_path, waits_s=(0.0,))
     assert len(server.asked) == 9
@@ -288,7 +288,7 @@ def test_too_little_space_is_told_before(
     tmp_path: Path, server: Server, small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = download.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("foveasim.download.shutil.disk_usage", lambda path: usage._replace(free=250_000))
+    monkeypatch.setattr("foveasim.images.download.shutil.disk_usage", lambda path: usage._replace(free=250_000))
     with pytest.raises(DownloadError, match=r"0\.0 GB are free, 0\.0 GB are needed\. .*another disk"):
         get(small, tmp_path)
     assert server.asked == []
@@ -310,7 +310,7 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_archive(
         (tmp_path / ".small.unfinished").mkdir()
         raise OSError(28, "No space left on device", "a.bin")
 
-    monkeypatch.setattr("foveasim.archives.unpack", full)
+    monkeypatch.setattr("foveasim.images.archives.unpack", full)
     with pytest.raises(DownloadError, match=r"is full\. 0\.1 MB are kept in .*small\.tar\.gz\."):
         get(small, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["small.tar.gz"]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveasim.agents.mim.data import split_names
-from foveasim.archives import TarScenes
-from foveasim.datasets import IMAGENETTE_CLASSES, Stl10Scenes, open_imagenette
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
-from foveasim.image_files import FileScenes
-from foveasim.picture import PictureCache
+from foveasim.images.archives import TarScenes
+from foveasim.images.datasets import IMAGENETTE_CLASSES, Stl10Scenes, open_imagenette
+from foveasim.images.files import FileScenes
+from foveasim.images.picture import PictureCache
+from foveasim.images.reading import split_names
 from foveasim.scenes import SceneSource, open_scenes
 
 NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]

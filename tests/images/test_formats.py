@@ -14,12 +14,12 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from foveasim.agents.humans_data import IMAGE_SUFFIXES as HUMANS_SUFFIXES
-from foveasim.agents.mim.data import read_pool
-from foveasim.agents.mim.masks import read_mask
-from foveasim.agents.mim.sources import SUFFIXES as POOL_SUFFIXES
-from foveasim.datasets import open_imagenette
 from foveasim.errors import SceneError
-from foveasim.picture import open_image, read_picture
+from foveasim.images.datasets import open_imagenette
+from foveasim.images.object_masks import read_mask
+from foveasim.images.picture import open_image, read_picture
+from foveasim.images.reading import read_pool
+from foveasim.images.splits import SUFFIXES as POOL_SUFFIXES
 from foveasim.scenes import open_scenes
 from foveasim.trust import FORMATS, IMAGE_SUFFIXES
 from foveasim.video import VideoScenes, is_animated

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from foveasim.errors import SceneError
 from foveasim.geometry import resolution
-from foveasim.picture import (
+from foveasim.images.picture import (
     CACHE_BYTES,
     Picture,
     PictureCache,

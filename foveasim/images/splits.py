@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.archives import CarefulEntry
-from foveasim.datasets import STL10_FOLDER, STL10_SPLITS, Stl10Scenes
 from foveasim.errors import InvalidValueError, SceneError
-from foveasim.image_files import PHOTOS
-from foveasim.picture import MAX_PIXELS, open_image
+from foveasim.images.archives import CarefulEntry
+from foveasim.images.datasets import STL10_FOLDER, STL10_SPLITS, Stl10Scenes
+from foveasim.images.files import PHOTOS
+from foveasim.images.picture import MAX_PIXELS, open_image
 
 __all__ = ["SPLITS", "SUFFIXES", "Source", "remedy", "split_names"]
 

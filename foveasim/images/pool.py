@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.picture import Picture, fit_picture
+from foveasim.images.picture import Picture, fit_picture
 
 __all__ = ["ImagePool", "centred", "offsets"]
 

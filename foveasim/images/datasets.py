@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation
-from foveasim.archives import DAMAGED, CarefulEntry, TarScenes
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.geometry import resolution
-from foveasim.image_files import FileScenes, list_folder
-from foveasim.picture import CACHE_BYTES, Picture, check_index, describe_source
+from foveasim.images.archives import DAMAGED, CarefulEntry, TarScenes
+from foveasim.images.files import FileScenes, list_folder
+from foveasim.images.picture import CACHE_BYTES, Picture, check_index, describe_source
 from foveasim.trust import IMAGE_SUFFIXES
 
 __all__ = [
