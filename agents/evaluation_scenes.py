@@ -12,7 +12,7 @@ from foveasim.agents.compare_looks import MOST_SCENES
 from foveasim.errors import InvalidValueError
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool
-from foveasim.scenes import SCENES, FittedScenes, open_scenes
+from foveasim.scenes.source import SCENES, FittedScenes, open_scenes
 
 __all__ = ["read_scenes"]
 

@@ -22,7 +22,7 @@ from foveasim.errors import AgentError, FoveasimError
 from foveasim.eye.retina import Retina
 from foveasim.registry import describe
 from foveasim.scanpath import Scanpath
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator import Simulator
 
 __all__ = ["CONDITIONAL", "Dwells", "Prioritises", "Viewer", "Viewing", "scanpath_of"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.search_scenes import TARGET_SIDE_PX
+from foveasim.scenes.search import TARGET_SIDE_PX
 
 __all__ = ["PATCH_SHAPE", "practice_observations"]
 

@@ -27,7 +27,7 @@ from foveasim.envs.observation import ObservationCode
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina
 from foveasim.scanpath import Scanpath
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator import Simulator
 
 __all__ = [

@@ -5,13 +5,13 @@ from foveasim.lazy_names import lazy_names
 _NAMES = {
     "ClassifyEnv": "foveasim.envs.classify:ClassifyEnv",
     "ClassifyVectorEnv": "foveasim.envs.classify:ClassifyVectorEnv",
-    "Display": "foveasim.search_scenes:Display",
+    "Display": "foveasim.scenes.search:Display",
     "FoveaEnv": "foveasim.envs.single:FoveaEnv",
     "FoveaVectorEnv": "foveasim.envs.vector:FoveaVectorEnv",
     "FoveateObservation": "foveasim.envs.wrappers:FoveateObservation",
     "FoveateVectorObservation": "foveasim.envs.wrappers_vector:FoveateVectorObservation",
     "SearchEnv": "foveasim.envs.search:SearchEnv",
-    "SearchSource": "foveasim.search_scenes:SearchSource",
+    "SearchSource": "foveasim.scenes.search:SearchSource",
     "SearchVectorEnv": "foveasim.envs.search:SearchVectorEnv",
     "wrappers": "foveasim.envs.wrappers",
 }

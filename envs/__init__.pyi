@@ -9,5 +9,5 @@ from foveasim.envs.single import FoveaEnv as FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv as FoveaVectorEnv
 from foveasim.envs.wrappers import FoveateObservation as FoveateObservation
 from foveasim.envs.wrappers_vector import FoveateVectorObservation as FoveateVectorObservation
-from foveasim.search_scenes import Display as Display
-from foveasim.search_scenes import SearchSource as SearchSource
+from foveasim.scenes.search import Display as Display
+from foveasim.scenes.search import SearchSource as SearchSource

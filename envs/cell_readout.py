@@ -17,7 +17,7 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.registry import Registry
-from foveasim.scenes import FittedScenes, SceneSource
+from foveasim.scenes.source import FittedScenes, SceneSource
 
 __all__ = ["READOUT_FILES", "CellReadout", "Readout", "fit_cells"]
 

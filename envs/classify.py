@@ -18,8 +18,8 @@ from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.images.datasets import IMAGENETTE_CLASSES
-from foveasim.scenes import SceneSource, open_scenes
-from foveasim.sign_scenes import SignScenes
+from foveasim.scenes.signs import SignScenes
+from foveasim.scenes.source import SceneSource, open_scenes
 
 __all__ = ["ClassifyEnv", "ClassifyVectorEnv"]
 

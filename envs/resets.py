@@ -11,7 +11,7 @@ from torch import Tensor
 from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.images.picture import Picture
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 
 __all__ = ["chosen_lanes", "is_indices", "one_picture", "scene_index", "scene_indices", "start_px"]
 

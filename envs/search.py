@@ -15,7 +15,7 @@ from foveasim.envs.resets import is_indices
 from foveasim.envs.single import FoveaEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.search_scenes import SearchScenes, SearchSource
+from foveasim.scenes.search import SearchScenes, SearchSource
 
 __all__ = ["SearchEnv", "SearchVectorEnv"]
 
@@ -65,7 +65,7 @@ class SearchVectorEnv(FoveaVectorEnv):
     Args:
         num_envs: B.
         scenes: A search source, such as ``SearchScenes``; None makes ``SearchScenes`` of the next arguments.
-        kinds: What is searched for, see :class:`foveasim.search_scenes.SearchScenes`.
+        kinds: What is searched for, see :class:`foveasim.scenes.search.SearchScenes`.
         set_sizes: How many items there may be.
         item_px: Diameter of an item, px.
         split: "train" or "test", which share no display and no photograph.
@@ -221,7 +221,7 @@ def _source(scenes: object, size: tuple[int, int], asked: dict[str, Any]) -> Sea
     if isinstance(scenes, type) or not isinstance(scenes, SearchSource):
         raise InvalidTypeError(
             f"scenes must be a search source, which says what is to be found; got {scenes!r} ({type(scenes).__name__}"
-            "). Make one: foveasim.search_scenes.SearchScenes(photos='folder', kinds='photos')."
+            "). Make one: foveasim.scenes.search.SearchScenes(photos='folder', kinds='photos')."
         )
     if asked:
         raise InvalidValueError(f"{', '.join(asked)}: cannot be given along with scenes; give them to the source.")

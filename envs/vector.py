@@ -22,7 +22,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.rng import Stream, uniform
-from foveasim.scenes import SceneSource
+from foveasim.scenes.source import SceneSource
 from foveasim.simulator import Simulator
 
 __all__ = ["FoveaVectorEnv"]

@@ -28,8 +28,8 @@ from foveasim.replay import replay_episode as replay_episode
 from foveasim.scanpath import Scanpath as Scanpath
 from foveasim.scanpath import write_scanpaths as write_scanpaths
 from foveasim.scanpath_readers import read_scanpaths as read_scanpaths
-from foveasim.scenes import SceneSource as SceneSource
-from foveasim.scenes import open_scenes as open_scenes
+from foveasim.scenes.source import SceneSource as SceneSource
+from foveasim.scenes.source import open_scenes as open_scenes
 from foveasim.simulator import Simulator as Simulator
 from foveasim.types import Belief as Belief
 from foveasim.types import Glimpse as Glimpse

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 
 __all__ = ["peak_mb", "play"]
 

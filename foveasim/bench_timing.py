@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 
 __all__ = ["EPISODE", "Case", "Setting", "SkippedError", "Spread", "pictures", "rate", "rate_case", "spread"]
 

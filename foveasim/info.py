@@ -43,7 +43,7 @@ def info(config: InfoConfig) -> int:
     from foveasim.agents.mim.network import NETWORKS
     from foveasim.envs.rewards import REWARDS
     from foveasim.eye.retina import RETINAS
-    from foveasim.scenes import SCENES
+    from foveasim.scenes.source import SCENES
 
     table = Table(title=f"foveasim {foveasim.__version__}", title_justify="left", show_header=False)
     table.add_column(style="bold")

@@ -26,8 +26,8 @@ from foveasim.errors import FoveasimError, SceneError
 from foveasim.eye.retina import Retina
 from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import Picture, fit_picture
-from foveasim.scenes import SceneSource, open_scenes
-from foveasim.search_scenes import TARGET_SIDE_PX, Display, SearchSource
+from foveasim.scenes.search import TARGET_SIDE_PX, Display, SearchSource
+from foveasim.scenes.source import SceneSource, open_scenes
 from foveasim.simulator import Simulator
 
 __all__ = [

@@ -26,7 +26,7 @@ from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import CACHE_BYTES, Picture
 from foveasim.looking import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
 from foveasim.rng import Key, Stream
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 from foveasim.stage import Stage
 from foveasim.starts import draw_first, draw_further, lane_seeds, start_px
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State

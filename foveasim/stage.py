@@ -16,7 +16,7 @@ from foveasim import validation
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.eye.retina import Prepared, Retina
 from foveasim.images.picture import Picture, fit_picture
-from foveasim.scenes import FittedScenes, SceneSource
+from foveasim.scenes.source import FittedScenes, SceneSource
 from foveasim.types import Scene
 
 __all__ = ["Stage", "Title"]

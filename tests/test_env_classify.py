@@ -31,8 +31,8 @@ from foveasim.agents.runner import rollout
 from foveasim.envs.cell_readout import CellReadout, fit_cells
 from foveasim.envs.classify import ClassifyEnv, ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, SceneError, WeightsError
-from foveasim.scenes import ArrayScenes
-from foveasim.sign_scenes import SignScenes
+from foveasim.scenes.signs import SignScenes
+from foveasim.scenes.source import ArrayScenes
 
 ID = "foveasim/Classify-v0"
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)

@@ -22,7 +22,7 @@ from foveasim.envs.search import SearchEnv, SearchVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.images.picture import Picture
 from foveasim.render import GAZE
-from foveasim.search_scenes import Display, SearchScenes
+from foveasim.scenes.search import Display, SearchScenes
 
 ID = "foveasim/Search-v0"
 SMALL: dict[str, Any] = {"size": (64, 64), "item_px": 8, "count": 50}

@@ -18,7 +18,7 @@ from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.envs.cell_readout import Readout
 from foveasim.envs.classify import ClassifyEnv
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.sign_scenes import SignScenes
+from foveasim.scenes.signs import SignScenes
 
 SMALL = {"widths": (8, 8, 8), "blocks": (0, 0, 1)}
 FIT = BeliefFit(retina_options={"hidden_ratio": 0.6}, glimpses=4)

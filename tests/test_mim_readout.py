@@ -158,7 +158,7 @@ class _Shades:
 
 
 def test_labelled_scene_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveasim.scenes import SCENES
+    from foveasim.scenes.source import SCENES
 
     for name, options in {"shades": {}, "clip": {"moving": True}, "bare": {"labels": ()}, "odd": {"label": -1}}.items():
         monkeypatch.setitem(SCENES._factories, name, lambda options=options: _Shades(**options))

@@ -20,7 +20,7 @@ from foveasim.agents.rl.rewards import PredictionReward
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 
 
 def foresight() -> Foresight:

@@ -14,7 +14,7 @@ from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 
 
 def eyes(privileged: bool = True, actions: str = "cell") -> FeatureObservation:

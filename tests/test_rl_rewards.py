@@ -13,7 +13,7 @@ from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 
 ALL = RewardWeights(prediction_gain=100, surprise=1, information_gain=50, coverage=2, saccade_ms=0.01)
 STD = 0.2  # an untrained network fills what was not seen with the mean of what was, and says this of all of it

@@ -36,7 +36,7 @@ from foveasim.agents.rl.train import run
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.runner import rollout
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
-from foveasim.sign_scenes import SignScenes
+from foveasim.scenes.signs import SignScenes
 
 PPO = {"n_steps": 4, "batch_size": 16, "n_epochs": 1}
 

@@ -19,8 +19,8 @@ from foveasim.errors import AgentError, SceneError
 from foveasim.eye.retina import make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import Picture
-from foveasim.scenes import open_scenes
-from foveasim.search_scenes import SearchScenes
+from foveasim.scenes.search import SearchScenes
+from foveasim.scenes.source import open_scenes
 from foveasim.session import Session
 from foveasim.sight import Opener, Sight
 

@@ -16,7 +16,7 @@ import torch
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.images.picture import Picture
-from foveasim.scenes import ArrayScenes, FittedScenes
+from foveasim.scenes.source import ArrayScenes, FittedScenes
 from foveasim.stage import Stage
 
 SIZE = (16, 24)

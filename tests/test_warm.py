@@ -9,7 +9,7 @@ import pytest
 
 from foveasim.eye.retina import RETINAS, make_retina
 from foveasim.eye.saccade import Saccades
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 from foveasim.sight import Sight
 from foveasim.warm import _compiled, warm_up
 

@@ -27,7 +27,7 @@ from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.metric_statistics import wilson
 from foveasim.rng import Stream, uniform
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator import Simulator
 
 __all__ = ["BeliefFit", "fit_belief_readout", "fit_head"]

@@ -15,7 +15,7 @@ from foveasim.errors import InvalidValueError, SceneError
 from foveasim.images.pool import centred
 from foveasim.images.reading import SPLITS, read_pool, split_names
 from foveasim.images.splits import Source, remedy
-from foveasim.scenes import SCENES, fit_picture, open_scenes
+from foveasim.scenes.source import SCENES, fit_picture, open_scenes
 
 __all__ = ["LabelledData", "LabelledImages", "check_source", "read_labelled"]
 
@@ -130,7 +130,7 @@ def read_labelled(
 
     Args:
         data: A folder or a tar archive whose images lie in folders named after their classes, or a labelled scene
-            source (:func:`foveasim.scenes.open_scenes`). How it is parted:
+            source (:func:`foveasim.scenes.source.open_scenes`). How it is parted:
 
             - ``train``, ``val`` and ``test`` folders above the classes are the three parts;
             - with ``train`` and ``val``, ``train`` trains, and of each class of ``val``, sorted by name, even positions

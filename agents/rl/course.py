@@ -36,7 +36,7 @@ from foveasim.envs.search import SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 
 __all__ = [
     "ClassifyCourse",

@@ -111,7 +111,7 @@ class TarScenes:
         return len(self._files)
 
     def picture(self, index: int, time_ms: float = 0.0) -> Picture:
-        """Return an image; see :meth:`foveasim.scenes.SceneSource.picture`."""
+        """Return an image; see :meth:`foveasim.scenes.source.SceneSource.picture`."""
         index = check_index(index, len(self))
         found = self._cache.get(index)
         if found is None:

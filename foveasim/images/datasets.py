@@ -125,7 +125,7 @@ class Stl10Scenes:
         return self._label.copy()
 
     def picture(self, index: int, time_ms: float = 0.0) -> Picture:
-        """Return an image; see :meth:`foveasim.scenes.SceneSource.picture`."""
+        """Return an image; see :meth:`foveasim.scenes.source.SceneSource.picture`."""
         index = check_index(index, len(self))
         name = f"STL-10 {self.split} {index}"
         return Picture(_upright(self._images[index]), int(self._label[index]), name, self._px_per_deg)

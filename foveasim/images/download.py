@@ -361,7 +361,7 @@ def run(config: DataConfig) -> int:
     with Stop().listening():
         path = get(dataset, Path(config.folder).expanduser(), url=config.url, keep_archive=config.keep_archive)
     print(f"{dataset.title} is at {path} ({dataset.terms}).")
-    print("Use it: from foveasim.scenes import open_scenes")
+    print("Use it: from foveasim.scenes.source import open_scenes")
     print(f"        {dataset.opened_by.format(path=str(path))}")
     return 0
 

@@ -16,7 +16,7 @@ ROOMS = (
     "foveasim.eye.kernels",
     "foveasim.eye",
     "foveasim.images",
-    "foveasim.scenes",
+    "foveasim.scenes.source",
     "foveasim.simulator",
     "foveasim.scanpath",
     "foveasim.metrics",

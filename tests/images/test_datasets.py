@@ -16,7 +16,7 @@ from foveasim.images.datasets import IMAGENETTE_CLASSES, Stl10Scenes, open_image
 from foveasim.images.files import FileScenes
 from foveasim.images.picture import PictureCache
 from foveasim.images.reading import split_names
-from foveasim.scenes import SceneSource, open_scenes
+from foveasim.scenes.source import SceneSource, open_scenes
 
 NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 

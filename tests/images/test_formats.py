@@ -20,9 +20,9 @@ from foveasim.images.object_masks import read_mask
 from foveasim.images.picture import open_image, read_picture
 from foveasim.images.reading import read_pool
 from foveasim.images.splits import SUFFIXES as POOL_SUFFIXES
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
+from foveasim.scenes.video import VideoScenes, is_animated
 from foveasim.trust import FORMATS, IMAGE_SUFFIXES
-from foveasim.video import VideoScenes, is_animated
 
 REFUSED = r"its content is EPS; PNG, JPEG, .* are read\)\. Convert it to PNG or JPEG"
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.images.picture import Picture, PictureCache, fit_picture, read_picture
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 
 
 def flat(value: object, size: tuple[int, int] = (16, 24)) -> np.ndarray:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from foveasim.envs import FoveaVectorEnv
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
-from foveasim.procedural import NoiseScenes
+from foveasim.scenes.procedural import NoiseScenes
 
 MOST_MB = 24.0
 """Bound on the growth of resident memory from the second quarter of a run to its last, MB of 10**6 bytes. The first

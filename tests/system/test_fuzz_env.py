@@ -21,7 +21,7 @@ from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
 from foveasim.geometry import clamp_px
-from foveasim.scenes import ArrayScenes
+from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator import Simulator
 
 Answers = Callable[..., object]

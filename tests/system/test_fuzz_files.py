@@ -32,8 +32,8 @@ from foveasim.errors import FoveasimError, SceneError, WeightsError
 from foveasim.images.archives import unpack
 from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.scanpath_readers import read_tracker_csv
-from foveasim.scenes import SceneSource, fit_picture, open_scenes
-from foveasim.video import VideoScenes
+from foveasim.scenes.source import SceneSource, fit_picture, open_scenes
+from foveasim.scenes.video import VideoScenes
 
 Answers = Callable[..., object]
 

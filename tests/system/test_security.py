@@ -31,7 +31,7 @@ from foveasim.errors import AgentError, FoveasimError, SceneError, UntrustedErro
 from foveasim.images import archives
 from foveasim.images.archives import unpack
 from foveasim.images.reading import read_pool
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 from foveasim.trust import guarded
 
 # The source

@@ -14,8 +14,8 @@ from foveasim.envs.rewards import REWARDS
 from foveasim.eye.retina import make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.rng import Key, Stream
-from foveasim.scenes import SceneSource, open_scenes
-from foveasim.search_scenes import SEARCH_KINDS, SearchScenes
+from foveasim.scenes.search import SEARCH_KINDS, SearchScenes
+from foveasim.scenes.source import SceneSource, open_scenes
 from frozen.digest import close, digest, here, numbers
 
 __all__ = [

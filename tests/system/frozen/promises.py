@@ -21,7 +21,7 @@ from foveasim.envs import FoveateObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS
 from foveasim.eye.retina import RETINAS
 from foveasim.rng import Stream
-from foveasim.scenes import SCENES
+from foveasim.scenes.source import SCENES
 from frozen.digest import defaults, json_digest
 from frozen.episodes import ACTIONS, Pixels
 

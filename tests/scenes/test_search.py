@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.search_items import COLOURS, SHAPES, Item, paint_item, portrait
-from foveasim.search_scenes import SEARCH_KINDS, SearchScenes, SearchSource
-from foveasim.sign_scenes import SignScenes
+from foveasim.scenes.search import COLOURS, SEARCH_KINDS, SHAPES, Item, SearchScenes, SearchSource, paint_item, portrait
+from foveasim.scenes.signs import SignScenes
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
 

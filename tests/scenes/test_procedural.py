@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidValueError
-from foveasim.scenes import open_scenes
+from foveasim.scenes.source import open_scenes
 
 PROCEDURAL = ("noise", "shapes", "gratings", "uniform", "checkerboard")
 

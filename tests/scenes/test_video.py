@@ -14,8 +14,8 @@ from PIL import Image
 
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.images.picture import Picture, fit_picture
-from foveasim.scenes import FittedScenes, SceneSource, open_scenes
-from foveasim.video import VideoScenes, WebcamScenes
+from foveasim.scenes.source import FittedScenes, SceneSource, open_scenes
+from foveasim.scenes.video import VideoScenes, WebcamScenes
 
 FRAMES, FPS, STEP = 40, 25, 6
 FRAME_MS = 1000 / FPS

@@ -253,17 +253,17 @@ SCENES.add("folder", open_folder)
 SCENES.add("labelled", open_labelled)
 SCENES.add("file", open_file)
 SCENES.add("arrays", ArrayScenes)
-SCENES.add("video", "foveasim.video:VideoScenes")
-SCENES.add("webcam", "foveasim.video:WebcamScenes")
-SCENES.add("noise", "foveasim.procedural:NoiseScenes")
-SCENES.add("shapes", "foveasim.procedural:ShapeScenes")
-SCENES.add("gratings", "foveasim.procedural:GratingScenes")
-SCENES.add("uniform", "foveasim.procedural:UniformScenes")
-SCENES.add("checkerboard", "foveasim.procedural:CheckerboardScenes")
+SCENES.add("video", "foveasim.scenes.video:VideoScenes")
+SCENES.add("webcam", "foveasim.scenes.video:WebcamScenes")
+SCENES.add("noise", "foveasim.scenes.procedural:NoiseScenes")
+SCENES.add("shapes", "foveasim.scenes.procedural:ShapeScenes")
+SCENES.add("gratings", "foveasim.scenes.procedural:GratingScenes")
+SCENES.add("uniform", "foveasim.scenes.procedural:UniformScenes")
+SCENES.add("checkerboard", "foveasim.scenes.procedural:CheckerboardScenes")
 SCENES.add("stl10", "foveasim.images.datasets:Stl10Scenes")
 SCENES.add("imagenette", "foveasim.images.datasets:open_imagenette")
-SCENES.add("search", "foveasim.search_scenes:SearchScenes")
-SCENES.add("signs", "foveasim.sign_scenes:SignScenes")
+SCENES.add("search", "foveasim.scenes.search:SearchScenes")
+SCENES.add("signs", "foveasim.scenes.signs:SignScenes")
 
 
 def open_scenes(spec: object, /, *, px_per_deg: float | None = None, seed: int = 0, **options: object) -> SceneSource:
@@ -360,7 +360,7 @@ def _kind_of_file(path: Path) -> str:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return "video"
     if path.suffix.lower() == ".gif":
-        from foveasim.video import is_animated
+        from foveasim.scenes.video import is_animated
 
         return "video" if is_animated(path) else "file"
     return "file"

@@ -13,7 +13,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError, Unk
 from foveasim.geometry import default_px_per_deg
 from foveasim.images.files import FileScenes
 from foveasim.images.picture import read_picture
-from foveasim.scenes import SCENES, FittedScenes, JoinedScenes, Picture, SceneSource, open_scenes
+from foveasim.scenes.source import SCENES, FittedScenes, JoinedScenes, Picture, SceneSource, open_scenes
 
 PROCEDURAL = ("noise", "shapes", "gratings", "uniform", "checkerboard")
 
@@ -115,7 +115,7 @@ class Mine:
 def test_a_class_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "my_scenes.py").write_text(
         "import numpy as np\n"
-        "from foveasim.scenes import Picture\n"
+        "from foveasim.scenes.source import Picture\n"
         "class Mine:\n"
         "    moving, labels = False, ()\n"
         "    def __init__(self, grey=7, seed=0): self.grey, self.seed = grey, seed\n"

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.images.picture import Picture, check_index
-from foveasim.procedural import ProceduralScenes
 from foveasim.rng import uniform
-from foveasim.search_items import GREY
-from foveasim.search_scenes import SEARCH_SPLITS
+from foveasim.scenes.procedural import ProceduralScenes
+from foveasim.scenes.search import GREY, SEARCH_SPLITS
 
 __all__ = ["SignScenes"]
 
@@ -96,7 +95,7 @@ class SignScenes(ProceduralScenes):
         return np.stack(((2 * col + 1) / cols - 1, (2 * row + 1) / rows - 1), 1).astype(np.float32)
 
     def picture(self, index: int, time_ms: float = 0.0) -> Picture:
-        """Return a scene with its class; see :meth:`foveasim.scenes.SceneSource.picture`."""
+        """Return a scene with its class; see :meth:`foveasim.scenes.source.SceneSource.picture`."""
         label = check_index(index, len(self)) % len(self.labels)
         return replace(super().picture(index), label=label, name=f"{self.kind} {label}, {index}")
 

@@ -1,0 +1,1 @@
+"""What is looked at: files, videos, procedural scenes, search displays."""
