@@ -30,7 +30,7 @@ from foveasim.errors import AgentError, FoveasimError
 from foveasim.eye.retina import Retina
 from foveasim.registry import describe
 from foveasim.scenes.source import ArrayScenes
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["LANE_SEEDS", "MOST_SCENES", "MOST_SEED", "Entry", "Looked", "Looker", "Moment"]
 

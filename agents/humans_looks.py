@@ -23,7 +23,7 @@ from foveasim.eye.retina import Retina
 from foveasim.registry import describe
 from foveasim.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["CONDITIONAL", "Dwells", "Prioritises", "Viewer", "Viewing", "scanpath_of"]
 

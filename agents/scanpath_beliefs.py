@@ -28,7 +28,7 @@ from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina
 from foveasim.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = [
     "Beliefs",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.errors import InvalidValueError
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["ManyBox", "ObservationCode", "as_torch", "batch_observations"]
 

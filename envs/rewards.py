@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import Registry
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["REWARDS", "Coverage", "Reward", "make_reward"]
 

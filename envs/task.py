@@ -12,7 +12,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from foveasim.envs.rewards import Reward
-    from foveasim.simulator import Simulator
+    from foveasim.simulator.simulator import Simulator
 
 __all__ = ["Task"]
 

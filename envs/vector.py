@@ -23,7 +23,7 @@ from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.rng import Stream, uniform
 from foveasim.scenes.source import SceneSource
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["FoveaVectorEnv"]
 

@@ -16,8 +16,8 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye import belief as beliefs
 from foveasim.eye.retina import Retina
 from foveasim.eye.saccade import Saccades
-from foveasim.looking import sense_and_remember
 from foveasim.rng import Key
+from foveasim.simulator.lane_loops import sense_and_remember
 from foveasim.types import Belief, Glimpse, Saccade, Scene
 
 __all__ = ["FrameEyes"]

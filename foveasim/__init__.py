@@ -48,7 +48,7 @@ _NAMES = {
     "Scanpath": "foveasim.scanpath:Scanpath",
     "Scene": "foveasim.types:Scene",
     "SceneSource": "foveasim.scenes.source:SceneSource",
-    "Simulator": "foveasim.simulator:Simulator",
+    "Simulator": "foveasim.simulator.simulator:Simulator",
     "agents": "foveasim.agents",
     "as_scene": "foveasim.eye.foveated:as_scene",
     "compare": "foveasim.agents.compare:compare",

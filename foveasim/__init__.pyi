@@ -30,7 +30,7 @@ from foveasim.scanpath import write_scanpaths as write_scanpaths
 from foveasim.scanpath_readers import read_scanpaths as read_scanpaths
 from foveasim.scenes.source import SceneSource as SceneSource
 from foveasim.scenes.source import open_scenes as open_scenes
-from foveasim.simulator import Simulator as Simulator
+from foveasim.simulator.simulator import Simulator as Simulator
 from foveasim.types import Belief as Belief
 from foveasim.types import Glimpse as Glimpse
 from foveasim.types import Prediction as Prediction

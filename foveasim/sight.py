@@ -28,7 +28,7 @@ from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import Picture, fit_picture
 from foveasim.scenes.search import TARGET_SIDE_PX, Display, SearchSource
 from foveasim.scenes.source import SceneSource, open_scenes
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = [
     "EYE_LONG_SIDE_PX",

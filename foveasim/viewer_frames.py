@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import NoDisplayError
 from foveasim.render import LATEST, Heat, View, render
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["FrameWindow", "display_driver", "render_lane"]
 

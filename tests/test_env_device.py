@@ -17,7 +17,7 @@ from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.eye.masks import Disc
 from foveasim.eye.pyramid import Pyramid
 from foveasim.eye.retina import Prepared
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 from foveasim.types import Glimpse
 
 LANES, BUDGET = 5, 4

@@ -302,7 +302,7 @@ def test_belief_fades_with_its_half_life() -> None:
 
 
 def test_torch_twin_of_the_kernels_gives_the_same_episode() -> None:
-    from foveasim.simulator import Simulator
+    from foveasim.simulator.simulator import Simulator
 
     one, two = (Simulator(PICTURES, "disc", 3, size=(48, 64), half_life_ms=900.0, kernels=k) for k in (True, False))
     targets = torch.rand(5, 3, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([64.0, 48.0])

@@ -28,7 +28,7 @@ from foveasim.eye.retina import make_retina
 from foveasim.metric_statistics import wilson
 from foveasim.rng import Stream, uniform
 from foveasim.scenes.source import ArrayScenes
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 __all__ = ["BeliefFit", "fit_belief_readout", "fit_head"]
 

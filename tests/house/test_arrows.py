@@ -17,7 +17,7 @@ ROOMS = (
     "foveasim.eye",
     "foveasim.images",
     "foveasim.scenes.source",
-    "foveasim.simulator",
+    "foveasim.simulator.simulator",
     "foveasim.scanpath",
     "foveasim.metrics",
     "foveasim.drawing",

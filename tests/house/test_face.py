@@ -148,9 +148,9 @@ def test_readers_are_shown_the_face_only(page: Path) -> None:
 
 
 def test_the_readers_test_can_fail() -> None:
-    assert deep_imports("from foveasim.scanpath import read_csv\nimport foveasim.simulator") == [
+    assert deep_imports("from foveasim.scanpath import read_csv\nimport foveasim.simulator.simulator") == [
         "foveasim.scanpath.read_csv",
-        "foveasim.simulator",
+        "foveasim.simulator.simulator",
     ]
     assert deep_imports("from foveasim import metrics, gone") == ["foveasim.gone"]
     assert deep_imports("import foveasim\nfrom foveasim.envs.wrappers import FoveateObservation") == []

@@ -22,7 +22,7 @@ from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
 from foveasim.geometry import clamp_px
 from foveasim.scenes.source import ArrayScenes
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 Answers = Callable[..., object]
 

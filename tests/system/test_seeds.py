@@ -21,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from foveasim.envs import FoveaEnv, FoveaVectorEnv
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
-from foveasim.simulator import Simulator
+from foveasim.simulator.simulator import Simulator
 
 ID = "foveasim/Glimpse-v0"
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 3), dtype=np.uint8)

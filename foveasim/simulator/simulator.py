@@ -24,11 +24,11 @@ from foveasim.eye import belief as beliefs
 from foveasim.eye.retina import Plan, Prepared, Retina, as_glimpse, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import CACHE_BYTES, Picture
-from foveasim.looking import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
 from foveasim.rng import Key, Stream
 from foveasim.scenes.source import open_scenes
-from foveasim.stage import Stage
-from foveasim.starts import draw_first, draw_further, lane_seeds, start_px
+from foveasim.simulator.lane_loops import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
+from foveasim.simulator.lane_state import draw_first, draw_further, lane_seeds, start_px
+from foveasim.simulator.scene_cache import Stage
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State
 
 __all__ = ["Simulator"]

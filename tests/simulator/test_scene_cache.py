@@ -17,7 +17,7 @@ from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.images.picture import Picture
 from foveasim.scenes.source import ArrayScenes, FittedScenes
-from foveasim.stage import Stage
+from foveasim.simulator.scene_cache import Stage
 
 SIZE = (16, 24)
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3), dtype=np.uint8)

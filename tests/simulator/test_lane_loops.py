@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.looking import Rooms, spans_of
+from foveasim.simulator.lane_loops import Rooms, spans_of
 
 LARGE = 64, (96, 96)
 SMALL = 1, (96, 96)

@@ -1,0 +1,1 @@
+"""The one batched eye over scenes: lanes, clocks, gaze."""
