@@ -12,7 +12,7 @@ from foveasim import validation
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.noise import LaneNoise
 from foveasim.errors import AgentError
-from foveasim.scanpath import Scanpath, read_csv
+from foveasim.scanpath.scanpath import Scanpath, read_csv
 
 __all__ = ["HumanReplay"]
 
@@ -35,7 +35,7 @@ class HumanReplay:
     which is not part of the scanpath.
 
     Args:
-        scanpaths: A CSV file with the columns of :mod:`foveasim.scanpath`. Without one, the first four fixations of one
+        scanpaths: A CSV file with the columns of :mod:`foveasim.scanpath.scanpath`. Without one, the first four fixations of one
             person on image 1001 of OSIE are shown (Xu et al. 2014, MIT licence, © 2014 NUS VIP), on whatever scene
             there is.
         image: Which image's, as it is named in the file.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foveasim import metrics, validation
 from foveasim.errors import InvalidValueError
 from foveasim.images.files import FileScenes
-from foveasim.scanpath import Scanpath, read_csv
+from foveasim.scanpath.scanpath import Scanpath, read_csv
 
 __all__ = ["IMAGE_SUFFIXES", "People", "read_people"]
 
@@ -105,7 +105,7 @@ def read_people(
 ) -> People:
     """Read a folder of images and scanpaths.
 
-    It holds ``images/NAME.jpg``, ``fixations.csv`` with the columns of :mod:`foveasim.scanpath`, where ``image`` is
+    It holds ``images/NAME.jpg``, ``fixations.csv`` with the columns of :mod:`foveasim.scanpath.scanpath`, where ``image`` is
     NAME, and ``splits.json``, which maps the names of splits to lists of NAMEs.
 
     Args:

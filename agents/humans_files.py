@@ -18,7 +18,7 @@ from foveasim.agents.humans_data import People
 from foveasim.agents.humans_scores import IMAGE_SCORES, SCORES, Scored
 from foveasim.agents.humans_table import cautions, in_order, value_of
 from foveasim.runs.whole_files import write_atomically
-from foveasim.scanpath import write_scanpaths
+from foveasim.scanpath.scanpath import write_scanpaths
 
 __all__ = ["SCHEMA", "Against", "as_json", "write_humans"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.humans_looks import Viewer, Viewing
 from foveasim.agents.loading import make_agent
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["FLOORS", "view_floors"]
 

@@ -21,7 +21,7 @@ from foveasim.envs.observation import ObservationCode
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.eye.retina import Retina
 from foveasim.registry import describe
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator
 

@@ -14,7 +14,7 @@ from foveasim.agents.humans_data import People
 from foveasim.agents.humans_looks import CONDITIONAL, Viewing
 from foveasim.metric_statistics import resample
 from foveasim.metrics import Estimate
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["IMAGE_SCORES", "POOLED_SCORES", "SCORES", "Score", "Scored", "Scorer"]
 

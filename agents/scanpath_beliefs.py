@@ -26,7 +26,7 @@ from foveasim.agents.scanpath_prior import MEMORY
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator
 

@@ -20,7 +20,7 @@ from foveasim import metrics
 from foveasim.agents.humans_data import People
 from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.scanpath_prior import MEMORY, Manner, Tables, draw_points, features, log_priority
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["choose_manner", "draw_scanpaths"]
 

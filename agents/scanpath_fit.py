@@ -42,7 +42,7 @@ from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, l
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.runs.outputs import check_output, settled
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["FitConfig", "cells_of", "fit", "fit_head", "fit_tables", "fit_weights", "main", "save_scanpath"]
 

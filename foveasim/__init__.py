@@ -45,7 +45,7 @@ _NAMES = {
     "Rollout": "foveasim.agents.runner:Rollout",
     "Saccade": "foveasim.types:Saccade",
     "Saccades": "foveasim.eye.saccade:Saccades",
-    "Scanpath": "foveasim.scanpath:Scanpath",
+    "Scanpath": "foveasim.scanpath.scanpath:Scanpath",
     "Scene": "foveasim.types:Scene",
     "SceneSource": "foveasim.scenes.source:SceneSource",
     "Simulator": "foveasim.simulator.simulator:Simulator",
@@ -54,8 +54,8 @@ _NAMES = {
     "compare": "foveasim.agents.compare:compare",
     "envs": "foveasim.envs",
     "errors": "foveasim.errors",
-    "find_fixations_idt": "foveasim.fixations:find_fixations_idt",
-    "find_fixations_ivt": "foveasim.fixations:find_fixations_ivt",
+    "find_fixations_idt": "foveasim.scanpath.fixations:find_fixations_idt",
+    "find_fixations_ivt": "foveasim.scanpath.fixations:find_fixations_ivt",
     "foveate": "foveasim.eye.foveated:foveate",
     "main": "foveasim.cli:main",
     "make_agent": "foveasim.agents.loading:make_agent",
@@ -63,10 +63,10 @@ _NAMES = {
     "metrics": "foveasim.metrics",
     "open_scenes": "foveasim.scenes.source:open_scenes",
     "read_episode": "foveasim.episode:read_episode",
-    "read_scanpaths": "foveasim.scanpath_readers:read_scanpaths",
+    "read_scanpaths": "foveasim.scanpath.readers:read_scanpaths",
     "replay_episode": "foveasim.replay:replay_episode",
     "rollout": "foveasim.agents.runner:rollout",
-    "write_scanpaths": "foveasim.scanpath:write_scanpaths",
+    "write_scanpaths": "foveasim.scanpath.scanpath:write_scanpaths",
 }
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scanpath_pairs import pack_paths
 
 __all__ = ["MULTIMATCH", "multimatch", "time_delay_embedding"]

@@ -18,7 +18,7 @@ from foveasim.render import render
 from foveasim.replay import noted, play
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import Inputs, check_outputs, episode_beside, free_names, settled
-from foveasim.scanpath import Scanpath, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 from foveasim.session import Session
 from foveasim.viewer_config import LookConfig
 from foveasim.warm import warm_up

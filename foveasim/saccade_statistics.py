@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidValueError
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scanpath_pairs import mean_pairs, pack_paths
 
 __all__ = [

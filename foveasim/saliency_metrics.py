@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import pixel_index
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = [
     "ConditionalScores",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scanpath_pairs import PackedPaths, pack_paths
 
 __all__ = ["nearest_distances", "scanmatch", "string_edit_distance"]

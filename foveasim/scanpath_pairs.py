@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["Estimate", "PackedPaths", "PairMean", "bootstrap_mean", "group_by_image", "mean_pairs", "pack_paths"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scanpath_pairs import pack_paths
 
 __all__ = ["FixationClusters", "cluster_points", "estimate_bandwidth", "fit_clusters", "sequence_score"]

@@ -18,7 +18,7 @@ from foveasim.errors import AgentError, FoveasimError, SceneError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.render import LATEST, Heat, View
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.sight import Opener, Sight, close_source, open_source
 from foveasim.thinking import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
 from foveasim.trail import Flight, Notices, Trail

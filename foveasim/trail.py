@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from foveasim.eye.saccade import progress
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["Flight", "Notices", "Trail"]
 

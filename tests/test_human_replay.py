@@ -12,7 +12,7 @@ from foveasim.agents.human_replay import HumanReplay
 from foveasim.agents.loading import make_agent
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.session import Session
 
 POINTS = {

@@ -31,7 +31,7 @@ from foveasim.agents.mim.imagine import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.eye.retina import make_retina
-from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 
 SIZE = (120, 160)  # of the fixations; the pictures are half as large
 

@@ -25,7 +25,7 @@ from foveasim.agents.kept import kept_in
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
-from foveasim.scanpath import Scanpath, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 
 SIZE = (120, 160)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveasim.multimatch import multimatch, time_delay_embedding
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 SIZE = (600, 800)
 

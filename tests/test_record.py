@@ -16,7 +16,7 @@ from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, 
 from foveasim.eye.retina import make_retina
 from foveasim.movie import GIF_MOST_BYTES, GifMovie, Mp4Movie, open_movie
 from foveasim.record import RecordConfig, record
-from foveasim.scanpath import read_csv
+from foveasim.scanpath.scanpath import read_csv
 
 SIZE = (90, 160)
 

@@ -16,7 +16,7 @@ from foveasim.saccade_statistics import (
     saccades_px,
     scanmatch_kl,
 )
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 
 def path(*points: tuple[float, float]) -> Scanpath:

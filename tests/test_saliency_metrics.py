@@ -14,7 +14,7 @@ from foveasim.saliency_metrics import (
     nss,
     shuffled_auc,
 )
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 SIZE = (30, 40)
 FIXATIONS = torch.tensor([[3.5, 4.5], [20.0, 29.9], [39.9, 0.0], [40.0, 30.0]])

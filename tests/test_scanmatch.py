@@ -8,7 +8,7 @@ import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.scanmatch import nearest_distances, scanmatch, string_edit_distance
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 
 SIZE = (600, 800)
 

@@ -23,7 +23,7 @@ from foveasim.agents.scanpath_fit import FitConfig, densities, fit, fit_head, fi
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
-from foveasim.scanpath import Scanpath, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 
 SIZE = (600, 800)
 

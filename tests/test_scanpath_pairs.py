@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scanpath_pairs import bootstrap_mean, group_by_image, mean_pairs, pack_paths
 
 

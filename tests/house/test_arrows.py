@@ -18,7 +18,7 @@ ROOMS = (
     "foveasim.images",
     "foveasim.scenes.source",
     "foveasim.simulator.simulator",
-    "foveasim.scanpath",
+    "foveasim.scanpath.scanpath",
     "foveasim.metrics",
     "foveasim.drawing",
     "foveasim.player",

@@ -148,14 +148,14 @@ def test_readers_are_shown_the_face_only(page: Path) -> None:
 
 
 def test_the_readers_test_can_fail() -> None:
-    assert deep_imports("from foveasim.scanpath import read_csv\nimport foveasim.simulator.simulator") == [
-        "foveasim.scanpath.read_csv",
+    assert deep_imports("from foveasim.scanpath.scanpath import read_csv\nimport foveasim.simulator.simulator") == [
+        "foveasim.scanpath.scanpath.read_csv",
         "foveasim.simulator.simulator",
     ]
     assert deep_imports("from foveasim import metrics, gone") == ["foveasim.gone"]
     assert deep_imports("import foveasim\nfrom foveasim.envs.wrappers import FoveateObservation") == []
-    assert deep_names("`foveasim.scanpath.read_csv`, `foveasim.metrics.nss`, foveasim.agents.mim.train") == [
-        "foveasim.scanpath.read_csv"
+    assert deep_names("`foveasim.scanpath.scanpath.read_csv`, `foveasim.metrics.nss`, foveasim.agents.mim.train") == [
+        "foveasim.scanpath.scanpath.read_csv"
     ]
     assert deep_names("python -m foveasim.agents.scanpath_fit; foveasim.foveate(picture, point)") == []
     assert len(PAGES) > 10 and len(EXAMPLES) > 5

@@ -28,7 +28,7 @@ from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.errors import WeightsError
 from foveasim.images import download
-from foveasim.scanpath import Scanpath, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 
 __all__ = ["Work", "archive_of_noise", "look_at", "served", "tell", "told", "works"]
 

@@ -30,8 +30,8 @@ from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError
 from foveasim.images.archives import unpack
-from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
-from foveasim.scanpath_readers import read_tracker_csv
+from foveasim.scanpath.readers import read_tracker_csv
+from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.scenes.source import SceneSource, fit_picture, open_scenes
 from foveasim.scenes.video import VideoScenes
 

@@ -26,8 +26,8 @@ from foveasim.envs.classify import ClassifyEnv
 from foveasim.episode import read_episode
 from foveasim.images.object_masks import read_mask
 from foveasim.replay import replay_episode
-from foveasim.scanpath import Scanpath, read_csv
-from foveasim.scanpath_readers import read_mit1003, read_osie_mat, read_tracker_csv
+from foveasim.scanpath.readers import read_mit1003, read_osie_mat, read_tracker_csv
+from foveasim.scanpath.scanpath import Scanpath, read_csv
 from frozen.digest import close, digest, here, json_digest, numbers
 from frozen.paths import RECORDED
 from frozen.record import COMPARE, HUMANS, PRETRAIN, TRAIN, command

@@ -24,7 +24,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.cli import main
 from foveasim.eye.saccade import Saccades
 from foveasim.replay import RecordEpisode
-from foveasim.scanpath import Scanpath, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 from foveasim.scenes.source import open_scenes
 
 __all__ = ["COMPARE", "HUMANS", "NETWORKS", "PRETRAIN", "TRAIN", "command", "record"]

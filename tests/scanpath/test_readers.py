@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.scanpath import COLUMNS, read_csv
-from foveasim.scanpath_readers import ReadOptions, read_mit1003, read_osie_mat, read_scanpaths, read_tracker_csv
+from foveasim.scanpath.readers import ReadOptions, read_mit1003, read_osie_mat, read_scanpaths, read_tracker_csv
+from foveasim.scanpath.scanpath import COLUMNS, read_csv
 
 TABLE = (
     "image,subject,x,y,t,len,t2\nbeach,ann,10,20,100,200,300\nbeach,ann,30,40,340,160,500\nbeach,bob,5,6,90,50,140\n"

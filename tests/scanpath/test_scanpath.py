@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
+from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 
 HEADER = "image,subject,index,x,y,duration_ms\n"
 

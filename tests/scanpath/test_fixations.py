@@ -7,8 +7,8 @@ import pytest
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.saccade import progress
-from foveasim.fixations import find_fixations_idt, find_fixations_ivt
-from foveasim.scanpath import Scanpath
+from foveasim.scanpath.fixations import find_fixations_idt, find_fixations_ivt
+from foveasim.scanpath.scanpath import Scanpath
 
 PX_PER_DEG = 24.0
 EVENTS = [((400, 300), 220.0), ((520, 310), 180.0), ((700, 100), 400.0), ((90, 550), 120.0), ((150, 500), 300.0)]

@@ -18,8 +18,8 @@ import torch
 
 from foveasim import validation
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.fixations import find_fixations_ivt
-from foveasim.scanpath import Scanpath, read_csv, read_number, read_table
+from foveasim.scanpath.fixations import find_fixations_ivt
+from foveasim.scanpath.scanpath import Scanpath, read_csv, read_number, read_table
 
 __all__ = ["ReadOptions", "read_mit1003", "read_osie_mat", "read_scanpaths", "read_tracker_csv"]
 
@@ -315,7 +315,7 @@ def read_mit1003(folder: str | Path, *, drop_first: bool = True) -> list[Scanpat
     """Read MIT1003's eye data and find the fixations in it by velocity.
 
     The data set holds raw gaze at 240 samples a second. Its Matlab code finds fixations in a way of its own; here I-VT
-    does (:func:`foveasim.fixations.find_fixations_ivt`, 35 px to a degree), so that fixations differ a little from
+    does (:func:`foveasim.scanpath.fixations.find_fixations_ivt`, 35 px to a degree), so that fixations differ a little from
     published ones.
 
     Args:

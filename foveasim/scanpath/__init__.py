@@ -1,0 +1,1 @@
+"""Scanpaths, every reader and writer of them, and fixations from raw gaze."""
