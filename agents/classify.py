@@ -26,7 +26,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
-from foveasim.metric_statistics import wilson
+from foveasim.metrics.statistics import wilson
 from foveasim.validation import number, whole
 
 __all__ = [

@@ -14,7 +14,7 @@ from foveasim.agents.compare_looks import Looked
 from foveasim.agents.compare_measures import MEASURES, Measure
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import default_px_per_deg
-from foveasim.metric_statistics import resample
+from foveasim.metrics.statistics import resample
 
 __all__ = ["DIRECTIONS", "RETURN_DEG", "WHEN", "Interval", "Result", "SaccadeFigures", "saccade_figures", "summarise"]
 

@@ -18,7 +18,6 @@ import torch
 from foveasim import validation
 from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_looks import MOST_SEED, Entry
-from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_files import Against, write_humans
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_kept import KeptViewings
@@ -29,6 +28,7 @@ from foveasim.agents.humans_table import show_humans
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
+from foveasim.metrics.people import People, read_people
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.validation import check_device

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import metrics
-from foveasim.agents.humans_data import People
 from foveasim.agents.humans_scores import SCORES, Scored
 from foveasim.agents.humans_table import LIKE_PEOPLE, in_order, value_of
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure, styles
+from foveasim.metrics.people import People
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,9 +13,9 @@ import torch
 
 from foveasim import __version__
 from foveasim.agents.compare_looks import Entry
-from foveasim.agents.humans_data import People
 from foveasim.agents.humans_looks import Viewing, scanpath_of
 from foveasim.agents.kept import KeptFiles
+from foveasim.metrics.people import People
 
 __all__ = ["KeptViewings"]
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from foveasim import metrics
 from foveasim.agents.compare_looks import LANE_SEEDS, Entry
-from foveasim.agents.humans_data import People
 from foveasim.agents.interface import Agent, Observation, agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.eye.retina import Retina
+from foveasim.metrics.people import People
 from foveasim.registry import describe
 from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import metrics
-from foveasim.agents.humans_data import People
 from foveasim.agents.humans_looks import CONDITIONAL, Viewing
-from foveasim.metric_statistics import resample
 from foveasim.metrics import Estimate
+from foveasim.metrics.people import People
+from foveasim.metrics.statistics import resample
 from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["IMAGE_SCORES", "POOLED_SCORES", "SCORES", "Score", "Scored", "Scorer"]

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.humans_data import People
 from foveasim.agents.mim.files import read_tensors, write_tensors
 from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.scanpath_backbone import LEVELS
@@ -26,6 +25,7 @@ from foveasim.agents.scanpath_prior import MEMORY
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina
+from foveasim.metrics.people import People
 from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import metrics
-from foveasim.agents.humans_data import People
 from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.scanpath_prior import MEMORY, Manner, Tables, draw_points, features, log_priority
+from foveasim.metrics.people import People
 from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["choose_manner", "draw_scanpaths"]

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from foveasim import metrics
 from foveasim import validation as check
-from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.mim.files import write_tensors
 from foveasim.agents.predictive_gain import CELLS, cell_grid
 from foveasim.agents.scanpath_agent import load_scanpath
@@ -41,6 +40,7 @@ from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwor
 from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import make_retina
+from foveasim.metrics.people import People, read_people
 from foveasim.runs.outputs import check_output, settled
 from foveasim.scanpath.scanpath import Scanpath
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.runner import Rollout
 from foveasim.errors import InvalidValueError
-from foveasim.metric_statistics import Z_95
+from foveasim.metrics.statistics import Z_95
 
 __all__ = ["Slope", "Trials", "draw_slopes", "read_trials", "search_slope"]
 

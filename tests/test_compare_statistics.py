@@ -12,7 +12,7 @@ from foveasim.agents.compare_looks import Looked
 from foveasim.agents.compare_measures import NUMBERS
 from foveasim.agents.compare_statistics import saccade_figures, summarise
 from foveasim.errors import InvalidValueError
-from foveasim.metric_statistics import resample
+from foveasim.metrics.statistics import resample
 
 SIZE = (96, 96)  # 3.5 px a degree
 

@@ -19,7 +19,6 @@ from PIL import Image
 from foveasim import metrics
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.humans import HumansConfig, humans, run
-from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.humans_minds import RememberingPredictor, remembering
@@ -31,6 +30,7 @@ from foveasim.agents.mim.imagine import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.eye.retina import make_retina
+from foveasim.metrics.people import People, read_people
 from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 
 SIZE = (120, 160)  # of the fixations; the pictures are half as large

@@ -18,13 +18,13 @@ from PIL import Image
 
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.humans import HumansConfig, run
-from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.humans_kept import KeptViewings
 from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.kept import kept_in
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
+from foveasim.metrics.people import People, read_people
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 
 SIZE = (120, 160)

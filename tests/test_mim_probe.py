@@ -23,7 +23,7 @@ from foveasim.agents.mim.probe import (
     fit_ridge,
 )
 from foveasim.errors import InvalidValueError
-from foveasim.metric_statistics import wilson
+from foveasim.metrics.statistics import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

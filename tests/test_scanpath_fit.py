@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from foveasim.agents import scanpath_fit
-from foveasim.agents.humans_data import People, read_people
 from foveasim.agents.loading import make_agent
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.scanpath_agent import load_scanpath
@@ -23,6 +22,7 @@ from foveasim.agents.scanpath_fit import FitConfig, densities, fit, fit_head, fi
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
+from foveasim.metrics.people import People, read_people
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 
 SIZE = (600, 800)

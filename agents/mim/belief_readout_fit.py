@@ -25,7 +25,7 @@ from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import STRENGTHS, Labelled, ProbeOptions, fit_probe
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
-from foveasim.metric_statistics import wilson
+from foveasim.metrics.statistics import wilson
 from foveasim.rng import Stream, uniform
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator

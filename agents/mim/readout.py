@@ -38,7 +38,7 @@ from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.metric_statistics import wilson
+from foveasim.metrics.statistics import wilson
 from foveasim.runs.outputs import check_folder, inputs_of
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from foveasim.agents.humans_data import IMAGE_SUFFIXES as HUMANS_SUFFIXES
 from foveasim.errors import SceneError
 from foveasim.images.datasets import open_imagenette
 from foveasim.images.object_masks import read_mask
 from foveasim.images.picture import open_image, read_picture
 from foveasim.images.reading import read_pool
 from foveasim.images.splits import SUFFIXES as POOL_SUFFIXES
+from foveasim.metrics.people import IMAGE_SUFFIXES as HUMANS_SUFFIXES
 from foveasim.scenes.source import open_scenes
 from foveasim.scenes.video import VideoScenes, is_animated
 from foveasim.trust import FORMATS, IMAGE_SUFFIXES

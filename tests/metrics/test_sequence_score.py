@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.metrics.sequence_score import (
+    FixationClusters,
+    cluster_points,
+    estimate_bandwidth,
+    fit_clusters,
+    sequence_score,
+)
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.sequence_score import FixationClusters, cluster_points, estimate_bandwidth, fit_clusters, sequence_score
 
 # scikit-learn 1.9.1, estimate_bandwidth(X) and MeanShift(bandwidth=factor * that).fit(X) on ``formula()``
 BANDWIDTH = 238.62471176428897

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.scanmatch import nearest_distances, scanmatch, string_edit_distance
+from foveasim.metrics.scanmatch import nearest_distances, scanmatch, string_edit_distance
 from foveasim.scanpath.scanpath import Scanpath
 
 SIZE = (600, 800)

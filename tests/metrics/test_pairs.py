@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.metrics.pairs import bootstrap_mean, group_by_image, mean_pairs, pack_paths
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.scanpath_pairs import bootstrap_mean, group_by_image, mean_pairs, pack_paths
 
 
 def path(count: int, image: str = "a", subject: str = "1") -> Scanpath:

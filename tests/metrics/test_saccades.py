@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidValueError
-from foveasim.saccade_statistics import (
+from foveasim.metrics.saccades import (
     amplitude_counts,
     direction_counts,
     diversity_score,

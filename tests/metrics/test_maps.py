@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.saliency_metrics import (
+from foveasim.metrics.maps import (
     auc,
     conditional_scores,
     fixation_density,

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidValueError
+from foveasim.metrics.pairs import mean_pairs, pack_paths
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.scanpath_pairs import mean_pairs, pack_paths
 
 __all__ = [
     "amplitude_counts",

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError
+from foveasim.metrics.pairs import PackedPaths, pack_paths
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.scanpath_pairs import PackedPaths, pack_paths
 
 __all__ = ["nearest_distances", "scanmatch", "string_edit_distance"]
 
@@ -96,7 +96,7 @@ def scanmatch(
         Behavior Research Methods 42(3). Settings: Chen et al. (2021), Predicting human scanpaths in visual question
         answering.
     """
-    from foveasim.sequence_kernels import align_strings
+    from foveasim.metrics.kernels import align_strings
 
     size, grid = validation.size_hw("size", size, least=1), _grid(grid)
     validation.number("threshold", threshold, 0, open_low=True)
@@ -153,7 +153,7 @@ def string_edit_distance(
         Levenshtein (1966), Binary codes capable of correcting deletions, insertions and reversals; for scanpaths Brandt
         and Stark (1997), Spontaneous eye movements during visual imagery.
     """
-    from foveasim.sequence_kernels import edit_strings
+    from foveasim.metrics.kernels import edit_strings
 
     size, grid = validation.size_hw("size", size, least=1), _grid(grid)
     a, b = pack_paths("first", first), pack_paths("second", second)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.metrics.pairs import pack_paths
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.scanpath_pairs import pack_paths
 
 __all__ = ["FixationClusters", "cluster_points", "estimate_bandwidth", "fit_clusters", "sequence_score"]
 
@@ -85,7 +85,7 @@ def cluster_points(points: F64, bandwidth_px: float) -> FixationClusters:
         Comaniciu and Meer (2002), Mean shift: a robust approach toward feature space analysis, IEEE PAMI 24(5); the
         same clusters as scikit-learn's ``MeanShift``.
     """
-    from foveasim.sequence_kernels import shift_means
+    from foveasim.metrics.kernels import shift_means
 
     points = _points(points)
     validation.number("bandwidth_px", bandwidth_px, 0, open_low=True)
@@ -176,7 +176,7 @@ def sequence_score(
     Reference:
         Yang et al. (2020), CVPR, section 4.2.
     """
-    from foveasim.sequence_kernels import align_strings
+    from foveasim.metrics.kernels import align_strings
 
     if not isinstance(clusters, FixationClusters):
         raise InvalidTypeError(f"clusters must come from fit_clusters; got {type(clusters).__name__}.")

@@ -4,17 +4,7 @@
 worked example. Nothing here needs a network, and nothing is imported but NumPy and torch until a metric is called.
 """
 
-from foveasim.multimatch import MULTIMATCH, multimatch, time_delay_embedding
-from foveasim.saccade_statistics import (
-    amplitude_counts,
-    direction_counts,
-    diversity_score,
-    js_divergence,
-    kl_divergence,
-    saccades_px,
-    scanmatch_kl,
-)
-from foveasim.saliency_metrics import (
+from foveasim.metrics.maps import (
     ConditionalScores,
     auc,
     conditional_scores,
@@ -24,9 +14,19 @@ from foveasim.saliency_metrics import (
     nss,
     shuffled_auc,
 )
-from foveasim.scanmatch import nearest_distances, scanmatch, string_edit_distance
-from foveasim.scanpath_pairs import Estimate, PairMean, bootstrap_mean, group_by_image, mean_pairs
-from foveasim.sequence_score import FixationClusters, fit_clusters, sequence_score
+from foveasim.metrics.multimatch import MULTIMATCH, multimatch, time_delay_embedding
+from foveasim.metrics.pairs import Estimate, PairMean, bootstrap_mean, group_by_image, mean_pairs
+from foveasim.metrics.saccades import (
+    amplitude_counts,
+    direction_counts,
+    diversity_score,
+    js_divergence,
+    kl_divergence,
+    saccades_px,
+    scanmatch_kl,
+)
+from foveasim.metrics.scanmatch import nearest_distances, scanmatch, string_edit_distance
+from foveasim.metrics.sequence_score import FixationClusters, fit_clusters, sequence_score
 
 __all__ = [
     "MULTIMATCH",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.multimatch import multimatch, time_delay_embedding
+from foveasim.metrics.multimatch import multimatch, time_delay_embedding
 from foveasim.scanpath.scanpath import Scanpath
 
 SIZE = (600, 800)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation
+from foveasim.metrics.pairs import pack_paths
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.scanpath_pairs import pack_paths
 
 __all__ = ["MULTIMATCH", "multimatch", "time_delay_embedding"]
 
@@ -59,7 +59,7 @@ def multimatch(first: Sequence[Scanpath], second: Sequence[Scanpath], size: tupl
         et al. (2012), It depends on how you look at it, Behavior Research Methods 44. Equal to
         ``multimatch_gaze.docomparison(..., grouping=False)`` (Wagner, Halchenko and Hanke 2019).
     """
-    from foveasim.multimatch_kernels import match_paths
+    from foveasim.metrics.kernels import match_paths
 
     size = validation.size_hw("size", size, least=1)
     a, b = pack_paths("first", first), pack_paths("second", second)
@@ -97,7 +97,7 @@ def time_delay_embedding(model: Sequence[Scanpath], people: Sequence[Scanpath], 
         Wang, Chen, Wang, Jiang, Fang and Yao (2011), Simulating human saccadic scanpaths on natural images, CVPR; in
         the form of Zanca, Serchi, Piu, Rosini and Rufa (2018), FixaTons.
     """
-    from foveasim.sequence_kernels import embed_paths
+    from foveasim.metrics.kernels import embed_paths
 
     size = validation.size_hw("size", size, least=1)
     a, b = pack_paths("model", model), pack_paths("people", people)
