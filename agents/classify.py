@@ -23,7 +23,7 @@ from foveasim.agents.interface import (
     observed,
 )
 from foveasim.agents.loading import make_agent
-from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
+from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
 from foveasim.envs.classify import ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.metrics.statistics import wilson

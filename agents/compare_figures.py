@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foveasim.agents.compare_measures import MEASURES, Measure
 from foveasim.agents.compare_statistics import DIRECTIONS, Result
-from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure, styles
+from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foveasim import metrics
 from foveasim.agents.humans_scores import SCORES, Scored
 from foveasim.agents.humans_table import LIKE_PEOPLE, in_order, value_of
-from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure, styles
+from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
 from foveasim.metrics.people import People
 
 if TYPE_CHECKING:

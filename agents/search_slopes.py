@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
 from foveasim.agents.runner import Rollout
+from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
 from foveasim.errors import InvalidValueError
 from foveasim.metrics.statistics import Z_95
 

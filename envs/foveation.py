@@ -140,7 +140,7 @@ def draw_gaze(
     Returns:
         (h, w, 3) uint8, h and w even, as videos want them.
     """
-    from foveasim.drawing import disc, fit_to, lines, ring  # here: most envs are never drawn
+    from foveasim.drawing.canvas import disc, fit_to, lines, ring  # here: most envs are never drawn
 
     height = 2 * round(height_px / 2)
     scale = height / frame.shape[0]

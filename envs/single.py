@@ -15,7 +15,7 @@ from foveasim.errors import InvalidValueError
 
 __all__ = ["FoveaEnv"]
 
-_LEAST_DRAWN_PX = 160  # foveasim.layout.LEAST_SIZE, which stands above the envs
+_LEAST_DRAWN_PX = 160  # foveasim.drawing.layout.LEAST_SIZE, which stands above the envs
 
 
 class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
@@ -70,7 +70,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         self._frames: list[NDArray[np.uint8]] = []
         self._window: Any = None
         if render_mode == "human":
-            from foveasim.viewer_frames import FrameWindow
+            from foveasim.drawing.env_render import FrameWindow
 
             self._window = FrameWindow(render_size, self.metadata["render_fps"])
 

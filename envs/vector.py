@@ -339,7 +339,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
 
     def draw(self, lane: int = 0, size: tuple[int, int] = (480, 854)) -> NDArray[np.uint8]:
         """Draw one lane: scene with scanpath, glimpse, belief and acuity, (H, W, 3) uint8 of a size."""
-        from foveasim.viewer_frames import render_lane  # here: it draws, and most envs are never drawn
+        from foveasim.drawing.env_render import render_lane  # here: it draws, and most envs are never drawn
 
         return render_lane(
             self.simulator,

@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from foveasim.bench_timing import Case, Setting, SkippedError, Spread, spread
-from foveasim.drawing import Image
-from foveasim.render import render
+from foveasim.drawing.canvas import Image
+from foveasim.drawing.env_render import display_driver
+from foveasim.drawing.render import render
 from foveasim.viewer_config import LookConfig
-from foveasim.viewer_frames import display_driver
 from foveasim.warm import warm_up
 from foveasim.window import FPS, Window
 

@@ -21,7 +21,7 @@ from foveasim.agents.compare_files import Comparison
 from foveasim.agents.compare_looks import Looked, Moment
 from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import Result
-from foveasim.agents.mim.figures import styles
+from foveasim.drawing.figures import styles
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["report_data", "report_page", "write_report"]

@@ -14,10 +14,10 @@ from foveasim import validation
 from foveasim.agents.human import Human
 from foveasim.agents.interface import Agent, Imagines, agent_name
 from foveasim.agents.loading import make_agent
+from foveasim.drawing.render import LATEST, Heat, View
 from foveasim.errors import AgentError, FoveasimError, SceneError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
-from foveasim.render import LATEST, Heat, View
 from foveasim.scanpath.scanpath import Scanpath
 from foveasim.sight import Opener, Sight, close_source, open_source
 from foveasim.thinking import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from foveasim.drawing.env_render import display_driver
 from foveasim.record import record_frames
 from foveasim.runs.outputs import free_names
 from foveasim.viewer_config import LookConfig
-from foveasim.viewer_frames import display_driver
 from foveasim.warm import warm_up
 from foveasim.window import Window
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from foveasim import validation
 from foveasim.agents.loading import make_agent
+from foveasim.drawing.layout import LEAST_SIZE
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
-from foveasim.layout import LEAST_SIZE
 from foveasim.runs.outputs import Inputs, inputs_of
 from foveasim.session import Session
 

@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from foveasim.drawing import Image, disc, ring
+from foveasim.drawing.canvas import Image, disc, ring
+from foveasim.drawing.layout import LEAST_SIZE, Layout
+from foveasim.drawing.movie import Mp4Movie, save_png
+from foveasim.drawing.render import GAZE, INK, View, layout_of, render
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import RETINAS
-from foveasim.layout import LEAST_SIZE, Layout
-from foveasim.movie import Mp4Movie, save_png
-from foveasim.render import GAZE, INK, View, layout_of, render
 from foveasim.runs.interrupts import Stop
 from foveasim.session import Session
 from foveasim.viewer_config import reachable_fovea

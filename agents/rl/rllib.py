@@ -29,7 +29,7 @@ from foveasim.agents.rl.policy_files import Policy, fingerprint, save_policy
 from foveasim.agents.rl.rllib_module import GazeModule, make_eyes, ray_part
 from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.rl.train_curve import draw_curve
+from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import InvalidValueError
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.progress import Show

@@ -21,8 +21,8 @@ from foveasim.agents.rl.imitation import fit
 from foveasim.agents.rl.policies import actor_of, make_model
 from foveasim.agents.rl.policy_files import Policy, save_policy
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.rl.train_curve import draw_curve
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
+from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import WeightsError
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.progress import Show

@@ -20,7 +20,7 @@ ROOMS = (
     "foveasim.simulator.simulator",
     "foveasim.scanpath.scanpath",
     "foveasim.metrics",
-    "foveasim.drawing",
+    "foveasim.drawing.canvas",
     "foveasim.player",
     "foveasim.envs",
     "foveasim.envs.tasks",

@@ -27,7 +27,7 @@ from PIL import Image
 from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.cli import main
-from foveasim.movie import Mp4Movie
+from foveasim.drawing.movie import Mp4Movie
 from foveasim.runs import interrupts
 from foveasim.viewer import WatchConfig, open_window
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveasim import movie as movies
 from foveasim import record as recording
 from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.cli import COMMANDS, main
+from foveasim.drawing import movie as movies
+from foveasim.drawing.movie import Mp4Movie, open_movie
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.movie import Mp4Movie, open_movie
 from foveasim.runs.outputs import (
     Inputs,
     check_folder,

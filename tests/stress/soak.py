@@ -219,7 +219,7 @@ class Stare:
 
     def __call__(self, frames: int) -> None:
         """Draw frames of a quarter of a second each."""
-        from foveasim.render import render
+        from foveasim.drawing.render import render
 
         for _ in range(frames):
             self.session.advance(250)

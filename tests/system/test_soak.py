@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from foveasim.render import LATEST
+from foveasim.drawing.render import LATEST
 from foveasim.session import Session
 
 SCRIPT = Path(__file__).parent / "stress" / "soak.py"

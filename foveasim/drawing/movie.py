@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from foveasim import validation
-from foveasim.drawing import Image, fit_to
+from foveasim.drawing.canvas import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.runs.interrupts import held
 from foveasim.runs.outputs import Inputs, check_folder, check_output, give_name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foveasim.agents.mim.figures import COLOURS, blank_figure, save_figure
+from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
 
 __all__ = ["draw_curve"]
 

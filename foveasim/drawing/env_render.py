@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation
+from foveasim.drawing.render import LATEST, Heat, View, render
 from foveasim.errors import NoDisplayError
-from foveasim.render import LATEST, Heat, View, render
 from foveasim.simulator.simulator import Simulator
 
 __all__ = ["FrameWindow", "display_driver", "render_lane"]
@@ -39,7 +39,7 @@ def render_lane(
         size: (H, W) of the picture, px.
         budget: Saccades of an episode.
         reward: Of the last saccade, or None.
-        task: What a task adds, fields of :class:`foveasim.render.View` by name.
+        task: What a task adds, fields of :class:`foveasim.drawing.render.View` by name.
 
     Returns:
         (H, W, 3) uint8.

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foveasim.drawing import Rect, colour_map, fit_text, fit_to, text, text_width, wrap_text
+from foveasim.drawing.canvas import Rect, colour_map, fit_text, fit_to, text, text_width, wrap_text
+from foveasim.drawing.layout import LEAST_SIZE, arrange
+from foveasim.drawing.render import GAZE, PATH, Heat, View, layout_of, render
 from foveasim.errors import InvalidValueError
-from foveasim.layout import LEAST_SIZE, arrange
-from foveasim.render import GAZE, PATH, Heat, View, layout_of, render
 
 SIZES = [(720, 1280), (1280, 720), (1440, 2560), (LEAST_SIZE, LEAST_SIZE), (240, 900), (900, 240), (333, 517)]
 SCENES = [(96, 96), (300, 451), (480, 360), (100, 1000), (1000, 100)]

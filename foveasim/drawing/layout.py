@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from foveasim import validation
-from foveasim.drawing import Rect
+from foveasim.drawing.canvas import Rect
 
 __all__ = ["LEAST_SIZE", "Layout", "arrange"]
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.drawing import (
+from foveasim.drawing.canvas import (
     Colour,
     Image,
     Rect,
@@ -30,8 +30,8 @@ from foveasim.drawing import (
     text_width,
     wrap_text,
 )
+from foveasim.drawing.layout import Layout, arrange
 from foveasim.errors import InvalidValueError
-from foveasim.layout import Layout, arrange
 
 __all__ = ["LATEST", "Heat", "View", "layout_of", "render"]
 
@@ -139,7 +139,7 @@ def render(view: View, size: tuple[int, int]) -> Image:
 
     Args:
         view: What to show.
-        size: (H, W) of the picture, px; each side at least :data:`foveasim.layout.LEAST_SIZE`.
+        size: (H, W) of the picture, px; each side at least :data:`foveasim.drawing.layout.LEAST_SIZE`.
 
     Returns:
         (H, W, 3) uint8, freshly made.

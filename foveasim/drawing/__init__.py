@@ -1,0 +1,1 @@
+"""Arrays to pictures, figures and movies. Knows no env and no agent."""
