@@ -24,7 +24,7 @@ from foveasim.agents.compare_statistics import Result
 from foveasim.drawing.figures import styles
 from foveasim.runs.whole_files import write_atomically
 
-__all__ = ["report_data", "report_page", "write_report"]
+__all__ = ["page", "report_data", "write_report"]
 
 LONG_SIDE_PX = 320
 """Longest side of a picture in the report; larger scenes are shrunk to it."""
@@ -48,21 +48,21 @@ def write_report(path: Path, comparison: Comparison) -> None:
     Raises:
         OSError: The file cannot be written; an older one is untouched then.
     """
-    write_atomically(path, report_page(report_data(comparison)).encode())
+    write_atomically(path, page(report_data(comparison)).encode())
 
 
-def report_page(data: Mapping[str, Any]) -> str:
+def page(data: Mapping[str, Any]) -> str:
     """Return the page that shows data, from :func:`report_data`. Nothing in it can end the script that holds it."""
-    here = files("foveasim")
+    here = files("foveasim.player")
     shown = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for letter in "<>&":  # in JSON they stand in strings only; this way the page has no tag that the data wrote
         shown = shown.replace(letter, f"\\u{ord(letter):04x}")
     parts = {
         "TITLE": html.escape(str(data["title"])),
-        "SCRIPT": here.joinpath("report_page.js").read_text(encoding="utf-8"),
+        "SCRIPT": here.joinpath("page.js").read_text(encoding="utf-8"),
         "DATA": shown,
     }
-    return _HOLE.sub(lambda hole: parts[hole[1]], here.joinpath("report_page.html").read_text(encoding="utf-8"))
+    return _HOLE.sub(lambda hole: parts[hole[1]], here.joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def report_data(comparison: Comparison) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The page (HTML and JavaScript) that plays what agents and people looked at. Knows no env and no agent."""
