@@ -24,7 +24,7 @@ from foveasim.agents.interface import (
 )
 from foveasim.agents.loading import make_agent
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
-from foveasim.envs.classify import ClassifyVectorEnv
+from foveasim.envs.tasks.classify import ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.metrics.statistics import wilson
 from foveasim.validation import number, whole

@@ -3,16 +3,16 @@
 from foveasim.lazy_names import lazy_names
 
 _NAMES = {
-    "ClassifyEnv": "foveasim.envs.classify:ClassifyEnv",
-    "ClassifyVectorEnv": "foveasim.envs.classify:ClassifyVectorEnv",
+    "ClassifyEnv": "foveasim.envs.tasks.classify:ClassifyEnv",
+    "ClassifyVectorEnv": "foveasim.envs.tasks.classify:ClassifyVectorEnv",
     "Display": "foveasim.scenes.search:Display",
     "FoveaEnv": "foveasim.envs.single:FoveaEnv",
     "FoveaVectorEnv": "foveasim.envs.vector:FoveaVectorEnv",
     "FoveateObservation": "foveasim.envs.wrappers:FoveateObservation",
     "FoveateVectorObservation": "foveasim.envs.wrappers_vector:FoveateVectorObservation",
-    "SearchEnv": "foveasim.envs.search:SearchEnv",
+    "SearchEnv": "foveasim.envs.tasks.search:SearchEnv",
     "SearchSource": "foveasim.scenes.search:SearchSource",
-    "SearchVectorEnv": "foveasim.envs.search:SearchVectorEnv",
+    "SearchVectorEnv": "foveasim.envs.tasks.search:SearchVectorEnv",
     "wrappers": "foveasim.envs.wrappers",
 }
 

@@ -1,11 +1,11 @@
 """What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
 
 from foveasim.envs import wrappers as wrappers
-from foveasim.envs.classify import ClassifyEnv as ClassifyEnv
-from foveasim.envs.classify import ClassifyVectorEnv as ClassifyVectorEnv
-from foveasim.envs.search import SearchEnv as SearchEnv
-from foveasim.envs.search import SearchVectorEnv as SearchVectorEnv
 from foveasim.envs.single import FoveaEnv as FoveaEnv
+from foveasim.envs.tasks.classify import ClassifyEnv as ClassifyEnv
+from foveasim.envs.tasks.classify import ClassifyVectorEnv as ClassifyVectorEnv
+from foveasim.envs.tasks.search import SearchEnv as SearchEnv
+from foveasim.envs.tasks.search import SearchVectorEnv as SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv as FoveaVectorEnv
 from foveasim.envs.wrappers import FoveateObservation as FoveateObservation
 from foveasim.envs.wrappers_vector import FoveateVectorObservation as FoveateVectorObservation

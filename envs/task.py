@@ -21,8 +21,8 @@ class Task:
     """The part of ``FoveaVectorEnv`` that a task overrides; as it stands there is nothing to do but look.
 
     What goes out is as long as there are lanes and fresh each time. Visual search
-    (:class:`foveasim.envs.search.SearchVectorEnv`) and classification
-    (:class:`foveasim.envs.classify.ClassifyVectorEnv`) are two examples.
+    (:class:`foveasim.envs.tasks.search.SearchVectorEnv`) and classification
+    (:class:`foveasim.envs.tasks.classify.ClassifyVectorEnv`) are two examples.
 
     Attributes:
         simulator: The eyes and their scenes.

@@ -80,11 +80,11 @@ register(
 )
 register(
     id="foveasim/Classify-v0",
-    entry_point="foveasim.envs.classify:ClassifyEnv",
-    vector_entry_point="foveasim.envs.classify:ClassifyVectorEnv",
+    entry_point="foveasim.envs.tasks.classify:ClassifyEnv",
+    vector_entry_point="foveasim.envs.tasks.classify:ClassifyVectorEnv",
 )
 register(
     id="foveasim/Search-v0",
-    entry_point="foveasim.envs.search:SearchEnv",
-    vector_entry_point="foveasim.envs.search:SearchVectorEnv",
+    entry_point="foveasim.envs.tasks.search:SearchEnv",
+    vector_entry_point="foveasim.envs.tasks.search:SearchVectorEnv",
 )

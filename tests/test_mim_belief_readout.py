@@ -15,8 +15,8 @@ from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout
 from foveasim.agents.mim.files import read_tensors, save_network, write_tensors
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.envs.cell_readout import Readout
-from foveasim.envs.classify import ClassifyEnv
+from foveasim.envs.tasks.cell_readout import Readout
+from foveasim.envs.tasks.classify import ClassifyEnv
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.scenes.signs import SignScenes
 

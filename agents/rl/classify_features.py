@@ -15,7 +15,7 @@ from foveasim import validation
 from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
 from foveasim.agents.rl.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
 from foveasim.agents.rl.outlook import Foresight, Outlook, belief_of
-from foveasim.envs.cell_readout import Readout
+from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, InvalidValueError
 
 __all__ = ["CLASSIFY_NUMBERS", "ClassifyFeatureConfig", "ClassifySense", "ThinkingReadout"]

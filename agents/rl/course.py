@@ -31,8 +31,8 @@ from foveasim.agents.rl.task_agent import PolicyAgent, TaskAgent, WatchfulAgent
 from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_scores import TaskValidator
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.envs.classify import ClassifyVectorEnv
-from foveasim.envs.search import SearchVectorEnv
+from foveasim.envs.tasks.classify import ClassifyVectorEnv
+from foveasim.envs.tasks.search import SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina

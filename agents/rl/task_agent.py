@@ -26,7 +26,7 @@ from foveasim.agents.rl.features import TaskSense, featurise
 from foveasim.agents.rl.outlook import Foresight, Outlook
 from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, shipped_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.envs.cell_readout import Readout
+from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.types import Prediction
 from foveasim.validation import number

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveasim.envs.classify import ClassifyVectorEnv
-from foveasim.envs.search import SearchVectorEnv
 from foveasim.envs.single import FoveaEnv
+from foveasim.envs.tasks.classify import ClassifyVectorEnv
+from foveasim.envs.tasks.search import SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.eye.retina import RETINAS

@@ -22,7 +22,7 @@ from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.policy_files import Policy, load_policy, shipped_policy
 from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.bench_table import Report
-from foveasim.envs.classify import ClassifyEnv
+from foveasim.envs.tasks.classify import ClassifyEnv
 from foveasim.episode import read_episode
 from foveasim.images.object_masks import read_mask
 from foveasim.replay import replay_episode

@@ -19,7 +19,7 @@ from foveasim.agents.search import Seek
 from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.drawing.render import GAZE
 from foveasim.envs import FoveaVectorEnv
-from foveasim.envs.search import SearchEnv, SearchVectorEnv
+from foveasim.envs.tasks.search import SearchEnv, SearchVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.images.picture import Picture
 from foveasim.scenes.search import Display, SearchScenes

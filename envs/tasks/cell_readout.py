@@ -181,4 +181,4 @@ def _cell_means(
 @functools.cache
 def _kernels() -> ModuleType:
     """At first use: numba takes 0.4 s to import."""
-    return importlib.import_module("foveasim.envs.cell_kernels")
+    return importlib.import_module("foveasim.envs.tasks.cell_readout_kernels")

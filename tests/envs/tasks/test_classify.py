@@ -28,8 +28,8 @@ from foveasim.agents.classify import (
 )
 from foveasim.agents.loading import make_agent
 from foveasim.agents.runner import rollout
-from foveasim.envs.cell_readout import CellReadout, fit_cells
-from foveasim.envs.classify import ClassifyEnv, ClassifyVectorEnv
+from foveasim.envs.tasks.cell_readout import CellReadout, fit_cells
+from foveasim.envs.tasks.classify import ClassifyEnv, ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, SceneError, WeightsError
 from foveasim.scenes.signs import SignScenes
 from foveasim.scenes.source import ArrayScenes

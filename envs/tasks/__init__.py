@@ -1,0 +1,1 @@
+"""The tasks beyond free viewing: search and classify."""
