@@ -8,12 +8,12 @@ _NAMES = {
     "Display": "foveasim.scenes.search:Display",
     "FoveaEnv": "foveasim.envs.single:FoveaEnv",
     "FoveaVectorEnv": "foveasim.envs.vector:FoveaVectorEnv",
-    "FoveateObservation": "foveasim.envs.wrappers:FoveateObservation",
-    "FoveateVectorObservation": "foveasim.envs.wrappers_vector:FoveateVectorObservation",
+    "FoveateObservation": "foveasim.envs.wrappers.observation:FoveateObservation",
+    "FoveateVectorObservation": "foveasim.envs.wrappers.vector:FoveateVectorObservation",
     "SearchEnv": "foveasim.envs.tasks.search:SearchEnv",
     "SearchSource": "foveasim.scenes.search:SearchSource",
     "SearchVectorEnv": "foveasim.envs.tasks.search:SearchVectorEnv",
-    "wrappers": "foveasim.envs.wrappers",
+    "wrappers": "foveasim.envs.wrappers.observation",
 }
 
 __all__ = list(_NAMES)

@@ -17,7 +17,7 @@ The command line                ``main(["watch", "--agent", "walk"])``
 Errors raised on purpose        ``FoveasimError`` is the base of all, and ``errors`` holds them
 ==============================  ==================================================================================
 
-Further names are in ``foveasim.envs`` and ``foveasim.envs.wrappers`` (Gymnasium), ``foveasim.agents``,
+Further names are in ``foveasim.envs`` and ``foveasim.envs.wrappers.observation`` (Gymnasium), ``foveasim.agents``,
 ``foveasim.agents.mim`` (networks that predict) and ``foveasim.agents.rl`` (training of gaze policies),
 ``foveasim.metrics`` and ``foveasim.errors``; ``dir()`` of each lists them. These names are public. What is not named
 here or there may move without notice.

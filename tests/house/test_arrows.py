@@ -24,7 +24,7 @@ ROOMS = (
     "foveasim.player",
     "foveasim.envs",
     "foveasim.envs.tasks",
-    "foveasim.envs.wrappers",
+    "foveasim.envs.wrappers.observation",
     "foveasim.agents",
     "foveasim.agents.mim",
     "foveasim.agents.mim.networks",

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.envs.foveation import Foveation
-from foveasim.envs.wrappers_vector import FoveateVectorObservation
+from foveasim.envs.wrappers.foveation import Foveation
+from foveasim.envs.wrappers.vector import FoveateVectorObservation
 from foveasim.errors import InvalidTypeError
 from foveasim.eye.retina import Retina
 

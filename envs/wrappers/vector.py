@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveasim.envs.foveation import Foveation
 from foveasim.envs.observation import batch_observations
 from foveasim.envs.resets import chosen_lanes
+from foveasim.envs.wrappers.foveation import Foveation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.retina import Retina
 
@@ -23,7 +23,7 @@ __all__ = ["FoveateVectorObservation"]
 class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1.3
     """Gives an eye to every lane of a vector env with pixels.
 
-    Everything is as in :class:`foveasim.envs.wrappers.FoveateObservation`, with a lane axis: lane i sees what a single
+    Everything is as in :class:`foveasim.envs.wrappers.observation.FoveateObservation`, with a lane axis: lane i sees what a single
     env sees whose eye has the seed ``seed + i``. All lanes look at once. Gymnasium's autoreset rules hold: where lanes
     begin anew in the step after an end (``NEXT_STEP``), their gaze action counts as little as their motor action; where
     they begin anew in the same step (``SAME_STEP``), what the eye saw last is in ``final_obs`` and ``final_info``.

@@ -17,8 +17,8 @@ from gymnasium.wrappers import AddRenderObservation, ResizeObservation
 from stable_baselines3 import PPO
 
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
-from foveasim.envs.foveation import draw_gaze
-from foveasim.envs.wrappers import FoveateObservation, FoveateVectorObservation
+from foveasim.envs.wrappers.foveation import draw_gaze
+from foveasim.envs.wrappers.observation import FoveateObservation, FoveateVectorObservation
 
 
 def changed(before: list[torch.Tensor], model: Any) -> bool:

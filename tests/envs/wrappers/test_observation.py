@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
-from foveasim.envs.wrappers import FoveateObservation, FoveateVectorObservation
+from foveasim.envs.wrappers.observation import FoveateObservation, FoveateVectorObservation
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
