@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.runner import Rollout
+from foveasim.agents.rollout import Rollout
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
 from foveasim.errors import InvalidValueError
 from foveasim.metrics.statistics import Z_95
@@ -43,7 +43,7 @@ def read_trials(played: Rollout) -> Trials:
     """Read the searches off what an agent did on ``foveasim/Search-v0``; unfinished episodes are left out.
 
     Args:
-        played: Of :func:`foveasim.agents.runner.rollout`.
+        played: Of :func:`foveasim.agents.rollout.rollout`.
 
     Raises:
         InvalidValueError: Episodes of another env, or none that is finished.

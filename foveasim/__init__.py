@@ -42,7 +42,7 @@ _NAMES = {
     "Predictor": "foveasim.agents.mim.imagine:Predictor",
     "RecordEpisode": "foveasim.replay:RecordEpisode",
     "Retina": "foveasim.eye.retina:Retina",
-    "Rollout": "foveasim.agents.runner:Rollout",
+    "Rollout": "foveasim.agents.rollout:Rollout",
     "Saccade": "foveasim.types:Saccade",
     "Saccades": "foveasim.eye.saccade:Saccades",
     "Scanpath": "foveasim.scanpath.scanpath:Scanpath",
@@ -65,7 +65,7 @@ _NAMES = {
     "read_episode": "foveasim.episode:read_episode",
     "read_scanpaths": "foveasim.scanpath.readers:read_scanpaths",
     "replay_episode": "foveasim.replay:replay_episode",
-    "rollout": "foveasim.agents.runner:rollout",
+    "rollout": "foveasim.agents.rollout:rollout",
     "write_scanpaths": "foveasim.scanpath.scanpath:write_scanpaths",
 }
 

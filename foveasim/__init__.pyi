@@ -9,8 +9,8 @@ from foveasim.agents.compare import compare as compare
 from foveasim.agents.interface import Agent as Agent
 from foveasim.agents.loading import make_agent as make_agent
 from foveasim.agents.mim.imagine import Predictor as Predictor
-from foveasim.agents.runner import Rollout as Rollout
-from foveasim.agents.runner import rollout as rollout
+from foveasim.agents.rollout import Rollout as Rollout
+from foveasim.agents.rollout import rollout as rollout
 from foveasim.cli import main as main
 from foveasim.episode import read_episode as read_episode
 from foveasim.errors import FoveasimError as FoveasimError

@@ -13,7 +13,7 @@ from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
-from foveasim.agents.runner import rollout
+from foveasim.agents.rollout import rollout
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.eye import belief as beliefs

@@ -34,7 +34,7 @@ from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_test import record
 from foveasim.agents.rl.train import run
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.runner import rollout
+from foveasim.agents.rollout import rollout
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 from foveasim.scenes.signs import SignScenes
 

@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from foveasim.agents.interface import Agent, Observation, agent_name
-from foveasim.agents.runner import Rollout, rollout
+from foveasim.agents.rollout import Rollout, rollout
 
 __all__ = ["OnlyLooks", "TaskScore", "TaskValidator"]
 

@@ -27,7 +27,7 @@ from foveasim.agents.classify import (
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.rl.course import ClassifyCourse, SearchCourse, open_course
 from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.runner import rollout
+from foveasim.agents.rollout import rollout
 from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.runs.whole_files import write_atomically

@@ -27,7 +27,7 @@ from foveasim.agents.classify import (
     threshold_within,
 )
 from foveasim.agents.loading import make_agent
-from foveasim.agents.runner import rollout
+from foveasim.agents.rollout import rollout
 from foveasim.envs.tasks.cell_readout import CellReadout, fit_cells
 from foveasim.envs.tasks.classify import ClassifyEnv, ClassifyVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, SceneError, WeightsError

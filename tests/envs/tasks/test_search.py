@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from foveasim.agents.loading import make_agent
-from foveasim.agents.runner import rollout
+from foveasim.agents.rollout import rollout
 from foveasim.agents.search import Seek
 from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.drawing.render import GAZE

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import foveasim.envs  # noqa: F401  # registers the ids
 from foveasim.agents.loading import make_agent
-from foveasim.agents.runner import OneLane, add_lane, rollout
+from foveasim.agents.rollout import OneLane, add_lane, rollout
 from foveasim.errors import InvalidValueError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
