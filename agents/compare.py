@@ -25,7 +25,7 @@ from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
-from foveasim.agents.mim.imagine import Predictor
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.runs.interrupts import Stop

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim.agents.compare_measures import judge_images
-from foveasim.agents.mim.imagine import Predictor
+from foveasim.agents.mim.predictor import Predictor
 
 __all__ = ["Judge", "Scenes"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.interface import Agent
-from foveasim.agents.mim.imagine import Predictor
+from foveasim.agents.mim.memo import MapMemory
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.predictive_mind import Mind
-from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.types import Prediction
 
 __all__ = ["RememberingPredictor", "remembering"]
@@ -34,7 +34,7 @@ class RememberingPredictor:
         self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # of the parts, by that of the picture
 
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
-        """Predict the scene behind a belief; see :meth:`foveasim.agents.mim.imagine.Predictor.imagine`.
+        """Predict the scene behind a belief; see :meth:`foveasim.agents.mim.predictor.Predictor.imagine`.
 
         Args:
             observation: With ``belief`` (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1) uint8; without them it is left

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foveasim.agents.mim.files import read_tensors, write_tensors
+from foveasim.agents.mim.weights_file import read_tensors, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.runs.outputs import UNFINISHED
 

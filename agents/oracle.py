@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.interface import Observation, observed
-from foveasim.agents.predictive_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
+from foveasim.agents.mim.expected_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.foveated import as_scene

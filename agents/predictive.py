@@ -17,10 +17,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.interface import Observation
-from foveasim.agents.mim.imagine import Predictor
-from foveasim.agents.mim.network import fill_unseen, to_float
-from foveasim.agents.mim.network_vit import ViTNetwork
-from foveasim.agents.predictive_gain import (
+from foveasim.agents.mim.expected_gain import (
     Seen,
     cell_grid,
     cell_points,
@@ -29,6 +26,9 @@ from foveasim.agents.predictive_gain import (
     pool,
     shifted_footprint,
 )
+from foveasim.agents.mim.network import fill_unseen, to_float
+from foveasim.agents.mim.network_vit import ViTNetwork
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks, spread_places
 from foveasim.errors import AgentError
 
@@ -42,7 +42,7 @@ class Uncertainty(Mind):
     """Looks where a glimpse would remove most of the variance that the network predicts.
 
     The variance is weighted by what the retina would show of every pixel that is not known yet, and summed, for every
-    cell of a grid of 24 along the short side (:func:`foveasim.agents.predictive_gain.gain_map`). Where nothing is left
+    cell of a grid of 24 along the short side (:func:`foveasim.agents.mim.expected_gain.gain_map`). Where nothing is left
     to gain, gaze goes anywhere.
 
     Arguments and errors are those of :class:`foveasim.agents.predictive_mind.Mind`.

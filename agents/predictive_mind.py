@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.interface import Imagines, Observation, describe_agent, observed
-from foveasim.agents.mim.imagine import Predictor
+from foveasim.agents.mim.expected_gain import Seen, see
 from foveasim.agents.mim.network import MimNetwork
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.predictive_gain import Seen, see
 from foveasim.errors import AgentError, InvalidTypeError
 from foveasim.types import Prediction
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.interface import Observation, describe_agent, observed
+from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.errors import AgentError
 from foveasim.validation import image_batch, number
 

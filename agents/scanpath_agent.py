@@ -16,10 +16,10 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.interface import Observation, describe_agent, observed
-from foveasim.agents.mim.files import read_tensors
+from foveasim.agents.mim.expected_gain import cell_grid
+from foveasim.agents.mim.memo import MapMemory
+from foveasim.agents.mim.weights_file import read_tensors
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.predictive_gain import cell_grid
-from foveasim.agents.scanpath_memory import MapMemory
 from foveasim.agents.scanpath_network import SalienceNetwork
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY, Manner, Tables, draw_points, features, log_priority
 from foveasim.errors import WeightsError

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveasim.agents.mim.areas import shrink_views
 from foveasim.agents.mim.network import fill_unseen
+from foveasim.agents.mim.resize import shrink_views
 
 __all__ = ["LEVELS", "SIDE_PX", "Backbone", "backbone_inputs"]
 

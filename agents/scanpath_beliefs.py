@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.mim.files import read_tensors, write_tensors
-from foveasim.agents.predictive_gain import cell_grid
+from foveasim.agents.mim.expected_gain import cell_grid
+from foveasim.agents.mim.weights_file import read_tensors, write_tensors
 from foveasim.agents.scanpath_backbone import LEVELS
 from foveasim.agents.scanpath_network import SalienceHead, SalienceNetwork
 from foveasim.agents.scanpath_prior import MEMORY

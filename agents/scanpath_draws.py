@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import metrics
-from foveasim.agents.predictive_gain import cell_grid
+from foveasim.agents.mim.expected_gain import cell_grid
 from foveasim.agents.scanpath_prior import MEMORY, Manner, Tables, draw_points, features, log_priority
 from foveasim.metrics.people import People
 from foveasim.scanpath.scanpath import Scanpath

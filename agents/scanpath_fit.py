@@ -22,8 +22,8 @@ from torch import Tensor
 
 from foveasim import metrics
 from foveasim import validation as check
-from foveasim.agents.mim.files import write_tensors
-from foveasim.agents.predictive_gain import CELLS, cell_grid
+from foveasim.agents.mim.expected_gain import CELLS, cell_grid
+from foveasim.agents.mim.weights_file import write_tensors
 from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.agents.scanpath_beliefs import (
     Beliefs,

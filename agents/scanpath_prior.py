@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveasim.agents.predictive_gain import cell_grid
+from foveasim.agents.mim.expected_gain import cell_grid
 from foveasim.agents.scanpath_network import EARLY
 from foveasim.geometry import grid_norm
 

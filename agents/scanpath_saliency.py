@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.interface import Observation, describe_agent, observed
+from foveasim.agents.mim.expected_gain import cell_grid
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.predictive_gain import cell_grid
 from foveasim.agents.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm

@@ -39,7 +39,7 @@ _NAMES = {
     "Masking": "foveasim.eye.masks:Masking",
     "Picture": "foveasim.images.picture:Picture",
     "Prediction": "foveasim.types:Prediction",
-    "Predictor": "foveasim.agents.mim.imagine:Predictor",
+    "Predictor": "foveasim.agents.mim.predictor:Predictor",
     "RecordEpisode": "foveasim.replay:RecordEpisode",
     "Retina": "foveasim.eye.retina:Retina",
     "Rollout": "foveasim.agents.rollout:Rollout",

@@ -8,7 +8,7 @@ from foveasim.agents.compare import CompareConfig as CompareConfig
 from foveasim.agents.compare import compare as compare
 from foveasim.agents.interface import Agent as Agent
 from foveasim.agents.loading import make_agent as make_agent
-from foveasim.agents.mim.imagine import Predictor as Predictor
+from foveasim.agents.mim.predictor import Predictor as Predictor
 from foveasim.agents.rollout import Rollout as Rollout
 from foveasim.agents.rollout import rollout as rollout
 from foveasim.cli import main as main

@@ -60,9 +60,9 @@ def _vector(retina: str, lanes: int, mode: str | None, more: dict[str, Any], set
 
 
 def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
-    from foveasim.agents.mim.files import shipped_networks
-    from foveasim.agents.mim.imagine import Predictor
     from foveasim.agents.mim.network import make_network
+    from foveasim.agents.mim.predictor import Predictor
+    from foveasim.agents.mim.weights_file import shipped_networks
 
     imaginer = Predictor(network if network in shipped_networks() else make_network(network))
     options = _options("pyramid", 96, setting.seed)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
-from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import NETWORKS, make_network
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.views import Views, as_float

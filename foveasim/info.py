@@ -39,8 +39,8 @@ def info(config: InfoConfig) -> int:
 
     import foveasim
     from foveasim.agents.loading import AGENTS
-    from foveasim.agents.mim.files import shipped_networks
     from foveasim.agents.mim.network import NETWORKS
+    from foveasim.agents.mim.weights_file import shipped_networks
     from foveasim.envs.rewards import REWARDS
     from foveasim.eye.retina import RETINAS
     from foveasim.scenes.source import SCENES

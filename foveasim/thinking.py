@@ -428,7 +428,7 @@ def open_predictor(network: Imagines | str | Path | None) -> Imagines | None:
         WeightsError: A network that cannot be read.
     """
     if isinstance(network, str | Path):
-        from foveasim.agents.mim.imagine import Predictor  # here, so that a session without a network loads none
+        from foveasim.agents.mim.predictor import Predictor  # here, so that a session without a network loads none
 
         return Predictor(network)
     if network is not None and not isinstance(network, Imagines):

@@ -24,9 +24,9 @@ from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
 from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation_scenes import read_scenes
 from foveasim.agents.loading import AGENTS, make_agent
-from foveasim.agents.mim.imagine import Predictor
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.prediction_error import evaluate
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.eye.retina import make_retina

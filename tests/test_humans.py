@@ -26,7 +26,7 @@ from foveasim.agents.humans_page import page, page_data
 from foveasim.agents.humans_scores import SCORES, Scorer
 from foveasim.agents.humans_table import cautions, in_order, value_of
 from foveasim.agents.loading import make_agent
-from foveasim.agents.mim.imagine import Predictor
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.eye.retina import make_retina

@@ -11,13 +11,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper import PaperConfig
 from foveasim.agents.mim.paper_figures import Column, Sheet, sheets_figure
 from foveasim.agents.mim.paper_findings import Estimate, Finding, Runs, find, spearman
 from foveasim.agents.mim.paper_report import write_report
 from foveasim.agents.mim.paper_run import LatentPoint, Result
+from foveasim.agents.mim.weights_file import save_network
 from foveasim.errors import InvalidValueError, WeightsError
 
 PATCHES, PERIPHERY, AUTOENCODER = "paper/random_patches", "paper/periphery", "paper/autoencoder"

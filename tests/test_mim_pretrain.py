@@ -18,11 +18,11 @@ import torch
 
 from foveasim.agents.mim import progress
 from foveasim.agents.mim.eyes import draw_fixations
-from foveasim.agents.mim.files import load_network, read_card, read_tensors
 from foveasim.agents.mim.network import make_network, to_float
 from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.pretrain import PretrainConfig, run, train
 from foveasim.agents.mim.trainer import Trainer
+from foveasim.agents.mim.weights_file import load_network, read_card, read_tensors
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, InvalidValueError, SceneError, WeightsError
 from foveasim.eye.retina import make_retina

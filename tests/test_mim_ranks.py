@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.files import load_network, read_tensors
 from foveasim.agents.mim.ranks import Ranks, joined
+from foveasim.agents.mim.weights_file import load_network, read_tensors
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, InvalidValueError
 

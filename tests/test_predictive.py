@@ -7,10 +7,7 @@ import pytest
 import torch
 
 from foveasim.agents.contract import check_agent
-from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.practice import practice_observations
-from foveasim.agents.predictive import AttentionEntropy, Information, Surprise, Uncertainty
-from foveasim.agents.predictive_gain import (
+from foveasim.agents.mim.expected_gain import (
     cell_grid,
     cell_points,
     gain_map,
@@ -19,6 +16,9 @@ from foveasim.agents.predictive_gain import (
     see,
     shifted_footprint,
 )
+from foveasim.agents.mim.network import MimNetwork, make_network
+from foveasim.agents.practice import practice_observations
+from foveasim.agents.predictive import AttentionEntropy, Information, Surprise, Uncertainty
 from foveasim.agents.predictive_mind import best_place, in_chunks, spread_places
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.eye import belief as beliefs

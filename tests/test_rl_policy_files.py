@@ -12,14 +12,14 @@ import torch
 
 from foveasim.agents.contract import check_agent
 from foveasim.agents.loading import agent_factory, make_agent
-from foveasim.agents.mim.files import read_tensors, save_network, write_tensors
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
 from foveasim.agents.practice import practice_observations
 from foveasim.agents.predictive import Uncertainty
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.features import FeatureConfig
-from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.policies import actor_of, make_model
 from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, save_policy
 from foveasim.agents.rl.rewards import PredictionReward

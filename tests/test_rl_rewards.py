@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.rl.outlook import Foresight
+from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError

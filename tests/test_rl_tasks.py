@@ -18,15 +18,15 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, load_head
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout, fit_head
-from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.mim.probe import Labelled
+from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.rl.course import ClassifyCourse, open_course
 from foveasim.agents.rl.features import FeatureConfig, featurise
-from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.policy_files import Policy, load_policy, save_policy
 from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.rl.task_agent import PolicyAgent, TaskAgent

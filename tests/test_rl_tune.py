@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from foveasim import cli
-from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.agents.rl.tune import SPACES, TuneConfig, run, suggest
 from foveasim.errors import InvalidValueError, UnknownNameError

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.mim.areas import shrink
 from foveasim.agents.mim.belief_head import ConvHead, load_head
-from foveasim.agents.mim.files import load_network, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
+from foveasim.agents.mim.resize import shrink
+from foveasim.agents.mim.weights_file import load_network, read_tensors, shipped_networks, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 
 __all__ = ["BeliefReadout", "belief_features", "fingerprint", "load_belief_readout"]
@@ -112,7 +112,7 @@ class BeliefReadout:
         if self.source is None:
             raise WeightsError(
                 "a readout names its network's file, and this network has none. Save it by "
-                "foveasim.agents.mim.files.save_network and fit the readout to the file."
+                "foveasim.agents.mim.weights_file.save_network and fit the readout to the file."
             )
         config: dict[str, Any] = {
             "network": self.source,

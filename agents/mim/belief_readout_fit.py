@@ -18,11 +18,11 @@ from foveasim import geometry
 from foveasim import validation as check
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions
 from foveasim.agents.mim.belief_readout import AT_ONCE, BeliefReadout, belief_features, seen_size
-from foveasim.agents.mim.files import load_network
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import STRENGTHS, Labelled, ProbeOptions, fit_probe
+from foveasim.agents.mim.weights_file import load_network
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.statistics import wilson

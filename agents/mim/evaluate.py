@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from foveasim import validation
 from foveasim.agents.mim.card import add_test
-from foveasim.agents.mim.files import load_network
 from foveasim.agents.mim.prediction_error import Evaluation, evaluate
+from foveasim.agents.mim.weights_file import load_network
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim.agents.mim.features import fresh_like
-from foveasim.agents.mim.files import load_network, read_card
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.agents.mim.network import MimNetwork, make_network
@@ -27,6 +26,7 @@ from foveasim.agents.mim.pretrain import train
 from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import ReadoutResult, read_out
 from foveasim.agents.mim.trainer import CHECKPOINT
+from foveasim.agents.mim.weights_file import load_network, read_card
 from foveasim.errors import WeightsError
 from foveasim.images.object_masks import Unmasked, with_masks
 from foveasim.images.pool import ImagePool

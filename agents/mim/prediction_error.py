@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.mim.eyes import draw_fixations, look
-from foveasim.agents.mim.imagine import TRAINED_PX, compose, predict_at
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
+from foveasim.agents.mim.predictor import TRAINED_PX, compose, predict_at
 from foveasim.errors import InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import Retina

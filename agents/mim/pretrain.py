@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.imagine import compose
 from foveasim.agents.mim.prediction_error import Evaluation, evaluate
+from foveasim.agents.mim.predictor import compose
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.progress import TrainingLog
 from foveasim.agents.mim.ranks import Ranks, joined

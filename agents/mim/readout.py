@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from foveasim import __version__
 from foveasim import validation as check
 from foveasim.agents.mim.features import extract, fresh_like
-from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.finetune import finetune
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent import load_point
@@ -36,6 +35,7 @@ from foveasim.agents.mim.linear import Space
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
+from foveasim.agents.mim.weights_file import save_network
 from foveasim.drawing.figures import Bar, accuracies_figure, confusion_figure
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.metrics.statistics import wilson

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from foveasim.agents.mim import card as model_card
 from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
-from foveasim.agents.mim.files import load_network, read_tensors, save_network, write_tensors
 from foveasim.agents.mim.grow import grow
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
 from foveasim.agents.mim.prediction_error import Evaluation
 from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.ranks import Ranks
 from foveasim.agents.mim.views import Views, as_float
+from foveasim.agents.mim.weights_file import load_network, read_tensors, save_network, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import Prepared, Retina, make_retina

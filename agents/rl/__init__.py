@@ -8,7 +8,7 @@ _NAMES = {
     "ClassifySense": "foveasim.agents.rl.classify_features:ClassifySense",
     "FeatureConfig": "foveasim.agents.rl.features:FeatureConfig",
     "FeatureObservation": "foveasim.agents.rl.feature_env:FeatureObservation",
-    "Foresight": "foveasim.agents.rl.outlook:Foresight",
+    "Foresight": "foveasim.agents.mim.predictor:Foresight",
     "GlimpseVecEnv": "foveasim.agents.rl.vec_env:GlimpseVecEnv",
     "Policy": "foveasim.agents.rl.policy_files:Policy",
     "PredictAgent": "foveasim.agents.rl.adapter:PredictAgent",

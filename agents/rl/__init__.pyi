@@ -1,12 +1,12 @@
 """What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
 
+from foveasim.agents.mim.predictor import Foresight as Foresight
 from foveasim.agents.rl.actors import ActorConfig as ActorConfig
 from foveasim.agents.rl.adapter import PredictAgent as PredictAgent
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig as ClassifyFeatureConfig
 from foveasim.agents.rl.classify_features import ClassifySense as ClassifySense
 from foveasim.agents.rl.feature_env import FeatureObservation as FeatureObservation
 from foveasim.agents.rl.features import FeatureConfig as FeatureConfig
-from foveasim.agents.rl.outlook import Foresight as Foresight
 from foveasim.agents.rl.policies import actor_of as actor_of
 from foveasim.agents.rl.policies import make_model as make_model
 from foveasim.agents.rl.policy_files import Policy as Policy

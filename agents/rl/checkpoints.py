@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from foveasim.agents.mim.files import read_tensors, write_tensors
+from foveasim.agents.mim.weights_file import read_tensors, write_tensors
 from foveasim.errors import WeightsError
 
 if TYPE_CHECKING:

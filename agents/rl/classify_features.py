@@ -13,8 +13,8 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
+from foveasim.agents.mim.predictor import Foresight, Outlook, belief_of
 from foveasim.agents.rl.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
-from foveasim.agents.rl.outlook import Foresight, Outlook, belief_of
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, InvalidValueError
 

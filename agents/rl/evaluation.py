@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foveasim.agents.compare_judge import Judge, Scenes
 from foveasim.agents.compare_looks import Entry, Looker
 from foveasim.agents.interface import Agent
-from foveasim.agents.mim.imagine import Predictor
+from foveasim.agents.mim.predictor import Predictor
 from foveasim.eye.retina import Retina
 
 __all__ = ["Score", "Validator"]

@@ -5,7 +5,7 @@ own. These features hold what the frozen network makes of belief already, at 12 
 any size and shape.
 
 A policy of cells says in which cell to look; where in it is the place of greatest gain by
-:func:`foveasim.agents.predictive_gain.gain_map`, on its finer grid. So the cells need not be small, and a policy that
+:func:`foveasim.agents.mim.expected_gain.gain_map`, on its finer grid. So the cells need not be small, and a policy that
 takes the cell of greatest ``gain`` looks where the agent ``uncertainty`` does.
 """
 
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.predictive_gain import CELLS, cell_points
-from foveasim.agents.rl.outlook import Outlook
+from foveasim.agents.mim.expected_gain import CELLS, cell_points
+from foveasim.agents.mim.predictor import Outlook
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from foveasim.agents.mim.files import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.mim.network import MimNetwork
+from foveasim.agents.mim.weights_file import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig
 from foveasim.agents.rl.features import FeatureConfig

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.predictive_gain import shrink_pixels
-from foveasim.agents.rl.outlook import Foresight, Outlook
+from foveasim.agents.mim.expected_gain import shrink_pixels
+from foveasim.agents.mim.predictor import Foresight, Outlook
 from foveasim.envs.observation import batch_observations
 from foveasim.errors import InvalidValueError
 

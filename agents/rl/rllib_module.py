@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.rl.actors import Actor, ActorConfig, Trunk
 from foveasim.agents.rl.course import make_lanes, read_training
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.outlook import Foresight
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.errors import MissingDependencyError
 

@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.weights_file import read_tensors, save_network
 from foveasim.cli import main
 from foveasim.drawing.movie import Mp4Movie
 from foveasim.runs import interrupts

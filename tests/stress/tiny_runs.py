@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveasim.agents.mim.files import read_tensors, save_network
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.weights_file import read_tensors, save_network
 from foveasim.errors import WeightsError
 from foveasim.images import download
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from foveasim.agents.mim.files import load_network, save_network, shipped_networks
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.weights_file import load_network, save_network, shipped_networks
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.policy_files import Policy, load_policy, save_policy

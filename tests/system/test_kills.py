@@ -20,8 +20,8 @@ from PIL import Image
 
 from foveasim.agents.compare_looks import Entry, Looked, Looker
 from foveasim.agents.mim import pretrain
-from foveasim.agents.mim.files import read_tensors
 from foveasim.agents.mim.trainer import Trainer
+from foveasim.agents.mim.weights_file import read_tensors
 from foveasim.agents.rl.train import run as train
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.training import Training

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from foveasim.agents.loading import make_agent
-from foveasim.agents.mim.files import load_network
+from foveasim.agents.mim.weights_file import load_network
 from foveasim.agents.rl.model_files import algorithm_of
 from foveasim.agents.rl.policy_files import load_policy
 from foveasim.cli import main

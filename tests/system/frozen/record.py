@@ -18,9 +18,9 @@ from PIL import Image
 
 from foveasim.agents.kept import KeptFiles
 from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout
-from foveasim.agents.mim.files import save_network
 from foveasim.agents.mim.labelled import read_labelled
 from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.weights_file import save_network
 from foveasim.cli import main
 from foveasim.eye.saccade import Saccades
 from foveasim.replay import RecordEpisode

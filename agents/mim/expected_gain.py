@@ -25,7 +25,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.interface import observed
-from foveasim.agents.mim.areas import shrink, shrink_acuity, shrink_views
+from foveasim.agents.mim.resize import shrink, shrink_acuity, shrink_views
 from foveasim.geometry import grid_norm, norm_to_px, pixel_index
 
 __all__ = [
@@ -117,7 +117,7 @@ def at_working_size(belief: Tensor, acuity: Tensor, glimpse: Tensor, fixation: T
 
 
 def _shrink_seen(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Do what :func:`foveasim.agents.mim.areas.shrink` does for uint8 (B, H, W, 3) and (B, H, W)."""
+    """Do what :func:`foveasim.agents.mim.resize.shrink` does for uint8 (B, H, W, 3) and (B, H, W)."""
     if image.device.type == "cpu":
         colour, known = (torch.from_numpy(part) for part in shrink_views(image.numpy(), acuity.numpy(), size))
     else:

@@ -12,7 +12,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from foveasim.agents.mim.files import (
+from foveasim.agents.mim.network import make_network
+from foveasim.agents.mim.network_paper import PaperNetwork
+from foveasim.agents.mim.network_unet import UNetNetwork
+from foveasim.agents.mim.prediction_error import evaluate
+from foveasim.agents.mim.weights_file import (
     load_network,
     read_card,
     read_tensors,
@@ -20,10 +24,6 @@ from foveasim.agents.mim.files import (
     shipped_networks,
     write_tensors,
 )
-from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.network_paper import PaperNetwork
-from foveasim.agents.mim.network_unet import UNetNetwork
-from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import centred
@@ -186,6 +186,6 @@ def test_shipped_unet_does_as_well_as_its_card_says(shared_data: Path) -> None:
 
 
 def test_reading_a_network_does_not_load_the_compiler() -> None:
-    code = "import sys; from foveasim.agents.mim.files import load_network; load_network('unet');"
+    code = "import sys; from foveasim.agents.mim.weights_file import load_network; load_network('unet');"
     code += "sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.areas import shrink, shrink_acuity, shrink_views
+from foveasim.agents.mim.resize import shrink, shrink_acuity, shrink_views
 
 
 def views(height: int, width: int, hidden: float) -> tuple[np.ndarray, np.ndarray]:

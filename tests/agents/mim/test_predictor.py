@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.areas import shrink
-from foveasim.agents.mim.imagine import Predictor, compose
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
+from foveasim.agents.mim.predictor import Predictor, compose
+from foveasim.agents.mim.resize import shrink
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
 
