@@ -27,7 +27,7 @@ from foveasim.agents.mim.expected_gain import (
     shifted_footprint,
 )
 from foveasim.agents.mim.network import fill_unseen, to_float
-from foveasim.agents.mim.network_vit import ViTNetwork
+from foveasim.agents.mim.networks.vit import ViTNetwork
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks, spread_places
 from foveasim.errors import AgentError

@@ -221,10 +221,10 @@ class MimNetwork(nn.Module, ABC):
 
 NETWORKS: Registry[MimNetwork] = Registry("network")
 """Every network by name. A class of your own inherits :class:`MimNetwork`."""
-NETWORKS.add("paper", "foveasim.agents.mim.network_paper:PaperNetwork")
-NETWORKS.add("lean", "foveasim.agents.mim.network_lean:LeanNetwork")
-NETWORKS.add("unet", "foveasim.agents.mim.network_unet:UNetNetwork")
-NETWORKS.add("vit", "foveasim.agents.mim.network_vit:ViTNetwork")
+NETWORKS.add("paper", "foveasim.agents.mim.networks.paper:PaperNetwork")
+NETWORKS.add("lean", "foveasim.agents.mim.networks.lean:LeanNetwork")
+NETWORKS.add("unet", "foveasim.agents.mim.networks.unet:UNetNetwork")
+NETWORKS.add("vit", "foveasim.agents.mim.networks.vit:ViTNetwork")
 
 
 def make_network(name: str, /, **options: object) -> MimNetwork:

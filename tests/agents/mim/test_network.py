@@ -18,9 +18,9 @@ from foveasim.agents.mim.network import (
     to_float,
     visible_mean,
 )
-from foveasim.agents.mim.network_paper import PaperNetwork
-from foveasim.agents.mim.network_unet import UNetNetwork
-from foveasim.agents.mim.network_vit import ViTNetwork, positions
+from foveasim.agents.mim.networks.paper import PaperNetwork
+from foveasim.agents.mim.networks.unet import UNetNetwork
+from foveasim.agents.mim.networks.vit import ViTNetwork, positions
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.network_paper import PaperNetwork
-from foveasim.agents.mim.network_unet import UNetNetwork
+from foveasim.agents.mim.networks.paper import PaperNetwork
+from foveasim.agents.mim.networks.unet import UNetNetwork
 from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.weights_file import (
     load_network,
