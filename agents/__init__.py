@@ -6,7 +6,7 @@ _NAMES = {
     "AGENTS": "foveasim.agents.loading:AGENTS",
     "Agent": "foveasim.agents.interface:Agent",
     "AgentContract": "foveasim.agents.contract:AgentContract",
-    "AttentionEntropy": "foveasim.agents.predictive:AttentionEntropy",
+    "AttentionEntropy": "foveasim.agents.builtin.predictive:AttentionEntropy",
     "Dwells": "foveasim.agents.humans_looks:Dwells",
     "Imagines": "foveasim.agents.interface:Imagines",
     "Observation": "foveasim.agents.interface:Observation",

@@ -2,6 +2,7 @@
 
 from foveasim.agents import mim as mim
 from foveasim.agents import rl as rl
+from foveasim.agents.builtin.predictive import AttentionEntropy as AttentionEntropy
 from foveasim.agents.classify import StopWhenSure as StopWhenSure
 from foveasim.agents.classify import accuracy_by_glimpse as accuracy_by_glimpse
 from foveasim.agents.classify import draw_glimpses as draw_glimpses
@@ -20,7 +21,6 @@ from foveasim.agents.interface import agent_name as agent_name
 from foveasim.agents.interface import agent_needs as agent_needs
 from foveasim.agents.loading import AGENTS as AGENTS
 from foveasim.agents.loading import make_agent as make_agent
-from foveasim.agents.predictive import AttentionEntropy as AttentionEntropy
 from foveasim.agents.search_slopes import draw_slopes as draw_slopes
 from foveasim.agents.search_slopes import read_trials as read_trials
 from foveasim.agents.search_slopes import search_slope as search_slope

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveasim.agents.builtin.predictive_base import Mind
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.mim.predictor import Predictor
-from foveasim.agents.predictive_mind import Mind
 from foveasim.types import Prediction
 
 __all__ = ["RememberingPredictor", "remembering"]

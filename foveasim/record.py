@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from foveasim import validation
-from foveasim.agents.human import Human
+from foveasim.agents.builtin.human import Human
 from foveasim.agents.interface import agent_name
 from foveasim.agents.loading import make_agent
 from foveasim.drawing.movie import Movie, check_frames, open_movie

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from foveasim import validation
-from foveasim.agents.human import Human
+from foveasim.agents.builtin.human import Human
 from foveasim.agents.interface import Agent, Imagines, agent_name
 from foveasim.agents.loading import make_agent
 from foveasim.drawing.render import LATEST, Heat, View

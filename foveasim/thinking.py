@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import geometry, validation
-from foveasim.agents.human import Human
+from foveasim.agents.builtin.human import Human
 from foveasim.agents.interface import Agent, Imagines, agent_action_mode, agent_name, agent_needs, not_asked_for
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, FoveasimError, InvalidTypeError

@@ -248,7 +248,7 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 _PLANTED = """
     import os
-    import foveasim.agents.scripted as scripted
+    import foveasim.agents.builtin.scripted as scripted
     os.mkdir({mark!r})
     Agent = scripted.Random
 """

@@ -259,7 +259,7 @@ class Refuses(Wants):
 
 
 def test_only_agents_that_nobody_named_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AGENTS, "_factories", {"refuses": Refuses, "centre": "foveasim.agents.scripted:Centre"})
+    monkeypatch.setattr(AGENTS, "_factories", {"refuses": Refuses, "centre": "foveasim.agents.builtin.scripted:Centre"})
     entries, left_out = open_entries([], {}, {})
     assert [entry.label for entry in entries][:1] == ["centre"]
     assert "not here" in left_out[0]

@@ -379,7 +379,7 @@ def test_an_agent_that_fails_ends_it(folder: Path, tmp_path: Path) -> None:
         agents=["wide=random"], data=str(folder), size=SIZE, px_per_deg=6.0, out=str(tmp_path / "x" / "y"), floors=False
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foveasim.agents.scripted.Random.act", lambda self, observation: np.zeros(3))
+        patch.setattr("foveasim.agents.builtin.scripted.Random.act", lambda self, observation: np.zeros(3))
         with pytest.raises(AgentError, match="agent 'wide'"):
             run(config)
 

@@ -118,7 +118,7 @@ def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: py
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foveasim.agents.scripted.Spiral.act", interrupt)
+        patch.setattr("foveasim.agents.builtin.scripted.Spiral.act", interrupt)
         assert run(config_of(folder, out, "random", "spiral")) == 130
     assert "Go on with --resume" in " ".join(capsys.readouterr().out.split())
     assert len(list(kept_in(out).iterdir())) == 1
@@ -127,7 +127,7 @@ def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: py
     with pytest.raises(InvalidValueError, match="other people or other options"):
         run(config_of(folder, out, "random", "spiral", resume=True, count=4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foveasim.agents.scripted.Random.act", interrupt)  # it is not asked again
+        patch.setattr("foveasim.agents.builtin.scripted.Random.act", interrupt)  # it is not asked again
         assert run(config_of(folder, out, "random", "spiral", resume=True)) == 0
     assert "random was done before" in capsys.readouterr().out
     assert not kept_in(out).exists()
@@ -161,8 +161,8 @@ def test_floors_and_agents_end_soon_after_a_signal(folder: Path, tmp_path: Path)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foveasim.agents.scripted.Spiral.act", slow)
-        patch.setattr("foveasim.agents.scripted.Random.act", fail)
+        patch.setattr("foveasim.agents.builtin.scripted.Spiral.act", slow)
+        patch.setattr("foveasim.agents.builtin.scripted.Random.act", fail)
         with pytest.raises(KeyboardInterrupt):
             run(config_of(folder, tmp_path, "random", "spiral", jobs=2, count=60, lanes=120))
     assert 1 <= len(calls) < 5 and calls[0] == 120  # of a batch of five steps

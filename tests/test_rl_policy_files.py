@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from foveasim.agents.builtin.predictive import Uncertainty
 from foveasim.agents.contract import check_agent
 from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
 from foveasim.agents.practice import practice_observations
-from foveasim.agents.predictive import Uncertainty
 from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.features import FeatureConfig

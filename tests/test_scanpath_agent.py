@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from foveasim.agents import scanpath_agent
+from foveasim.agents.builtin.saliency_centre import SaliencyCentre
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.practice import practice_observations
@@ -19,7 +20,6 @@ from foveasim.agents.scanpath_backbone import LEVELS, SIDE_PX, Backbone, backbon
 from foveasim.agents.scanpath_beliefs import Histories
 from foveasim.agents.scanpath_fit import cells_of, fit_weights, save_scanpath
 from foveasim.agents.scanpath_prior import FEATURES, MEMORY, Tables, draw_points, features, log_priority
-from foveasim.agents.scanpath_saliency import SaliencyCentre
 from foveasim.errors import InvalidValueError, WeightsError
 
 SIZE = (96, 128)

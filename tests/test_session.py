@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.agents.human import Human
+from foveasim.agents.builtin.human import Human
 from foveasim.errors import AgentError, FoveasimError, InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades

@@ -234,8 +234,8 @@ def test_number_keys_choose_agents_the_human_among_them(window: Callable[..., Wi
 
 
 def test_an_agent_of_ones_own_has_a_key(window: Callable[..., Window]) -> None:
-    made = window(agent="foveasim.agents.scripted:Raster")
-    assert made.agents[0] == "foveasim.agents.scripted:Raster"
+    made = window(agent="foveasim.agents.builtin.scripted:Raster")
+    assert made.agents[0] == "foveasim.agents.builtin.scripted:Raster"
     assert made.agents[-1] == "human"
     assert len(made.agents) <= 9
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveasim import validation
+from foveasim.agents.builtin.oracle import blur_to_acuity
 from foveasim.agents.mim.expected_gain import shifted_footprint, shrink_pixels
 from foveasim.agents.mim.predictor import Foresight, Outlook
-from foveasim.agents.oracle import blur_to_acuity
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.features import Features
 from foveasim.errors import InvalidValueError
@@ -86,7 +86,7 @@ class Lessons:
 def true_gains(foresight: Foresight, outlook: Outlook, scene: Tensor, points: Tensor) -> Tensor:
     """Return by how much the error of the prediction would fall at places, (B, K) float32.
 
-    Glimpses are built from the acuity of the present one, as :class:`foveasim.agents.oracle.Oracle` does without a
+    Glimpses are built from the acuity of the present one, as :class:`foveasim.agents.builtin.oracle.Oracle` does without a
     retina: the same for ``disc``, and for ``pyramid`` within 3 grey levels.
 
     Args:

@@ -228,7 +228,7 @@ def reward_terms(
 
     Reference:
         Itti and Baldi 2009, Bayesian surprise attracts human attention, Vision Research 49:1295-1306, for the name;
-        here it is the squared standardised error, as in :class:`foveasim.agents.predictive.Surprise`.
+        here it is the squared standardised error, as in :class:`foveasim.agents.builtin.predictive.Surprise`.
     """
     terms: dict[str, Tensor] = {}
     if weights.prediction_gain and error_before is not None and error_after is not None:

@@ -3,7 +3,7 @@
 The picture of the target is compared with belief at every other pixel: as it is and turned by quarters (a letter may be
 turned in the scene), and by the direction of its gradients (of a grating one knows the direction and not the phase).
 Each cell has the values of its most promising place, and a policy that takes the cell of greatest ``gain`` looks about
-where the scripted agent :class:`foveasim.agents.search.Seek` does.
+where the scripted agent :class:`foveasim.agents.builtin.seek.Seek` does.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveasim.agents.builtin.seek import at_search_size
 from foveasim.agents.rl.features import FeatureConfig, Features
-from foveasim.agents.search import at_search_size
 from foveasim.errors import AgentError
 from foveasim.geometry import grid_norm
 

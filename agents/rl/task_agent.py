@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveasim.agents.builtin.predictive_base import Mind
 from foveasim.agents.interface import Agent, Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.expected_gain import Seen
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.predictor import Foresight, Outlook
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.predictive_mind import Mind
 from foveasim.agents.rl.actors import Memory
 from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
 from foveasim.agents.rl.features import TaskSense, featurise

@@ -162,7 +162,7 @@ def test_a_function_is_called(tmp_path, monkeypatch):
     with pytest.raises(AgentError, match=r"a int without reset\(\)"):
         make_agent(lambda: 7)
     (tmp_path / "my_maker.py").write_text(
-        "from foveasim.agents.scripted import Spiral\ndef spiral():\n    return Spiral(0.5)\n"
+        "from foveasim.agents.builtin.scripted import Spiral\ndef spiral():\n    return Spiral(0.5)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert agent_name(make_agent("my_maker:spiral")) == "spiral"

@@ -406,7 +406,7 @@ def test_stopping_when_sure_is_what_the_curve_says() -> None:
 
 def test_stopping_in_a_grid_is_the_last_cell() -> None:
     env = make(action_mode="grid", grid=(8, 8))
-    agent = StopWhenSure("foveasim.agents.scripted:Centre", 0.2)
+    agent = StopWhenSure("foveasim.agents.builtin.scripted:Centre", 0.2)
     agent.gaze.action_mode = "grid"
     agent.action_mode = "grid"
     agent.gaze.act = lambda observation: np.zeros(len(observation["fixation"]), np.int64)

@@ -13,9 +13,9 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
+from foveasim.agents.builtin.seek import Seek
 from foveasim.agents.loading import make_agent
 from foveasim.agents.rollout import rollout
-from foveasim.agents.search import Seek
 from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.drawing.render import GAZE
 from foveasim.envs import FoveaVectorEnv
@@ -277,7 +277,7 @@ def test_the_plain_env_has_no_task() -> None:
 @pytest.fixture(scope="module")
 def searched() -> dict[str, Trials]:
     played = {}
-    for name in ("random", "foveasim.agents.search:Seek"):
+    for name in ("random", "foveasim.agents.builtin.seek:Seek"):
         envs = many(16, kinds="colour", belief=True, autoreset_mode="SameStep", budget=12, split="test")
         played[name.rpartition(":")[2]] = read_trials(rollout(make_agent(name), envs, episodes=96, seed=0))
     return played

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from foveasim.agents.human import Human
+from foveasim.agents.builtin.human import Human
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.agents.loading import AGENTS, agent_factory, make_agent
 from foveasim.agents.practice import practice_observations

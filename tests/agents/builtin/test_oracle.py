@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from foveasim.agents.builtin.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
 from foveasim.agents.contract import check_agent
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.predictor import Predictor
-from foveasim.agents.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
 from foveasim.agents.rollout import rollout
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from foveasim import validation
+from foveasim.agents.builtin.predictive_base import Mind, Network, best_place, in_chunks
 from foveasim.agents.interface import Observation, observed
 from foveasim.agents.mim.expected_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
-from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.gaussian_pyramid import gaussian_pyramid

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveasim.agents.builtin.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map
 from foveasim.agents.interface import Observation, describe_agent, observed
 from foveasim.agents.mim.expected_gain import cell_grid
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.saliency import MAP_MEMORY, itti_koch_map, spectral_residual_map
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
 from foveasim.validation import image_batch, number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foveasim.agents.human import Human
+from foveasim.agents.builtin.human import Human
 from foveasim.errors import InvalidValueError
 
 

@@ -7,10 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foveasim.agents import saliency
+from foveasim.agents.builtin import saliency
+from foveasim.agents.builtin.saliency import (
+    IttiKoch,
+    SpectralResidual,
+    fill_hidden,
+    itti_koch_map,
+    spectral_residual_map,
+)
 from foveasim.agents.loading import make_agent
 from foveasim.agents.practice import practice_observations
-from foveasim.agents.saliency import IttiKoch, SpectralResidual, fill_hidden, itti_koch_map, spectral_residual_map
 from foveasim.errors import AgentError, InvalidValueError
 
 MAPS = [itti_koch_map, spectral_residual_map]

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import pytest
 
+from foveasim.agents.builtin.scripted import Gaussian, Random, Raster, Spiral, Walk
 from foveasim.agents.loading import make_agent
-from foveasim.agents.scripted import Gaussian, Random, Raster, Spiral, Walk
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.human_replay import HumanReplay
+from foveasim.agents.builtin.human_replay import HumanReplay
 from foveasim.agents.loading import make_agent
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError

@@ -2,7 +2,7 @@
 
 Each imagines the scene behind what it has seen, by a network that also tells how sure it is (``Prediction.std``), and
 asks what a glimpse would change. What was seen sharply has no variance, so gaze does not return to it: inhibition of
-return follows from belief. None of them sees a hidden pixel; :mod:`foveasim.agents.oracle` does.
+return follows from belief. None of them sees a hidden pixel; :mod:`foveasim.agents.builtin.oracle` does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
+from foveasim.agents.builtin.predictive_base import Mind, Network, best_place, in_chunks, spread_places
 from foveasim.agents.interface import Observation
 from foveasim.agents.mim.expected_gain import (
     Seen,
@@ -29,7 +30,6 @@ from foveasim.agents.mim.expected_gain import (
 from foveasim.agents.mim.network import fill_unseen, to_float
 from foveasim.agents.mim.networks.vit import ViTNetwork
 from foveasim.agents.mim.predictor import Predictor
-from foveasim.agents.predictive_mind import Mind, Network, best_place, in_chunks, spread_places
 from foveasim.errors import AgentError
 
 __all__ = ["AttentionEntropy", "Information", "Surprise", "Uncertainty"]
@@ -45,7 +45,7 @@ class Uncertainty(Mind):
     cell of a grid of 24 along the short side (:func:`foveasim.agents.mim.expected_gain.gain_map`). Where nothing is left
     to gain, gaze goes anywhere.
 
-    Arguments and errors are those of :class:`foveasim.agents.predictive_mind.Mind`.
+    Arguments and errors are those of :class:`foveasim.agents.builtin.predictive_base.Mind`.
     """
 
     name = "uncertainty"
@@ -73,7 +73,7 @@ class Surprise(Mind):
     revealed that had been predicted, at the first action of an episode, it does what :class:`Uncertainty` does.
 
     Args:
-        network: As for :class:`foveasim.agents.predictive_mind.Mind`, as are ``device``, ``seed`` and the errors.
+        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the errors.
         device: Where to compute.
         spread: Standard deviation of the Gaussian, in short sides of the scene.
         floor: Added to the predicted standard deviation, in image units: 0.02 is 5 grey levels.
@@ -157,7 +157,7 @@ class Information(Mind):
     depend on what is found.
 
     Args:
-        network: As for :class:`foveasim.agents.predictive_mind.Mind`, as are ``device``, ``seed`` and the errors.
+        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the errors.
         device: Where to compute.
         candidates: How many places to imagine; an action costs as many predictions and one more.
         seed: Seed of lane 0.

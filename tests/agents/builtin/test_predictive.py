@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from foveasim.agents.builtin.predictive import AttentionEntropy, Information, Surprise, Uncertainty
+from foveasim.agents.builtin.predictive_base import best_place, in_chunks, spread_places
 from foveasim.agents.contract import check_agent
 from foveasim.agents.mim.expected_gain import (
     cell_grid,
@@ -18,8 +20,6 @@ from foveasim.agents.mim.expected_gain import (
 )
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.practice import practice_observations
-from foveasim.agents.predictive import AttentionEntropy, Information, Surprise, Uncertainty
-from foveasim.agents.predictive_mind import best_place, in_chunks, spread_places
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.eye import belief as beliefs
 from foveasim.eye.foveated import as_scene

@@ -1,0 +1,1 @@
+"""The agents that ship: scripted, saliency, predictive, oracle, people."""
