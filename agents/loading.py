@@ -37,13 +37,13 @@ for _name, _class in {
     "saliency_centre": "foveasim.agents.builtin.saliency_centre:SaliencyCentre",
     "scanpath": "foveasim.agents.scanpath_agent:ScanpathAgent",
     "seek": "foveasim.agents.builtin.seek:Seek",
-    "gaze_policy": "foveasim.agents.rl.task_agent:GazePolicy",
-    "search_policy": "foveasim.agents.rl.task_agent:SearchPolicy",
+    "gaze_policy": "foveasim.agents.gaze_policy.policy_agents:GazePolicy",
+    "search_policy": "foveasim.agents.gaze_policy.policy_agents:SearchPolicy",
 }.items():
     AGENTS.add(_name, _class)
 
 _FILES = {
-    ".safetensors": "foveasim.agents.rl.task_agent:policy_factory",
+    ".safetensors": "foveasim.agents.gaze_policy.policy_agents:policy_factory",
     ".zip": "foveasim.agents.rl.model_files:model_factory",
 }
 """What reads the file of an agent, by its ending; imported when needed, so that a plain agent does not load it."""

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from foveasim.agents.gaze_policy.features import FeatureConfig, Features
+from foveasim.agents.gaze_policy.rewards import PredictionReward, RewardWeights
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig, Features
 from foveasim.agents.rl.imitation import ImitationConfig, Lessons, collect, fit, near_cells, true_gains
-from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.scenes.source import ArrayScenes

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from foveasim import cli
+from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
+from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
-from foveasim.agents.rl.policy_files import load_policy
-from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.errors import InvalidValueError
 

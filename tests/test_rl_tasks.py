@@ -14,6 +14,12 @@ from PIL import Image
 
 import foveasim  # noqa: F401  # registers the ids
 from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
+from foveasim.agents.gaze_policy.features import FeatureConfig, featurise
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig
+from foveasim.agents.gaze_policy.policy_agents import PolicyAgent, TaskAgent
+from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, save_policy
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, load_head
 from foveasim.agents.mim.belief_readout import load_belief_readout
@@ -23,13 +29,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.mim.probe import Labelled
 from foveasim.agents.mim.weights_file import save_network
-from foveasim.agents.rl.actors import Actor, ActorConfig
-from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.rl.course import ClassifyCourse, open_course
-from foveasim.agents.rl.features import FeatureConfig, featurise
-from foveasim.agents.rl.policy_files import Policy, load_policy, save_policy
-from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.agents.rl.task_agent import PolicyAgent, TaskAgent
 from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_test import record
 from foveasim.agents.rl.train import run

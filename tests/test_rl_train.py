@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from foveasim import cli
+from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.rl.checkpoints import restore_model, save_model
 from foveasim.agents.rl.evaluation import Score
 from foveasim.agents.rl.policies import algorithm_options
-from foveasim.agents.rl.policy_files import load_policy
 from foveasim.agents.rl.train import run
 from foveasim.agents.rl.train_config import PRESETS, TrainConfig
 from foveasim.agents.rl.training import Training

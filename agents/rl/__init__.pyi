@@ -1,20 +1,20 @@
 """What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
 
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig as ClassifyFeatureConfig
+from foveasim.agents.gaze_policy.classify_features import ClassifySense as ClassifySense
+from foveasim.agents.gaze_policy.features import FeatureConfig as FeatureConfig
+from foveasim.agents.gaze_policy.network import ActorConfig as ActorConfig
+from foveasim.agents.gaze_policy.policy_agents import TaskAgent as TaskAgent
+from foveasim.agents.gaze_policy.policy_files import Policy as Policy
+from foveasim.agents.gaze_policy.policy_files import fingerprint as fingerprint
+from foveasim.agents.gaze_policy.policy_files import load_policy as load_policy
+from foveasim.agents.gaze_policy.policy_files import save_policy as save_policy
+from foveasim.agents.gaze_policy.rewards import PredictionReward as PredictionReward
+from foveasim.agents.gaze_policy.rewards import RewardWeights as RewardWeights
 from foveasim.agents.mim.predictor import Foresight as Foresight
-from foveasim.agents.rl.actors import ActorConfig as ActorConfig
 from foveasim.agents.rl.adapter import PredictAgent as PredictAgent
-from foveasim.agents.rl.classify_features import ClassifyFeatureConfig as ClassifyFeatureConfig
-from foveasim.agents.rl.classify_features import ClassifySense as ClassifySense
 from foveasim.agents.rl.feature_env import FeatureObservation as FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig as FeatureConfig
 from foveasim.agents.rl.policies import actor_of as actor_of
 from foveasim.agents.rl.policies import make_model as make_model
-from foveasim.agents.rl.policy_files import Policy as Policy
-from foveasim.agents.rl.policy_files import fingerprint as fingerprint
-from foveasim.agents.rl.policy_files import load_policy as load_policy
-from foveasim.agents.rl.policy_files import save_policy as save_policy
-from foveasim.agents.rl.rewards import PredictionReward as PredictionReward
-from foveasim.agents.rl.rewards import RewardWeights as RewardWeights
-from foveasim.agents.rl.task_agent import TaskAgent as TaskAgent
 from foveasim.agents.rl.task_env import TaskObservation as TaskObservation
 from foveasim.agents.rl.vec_env import GlimpseVecEnv as GlimpseVecEnv

@@ -14,20 +14,20 @@ from foveasim.agents.compare_entries import open_entries
 from foveasim.agents.compare_judge import Scenes
 from foveasim.agents.compare_looks import Entry
 from foveasim.agents.evaluation_scenes import read_scenes
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
+from foveasim.agents.gaze_policy.features import FeatureConfig, TaskSense
+from foveasim.agents.gaze_policy.network import Actor
+from foveasim.agents.gaze_policy.policy_agents import PolicyAgent, TaskAgent, WatchfulAgent
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint
+from foveasim.agents.gaze_policy.rewards import PredictionReward
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.mim.predictor import Foresight
-from foveasim.agents.rl.actors import Actor
-from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.rl.evaluation import Validator
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig, TaskSense
 from foveasim.agents.rl.imitation import ImitationConfig, Lessons, candidate_cells, collect, supposed
-from foveasim.agents.rl.policy_files import Policy, fingerprint
-from foveasim.agents.rl.rewards import PredictionReward
-from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
-from foveasim.agents.rl.task_agent import PolicyAgent, TaskAgent, WatchfulAgent
 from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_scores import TaskValidator
 from foveasim.agents.rl.train_config import TrainConfig

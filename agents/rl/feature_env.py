@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.rl.features import FeatureConfig, Features, featurise
-from foveasim.agents.rl.rewards import PredictionReward
+from foveasim.agents.gaze_policy.features import FeatureConfig, Features, featurise
+from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["FeatureObservation"]

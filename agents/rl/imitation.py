@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from foveasim import validation
 from foveasim.agents.builtin.oracle import blur_to_acuity
+from foveasim.agents.gaze_policy.features import Features
 from foveasim.agents.mim.expected_gain import shifted_footprint, shrink_pixels
 from foveasim.agents.mim.predictor import Foresight, Outlook
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import Features
 from foveasim.errors import InvalidValueError
 
 __all__ = ["ImitationConfig", "Lessons", "candidate_cells", "collect", "fit", "supposed", "true_gains"]

@@ -9,7 +9,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from foveasim.agents.rl.actors import Actor, ActorConfig, Trunk
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig, Trunk
 from foveasim.errors import InvalidValueError, MissingDependencyError
 
 try:

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig
+from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, save_policy
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.predictor import Foresight
-from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.course import read_training, retina_of
 from foveasim.agents.rl.evaluation import Score, Validator
-from foveasim.agents.rl.policy_files import Policy, fingerprint, save_policy
 from foveasim.agents.rl.rllib_module import GazeModule, make_eyes, ray_part
-from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import InvalidValueError

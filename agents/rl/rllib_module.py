@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig, Trunk
 from foveasim.agents.mim.predictor import Foresight
-from foveasim.agents.rl.actors import Actor, ActorConfig, Trunk
 from foveasim.agents.rl.course import make_lanes, read_training
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.train_config import TrainConfig
@@ -45,7 +45,7 @@ except ImportError:  # the engine says so where it is asked for; a module that o
 
 
 class GazeModule(_RLModule, _Value):  # type: ignore[misc]
-    """The policy of :class:`foveasim.agents.rl.actors.Actor`, and beside it a value of the same form.
+    """The policy of :class:`foveasim.agents.gaze_policy.network.Actor`, and beside it a value of the same form.
 
     Its ``model_config`` holds the actor's :class:`ActorConfig` under ``actor``.
     """

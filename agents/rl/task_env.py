@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
+from foveasim.agents.gaze_policy.features import Features, TaskSense
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import Features, TaskSense
 from foveasim.errors import InvalidValueError
 
 __all__ = ["TaskObservation"]

@@ -3,7 +3,7 @@
 ``foveasim train --preset ppo --data natural.tar@train --validate natural.tar@val --out runs/gaze``
 
 Eyes look at scenes; a frozen network predicts what they do not see, and how much each saccade lowers its error is the
-reward. The policy sees features of the same prediction (:mod:`foveasim.agents.rl.features`).
+reward. The policy sees features of the same prediction (:mod:`foveasim.agents.gaze_policy.features`).
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from foveasim import validation
+from foveasim.agents.gaze_policy.features import FeatureConfig
+from foveasim.agents.gaze_policy.network import ActorConfig
+from foveasim.agents.gaze_policy.policy_files import SEES
+from foveasim.agents.gaze_policy.rewards import RewardWeights
 from foveasim.agents.mim.predictor import PRECISIONS
-from foveasim.agents.rl.actors import ActorConfig
-from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.imitation import ImitationConfig
-from foveasim.agents.rl.policy_files import SEES
-from foveasim.agents.rl.rewards import RewardWeights
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.presets import Presets
 

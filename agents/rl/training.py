@@ -14,12 +14,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from torch import Tensor
 
+from foveasim.agents.gaze_policy.policy_files import Policy, save_policy
 from foveasim.agents.interface import Agent
 from foveasim.agents.rl.checkpoints import optimizers, restore_model, save_model
 from foveasim.agents.rl.course import open_course
 from foveasim.agents.rl.imitation import fit
 from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.policy_files import Policy, save_policy
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.drawing.training_curve import draw_curve

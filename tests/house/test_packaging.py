@@ -27,7 +27,7 @@ BUILD_FILES = (
 DATA_FOLDERS = {
     "foveasim/images/photos": "foveasim/images/photos",
     "agents/mim/weights": "foveasim/agents/mim/weights",
-    "agents/rl/weights": "foveasim/agents/rl/weights",
+    "agents/gaze_policy/weights": "foveasim/agents/rl/weights",
     "agents/weights": "foveasim/agents/weights",
 }
 IMPORT_ALL = """

@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from foveasim.agents.gaze_policy.features import FeatureConfig
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig
+from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, save_policy
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import load_network, save_network, shipped_networks
-from foveasim.agents.rl.actors import Actor, ActorConfig
-from foveasim.agents.rl.features import FeatureConfig
-from foveasim.agents.rl.policy_files import Policy, load_policy, save_policy
 from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError

@@ -22,10 +22,10 @@ import pytest
 import torch
 import yaml
 
+from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.weights_file import load_network
 from foveasim.agents.rl.model_files import algorithm_of
-from foveasim.agents.rl.policy_files import load_policy
 from foveasim.cli import main
 from foveasim.errors import AgentError, FoveasimError, SceneError, UntrustedError, WeightsError
 from foveasim.images import archives

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig
+from foveasim.agents.gaze_policy.features import FeatureConfig
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.weights_file import build_to_fit, read_tensors, shipped_networks, write_tensors
-from foveasim.agents.rl.actors import Actor, ActorConfig
-from foveasim.agents.rl.classify_features import ClassifyFeatureConfig
-from foveasim.agents.rl.features import FeatureConfig
-from foveasim.agents.rl.search_features import SearchFeatureConfig
 from foveasim.errors import InvalidValueError, WeightsError
 
 __all__ = ["SEES", "Policy", "fingerprint", "load_policy", "save_policy", "shipped_policy"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from foveasim.agents.gaze_policy.rewards import PredictionReward, RewardWeights
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
-from foveasim.agents.rl.rewards import PredictionReward, RewardWeights
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.scenes.source import ArrayScenes

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
+from foveasim.agents.gaze_policy.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
 from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
 from foveasim.agents.mim.predictor import Foresight, Outlook, belief_of
-from foveasim.agents.rl.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, InvalidValueError
 
 __all__ = ["CLASSIFY_NUMBERS", "ClassifyFeatureConfig", "ClassifySense", "ThinkingReadout"]
 
 CLASSIFY_NUMBERS = {**NUMBERS, "posterior": 0, "confidence": 3}
-"""Those of :data:`foveasim.agents.rl.features.NUMBERS`, and behind them ``posterior``: the probability of each class;
+"""Those of :data:`foveasim.agents.gaze_policy.features.NUMBERS`, and behind them ``posterior``: the probability of each class;
 ``confidence``: the greatest of them, by how much the second is less, and the entropy, relative to that of a guess."""
 
 
 @dataclass(frozen=True)
 class ClassifyFeatureConfig(FeatureConfig):
-    """What a policy sees that looks for a class; see :class:`foveasim.agents.rl.features.FeatureConfig`.
+    """What a policy sees that looks for a class; see :class:`foveasim.agents.gaze_policy.features.FeatureConfig`.
 
     Attributes:
         numbers: Names of :data:`CLASSIFY_NUMBERS`, in their order.
@@ -41,7 +41,7 @@ class ClassifyFeatureConfig(FeatureConfig):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        """Validate; see :class:`foveasim.agents.rl.features.FeatureConfig`."""
+        """Validate; see :class:`foveasim.agents.gaze_policy.features.FeatureConfig`."""
         super().__post_init__()
         validation.whole("classes", self.classes, 2, 1 << 16)
 
@@ -80,7 +80,7 @@ class ClassifySense:
         Args:
             observation: Of the env.
             grid: (rows, columns).
-            lanes: Without meaning here; see :meth:`foveasim.agents.rl.search_features.SearchSense.see`.
+            lanes: Without meaning here; see :meth:`foveasim.agents.gaze_policy.search_features.SearchSense.see`.
             thought: Image, standard deviation and latent that the network has predicted for this observation already.
 
         Raises:

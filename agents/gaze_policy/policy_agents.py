@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.builtin.predictive_base import Mind
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense
+from foveasim.agents.gaze_policy.features import TaskSense, featurise
+from foveasim.agents.gaze_policy.network import Memory
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_policy, shipped_policy
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.interface import Agent, Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.expected_gain import Seen
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.predictor import Foresight, Outlook
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.rl.actors import Memory
-from foveasim.agents.rl.classify_features import ClassifyFeatureConfig, ClassifySense
-from foveasim.agents.rl.features import TaskSense, featurise
-from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, shipped_policy
-from foveasim.agents.rl.search_features import SearchFeatureConfig, SearchSense
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, FoveasimError
 from foveasim.types import Prediction
@@ -70,7 +70,9 @@ class TaskAgent:
     ) -> None:
         self.policy = policy = policy if isinstance(policy, Policy) else load_policy(policy)
         if policy.task == "view":
-            raise AgentError("the policy was trained on free viewing: use foveasim.agents.rl.task_agent.PolicyAgent.")
+            raise AgentError(
+                "the policy was trained on free viewing: use foveasim.agents.gaze_policy.policy_agents.PolicyAgent."
+            )
         self._actor = policy.actor.to(device)
         if stop and not self._actor.config.stop:
             raise AgentError("the policy was not trained to stop: use stop=False, or train it with a stop action.")
@@ -128,7 +130,7 @@ class WatchfulAgent(TaskAgent):
 class SearchPolicy(TaskAgent):
     """The learned search that ships, ``search_policy``: looks for the target of ``foveasim/Search-v0``.
 
-    Trained by ``foveasim train --preset search``; ``agents/rl/weights/search.md`` tells how and how well it does.
+    Trained by ``foveasim train --preset search``; ``agents/gaze_policy/weights/search.md`` tells how and how well it does.
 
     Args:
         device: Where to compute.
@@ -185,7 +187,7 @@ class _LateReadout:
 def policy_factory(path: str) -> Callable[..., Agent]:
     """Return what builds the agent of a policy's file, read once.
 
-    Its arguments are those of :class:`PolicyAgent`, or of :class:`foveasim.agents.rl.task_agent.TaskAgent` where the
+    Its arguments are those of :class:`PolicyAgent`, or of :class:`foveasim.agents.gaze_policy.policy_agents.TaskAgent` where the
     policy was trained on a task.
 
     Raises:
@@ -201,7 +203,7 @@ class PolicyAgent(Mind):
     """Looks where a trained policy says, at scenes of any size.
 
     It asks for ``belief``, lets the network that its file names predict, and sees what the policy saw in training:
-    :class:`foveasim.agents.rl.features.Features`. Where the policy chooses cells, gaze goes to the place of greatest
+    :class:`foveasim.agents.gaze_policy.features.Features`. Where the policy chooses cells, gaze goes to the place of greatest
     gain in the cell of the highest score.
 
     Args:
@@ -233,7 +235,7 @@ class PolicyAgent(Mind):
         if policy.task != "view":
             raise AgentError(
                 f"the policy was trained to {policy.task}. Build it by make_agent of its file, or by "
-                "foveasim.agents.rl.task_agent.TaskAgent."
+                "foveasim.agents.gaze_policy.policy_agents.TaskAgent."
             )
         super().__init__(policy.network if imaginer is None else imaginer, device, seed)
         config = policy.actor.config
@@ -287,7 +289,7 @@ class PolicyAgent(Mind):
 class GazePolicy(PolicyAgent):
     """The learned gaze that ships, ``gaze_policy``: looks where the prediction will gain most, through ``pyramid``.
 
-    Trained by ``foveasim train --preset imitate``; ``agents/rl/weights/gaze.md`` tells how and how well it does.
+    Trained by ``foveasim train --preset imitate``; ``agents/gaze_policy/weights/gaze.md`` tells how and how well it does.
 
     Args:
         device: Where to compute.

@@ -1,7 +1,7 @@
 """Rewards that need a network: saccades are judged by what they did to the prediction of a frozen one.
 
 The network belongs to the agent and is frozen, so that a reward does not depend on the state of any training. One
-batched prediction a step serves the reward and what the policy sees next (:mod:`foveasim.agents.rl.features`).
+batched prediction a step serves the reward and what the policy sees next (:mod:`foveasim.agents.gaze_policy.features`).
 """
 
 from __future__ import annotations

@@ -12,18 +12,18 @@ import torch
 
 from foveasim.agents.builtin.predictive import Uncertainty
 from foveasim.agents.contract import check_agent
+from foveasim.agents.gaze_policy.features import FeatureConfig
+from foveasim.agents.gaze_policy.network import Actor, ActorConfig
+from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_policy, save_policy
+from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
 from foveasim.agents.practice import practice_observations
-from foveasim.agents.rl.actors import Actor, ActorConfig
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.features import FeatureConfig
 from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.policy_files import Policy, fingerprint, load_policy, save_policy
-from foveasim.agents.rl.rewards import PredictionReward
-from foveasim.agents.rl.task_agent import PolicyAgent
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError, WeightsError

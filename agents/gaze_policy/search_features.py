@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.builtin.seek import at_search_size
-from foveasim.agents.rl.features import FeatureConfig, Features
+from foveasim.agents.gaze_policy.features import FeatureConfig, Features
 from foveasim.errors import AgentError
 from foveasim.geometry import grid_norm
 
@@ -62,7 +62,7 @@ _AT_ONCE = 8  # lanes compared at a time, so that what is compared stays in the 
 
 @dataclass(frozen=True)
 class SearchFeatureConfig(FeatureConfig):
-    """What a policy that searches sees; see :class:`foveasim.agents.rl.features.FeatureConfig`.
+    """What a policy that searches sees; see :class:`foveasim.agents.gaze_policy.features.FeatureConfig`.
 
     Attributes:
         maps: Names of :data:`SEARCH_MAPS`, in their order.
