@@ -5,7 +5,7 @@ from foveasim.lazy_names import lazy_names
 _NAMES = {
     "AGENTS": "foveasim.agents.loading:AGENTS",
     "Agent": "foveasim.agents.interface:Agent",
-    "AgentContract": "foveasim.agents.contract:AgentContract",
+    "AgentContract": "foveasim.agents.contract.check:AgentContract",
     "AttentionEntropy": "foveasim.agents.builtin.predictive:AttentionEntropy",
     "Dwells": "foveasim.agents.humans_looks:Dwells",
     "Imagines": "foveasim.agents.interface:Imagines",
@@ -16,7 +16,7 @@ _NAMES = {
     "agent_action_mode": "foveasim.agents.interface:agent_action_mode",
     "agent_name": "foveasim.agents.interface:agent_name",
     "agent_needs": "foveasim.agents.interface:agent_needs",
-    "check_agent": "foveasim.agents.contract:check_agent",
+    "check_agent": "foveasim.agents.contract.check:check_agent",
     "draw_glimpses": "foveasim.agents.classify:draw_glimpses",
     "draw_slopes": "foveasim.agents.search_slopes:draw_slopes",
     "make_agent": "foveasim.agents.loading:make_agent",

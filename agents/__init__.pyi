@@ -9,8 +9,8 @@ from foveasim.agents.classify import draw_glimpses as draw_glimpses
 from foveasim.agents.classify import record_glimpses as record_glimpses
 from foveasim.agents.classify import stop_early as stop_early
 from foveasim.agents.classify import threshold_within as threshold_within
-from foveasim.agents.contract import AgentContract as AgentContract
-from foveasim.agents.contract import check_agent as check_agent
+from foveasim.agents.contract.check import AgentContract as AgentContract
+from foveasim.agents.contract.check import check_agent as check_agent
 from foveasim.agents.humans_looks import Dwells as Dwells
 from foveasim.agents.humans_looks import Prioritises as Prioritises
 from foveasim.agents.interface import Agent as Agent

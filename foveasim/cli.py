@@ -105,7 +105,7 @@ COMMANDS = {
         "foveasim.agents.rl.tune", "TuneConfig", "run", (), "search for the options of train, by validation"
     ),
     "check": Command(
-        "foveasim.agents.contract",
+        "foveasim.agents.contract.check",
         "CheckConfig",
         "check",
         ("agent",),

@@ -11,10 +11,10 @@ import torch
 from gymnasium import Env, spaces
 
 import foveasim.envs  # noqa: F401  # registers the ids
-from foveasim.agents.contract import check_agent
+from foveasim.agents.contract.check import check_agent
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs
 from foveasim.agents.loading import make_agent
-from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.adapter import PredictAgent
 from foveasim.agents.rollout import rollout
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError

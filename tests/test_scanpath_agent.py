@@ -12,9 +12,9 @@ import torch
 
 from foveasim.agents import scanpath_agent
 from foveasim.agents.builtin.saliency_centre import SaliencyCentre
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.memo import MapMemory
-from foveasim.agents.practice import practice_observations
 from foveasim.agents.scanpath_agent import ScanpathAgent, load_scanpath
 from foveasim.agents.scanpath_backbone import LEVELS, SIDE_PX, Backbone, backbone_inputs
 from foveasim.agents.scanpath_beliefs import Histories

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from foveasim.agents import scanpath_fit
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.loading import make_agent
-from foveasim.agents.practice import practice_observations
 from foveasim.agents.scanpath_agent import load_scanpath
 from foveasim.agents.scanpath_beliefs import Beliefs, collect_beliefs, histories, identity, read_beliefs, write_beliefs
 from foveasim.agents.scanpath_draws import choose_manner, draw_scanpaths

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.contract import RULES, AgentContract, CheckConfig, check, check_agent
+from foveasim.agents.contract.check import RULES, AgentContract, CheckConfig, check, check_agent
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.loading import AGENTS, make_agent
-from foveasim.agents.practice import practice_observations
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.types import Prediction
 

@@ -31,7 +31,7 @@ ROOMS = (
     "foveasim.agents.mim.engines",
     "foveasim.agents.builtin",
     "foveasim.agents.gaze_policy",
-    "foveasim.agents.contract",
+    "foveasim.agents.contract.check",
     "foveasim.agents.evaluation",
     "foveasim.agents.scanpath_model",
     "foveasim.agents.segmentation",

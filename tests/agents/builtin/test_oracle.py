@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from foveasim.agents.builtin.oracle import BeamOracle, Oracle, _distinct_best, blur_to_acuity
-from foveasim.agents.contract import check_agent
+from foveasim.agents.contract.check import check_agent
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.predictor import Predictor

@@ -8,7 +8,8 @@ import torch
 
 from foveasim.agents.builtin.predictive import AttentionEntropy, Information, Surprise, Uncertainty
 from foveasim.agents.builtin.predictive_base import best_place, in_chunks, spread_places
-from foveasim.agents.contract import check_agent
+from foveasim.agents.contract.check import check_agent
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.mim.expected_gain import (
     cell_grid,
     cell_points,
@@ -19,7 +20,6 @@ from foveasim.agents.mim.expected_gain import (
     shifted_footprint,
 )
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.practice import practice_observations
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.eye import belief as beliefs
 from foveasim.eye.foveated import as_scene

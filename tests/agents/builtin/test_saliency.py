@@ -15,8 +15,8 @@ from foveasim.agents.builtin.saliency import (
     itti_koch_map,
     spectral_residual_map,
 )
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.loading import make_agent
-from foveasim.agents.practice import practice_observations
 from foveasim.errors import AgentError, InvalidValueError
 
 MAPS = [itti_koch_map, spectral_residual_map]

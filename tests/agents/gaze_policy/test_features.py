@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from foveasim.agents.builtin.predictive import Uncertainty
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.gaze_policy.features import FeatureConfig, featurise
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.mim.expected_gain import cell_points
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
-from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv

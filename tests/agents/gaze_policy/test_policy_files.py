@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from foveasim.agents.builtin.predictive import Uncertainty
-from foveasim.agents.contract import check_agent
+from foveasim.agents.contract.check import check_agent
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.gaze_policy.features import FeatureConfig
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
@@ -21,7 +22,6 @@ from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
-from foveasim.agents.practice import practice_observations
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.policies import actor_of, make_model
 from foveasim.agents.rl.vec_env import GlimpseVecEnv

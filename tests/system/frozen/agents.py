@@ -8,9 +8,9 @@ import gymnasium as gym
 import numpy as np
 
 from foveasim.agents.builtin.human import Human
+from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.agents.loading import AGENTS, agent_factory, make_agent
-from foveasim.agents.practice import practice_observations
 from foveasim.agents.rollout import rollout
 from foveasim.envs import FoveaVectorEnv
 from frozen.digest import close, defaults, digest, here

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 
+from foveasim.agents.contract.rules import BASIC, COMPARING, RULES, Finding, Make, Trial, raised
 from foveasim.agents.loading import agent_factory, make_agent
-from foveasim.agents.rules import BASIC, COMPARING, RULES, Finding, Make, Trial, raised
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.validation import number, seed_value, size_hw
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from foveasim.agents.contract.observations import PATCH_SHAPE, practice_observations
 from foveasim.agents.interface import (
     Imagines,
     agent_action_mode,
@@ -28,7 +29,6 @@ from foveasim.agents.interface import (
     agent_size,
     not_asked_for,
 )
-from foveasim.agents.practice import PATCH_SHAPE, practice_observations
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction

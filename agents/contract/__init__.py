@@ -1,0 +1,1 @@
+"""Does an agent keep the protocol? Rules, made-up observations, the check."""
