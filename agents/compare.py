@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from foveasim import validation
-from foveasim.agents.compare_entries import open_entries, references
 from foveasim.agents.compare_files import Comparison, write_tables
-from foveasim.agents.compare_judge import Judge
 from foveasim.agents.compare_kept import Kept
-from foveasim.agents.compare_looks import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
-from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.compare_table import GAP, WIDE, show_table
-from foveasim.agents.evaluation_scenes import read_scenes
+from foveasim.agents.evaluation.entries import open_entries, references
+from foveasim.agents.evaluation.judge import Judge
+from foveasim.agents.evaluation.measures import MEASURES
+from foveasim.agents.evaluation.scene_runner import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
+from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina, make_retina

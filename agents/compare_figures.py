@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_measures import MEASURES, Measure
 from foveasim.agents.compare_statistics import DIRECTIONS, Result
+from foveasim.agents.evaluation.measures import MEASURES, Measure
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
 
 if TYPE_CHECKING:

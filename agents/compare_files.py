@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from foveasim import __version__
-from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.compare_looks import Looked
-from foveasim.agents.compare_measures import MEASURES, NUMBERS
 from foveasim.agents.compare_statistics import WHEN, Result, SaccadeFigures
+from foveasim.agents.evaluation.judge import Scenes
+from foveasim.agents.evaluation.measures import MEASURES, NUMBERS
+from foveasim.agents.evaluation.scene_runner import Looked
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["SCHEMA", "Comparison", "as_json", "versions", "write_tables"]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import __version__
-from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.compare_looks import Entry, Looked, Moment
-from foveasim.agents.compare_measures import NUMBERS
-from foveasim.agents.kept import KeptFiles
+from foveasim.agents.evaluation.agent_cache import KeptFiles
+from foveasim.agents.evaluation.judge import Scenes
+from foveasim.agents.evaluation.measures import NUMBERS
+from foveasim.agents.evaluation.scene_runner import Entry, Looked, Moment
 from foveasim.agents.mim.network import MimNetwork
 
 __all__ = ["Kept"]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_looks import Looked
-from foveasim.agents.compare_measures import MEASURES, Measure
+from foveasim.agents.evaluation.measures import MEASURES, Measure
+from foveasim.agents.evaluation.scene_runner import Looked
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import default_px_per_deg
 from foveasim.metrics.statistics import resample

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from foveasim import validation
-from foveasim.agents.compare_entries import open_entries
-from foveasim.agents.compare_looks import MOST_SEED, Entry
+from foveasim.agents.evaluation.entries import open_entries
+from foveasim.agents.evaluation.scene_runner import MOST_SEED, Entry
 from foveasim.agents.humans_files import Against, write_humans
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_kept import KeptViewings

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.humans_looks import Viewer, Viewing
 from foveasim.agents.loading import make_agent
 from foveasim.scanpath.scanpath import Scanpath

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from foveasim import __version__
-from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation.agent_cache import KeptFiles
+from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.humans_looks import Viewing, scanpath_of
-from foveasim.agents.kept import KeptFiles
 from foveasim.metrics.people import People
 
 __all__ = ["KeptViewings"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import metrics
-from foveasim.agents.compare_looks import LANE_SEEDS, Entry
+from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, Entry
 from foveasim.agents.interface import Agent, Observation, agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foveasim.agents.builtin.predictive_base import Mind
-from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.mim.predictor import Predictor

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from foveasim import __version__
 from foveasim.agents.compare_files import Comparison
-from foveasim.agents.compare_looks import Looked, Moment
-from foveasim.agents.compare_measures import MEASURES
 from foveasim.agents.compare_statistics import Result
+from foveasim.agents.evaluation.measures import MEASURES
+from foveasim.agents.evaluation.scene_runner import Looked, Moment
 from foveasim.drawing.figures import styles
 from foveasim.runs.whole_files import write_atomically
 

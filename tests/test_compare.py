@@ -18,11 +18,11 @@ from rich.console import Console
 from torch import Tensor
 
 from foveasim.agents.compare import CompareConfig, compare, run
-from foveasim.agents.compare_entries import default_agents, open_entries, references
-from foveasim.agents.compare_judge import Judge, Scenes
-from foveasim.agents.compare_looks import LANE_SEEDS, Entry, Looked, Looker
 from foveasim.agents.compare_table import GAP, WIDE, show_table
-from foveasim.agents.evaluation_scenes import read_scenes
+from foveasim.agents.evaluation.entries import default_agents, open_entries, references
+from foveasim.agents.evaluation.judge import Judge, Scenes
+from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, Entry, Looked, Looker
+from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.prediction_error import evaluate

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foveasim.agents.compare_looks import Looked
-from foveasim.agents.compare_measures import NUMBERS
 from foveasim.agents.compare_statistics import saccade_figures, summarise
+from foveasim.agents.evaluation.measures import NUMBERS
+from foveasim.agents.evaluation.scene_runner import Looked
 from foveasim.errors import InvalidValueError
 from foveasim.metrics.statistics import resample
 

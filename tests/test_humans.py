@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveasim import metrics
-from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.humans import HumansConfig, humans, run
 from foveasim.agents.humans_floors import FLOORS, view_floors
 from foveasim.agents.humans_looks import Viewer

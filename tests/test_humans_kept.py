@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation.agent_cache import kept_in
+from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.humans import HumansConfig, run
 from foveasim.agents.humans_kept import KeptViewings
 from foveasim.agents.humans_looks import Viewer
-from foveasim.agents.kept import kept_in
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveasim.agents.compare_files import Comparison
-from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.compare_looks import Looked, Moment
-from foveasim.agents.compare_measures import NUMBERS
 from foveasim.agents.compare_statistics import summarise
+from foveasim.agents.evaluation.judge import Scenes
+from foveasim.agents.evaluation.measures import NUMBERS
+from foveasim.agents.evaluation.scene_runner import Looked, Moment
 from foveasim.report import LONG_SIDE_PX, report_data, report_page, write_report
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>&\u2028'\".png"

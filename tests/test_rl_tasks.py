@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.evaluation.entries import open_entries
 from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.gaze_policy.features import FeatureConfig, featurise
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig

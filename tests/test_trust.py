@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from foveasim.agents.compare import CompareConfig
-from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.evaluation.entries import open_entries
 from foveasim.cli import COMMANDS, main
 from foveasim.cli_parser import typed_code
 from foveasim.errors import UntrustedError

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.compare_entries import open_entries
-from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.compare_looks import Entry
-from foveasim.agents.evaluation_scenes import read_scenes
+from foveasim.agents.evaluation.entries import open_entries
+from foveasim.agents.evaluation.judge import Scenes
+from foveasim.agents.evaluation.scene_runner import Entry
+from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
 from foveasim.agents.gaze_policy.features import FeatureConfig, TaskSense
 from foveasim.agents.gaze_policy.network import Actor

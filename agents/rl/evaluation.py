@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_judge import Judge, Scenes
-from foveasim.agents.compare_looks import Entry, Looker
+from foveasim.agents.evaluation.judge import Judge, Scenes
+from foveasim.agents.evaluation.scene_runner import Entry, Looker
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.eye.retina import Retina

@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from foveasim.agents.compare_entries import open_entries
+from foveasim.agents.evaluation.entries import open_entries
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
 from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, save_policy

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from foveasim.agents.classify import (
+from foveasim.agents.evaluation.scene_runner import Entry
+from foveasim.agents.evaluation.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
+from foveasim.agents.evaluation.stopping import (
     Glimpses,
     Stopping,
     accuracy_by_glimpse,
@@ -24,11 +26,9 @@ from foveasim.agents.classify import (
     stop_early,
     threshold_within,
 )
-from foveasim.agents.compare_looks import Entry
 from foveasim.agents.rl.course import ClassifyCourse, SearchCourse, open_course
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rollout import rollout
-from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.runs.whole_files import write_atomically
 

@@ -29,7 +29,7 @@ class SearchVectorEnv(FoveaVectorEnv):
     ## Description
     One target lies among distractors. The agent is shown what to look for, and moves its eye until gaze lands on it.
     How long that takes against the number of items, the search slope, tells how well a policy guides gaze:
-    :func:`foveasim.agents.search_slopes.search_slope`.
+    :func:`foveasim.agents.evaluation.search_slopes.search_slope`.
 
     ## Observation Space
     As of ``foveasim/Glimpse-v0``, and ``target`` (S, S, 3) uint8: what to look for, on grey, as large as in the scene,

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveasim.agents.compare_looks import Entry, Looked, Looker
+from foveasim.agents.evaluation.scene_runner import Entry, Looked, Looker
 from foveasim.agents.mim import pretrain
 from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.weights_file import read_tensors

@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from torch import Tensor
 
-from foveasim.agents.classify import (
+from foveasim.agents.evaluation.stopping import (
     Glimpses,
     StopWhenSure,
     accuracy_by_glimpse,

@@ -14,9 +14,9 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from foveasim.agents.builtin.seek import Seek
+from foveasim.agents.evaluation.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.agents.loading import make_agent
 from foveasim.agents.rollout import rollout
-from foveasim.agents.search_slopes import Slope, Trials, draw_slopes, read_trials, search_slope
 from foveasim.drawing.render import GAZE
 from foveasim.envs import FoveaVectorEnv
 from foveasim.envs.tasks.search import SearchEnv, SearchVectorEnv

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveasim.agents.kept import KeptFiles
+from foveasim.agents.evaluation.agent_cache import KeptFiles
 from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout
 from foveasim.agents.mim.labelled import read_labelled
 from foveasim.agents.mim.network import make_network

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from foveasim.agents.compare_looks import Entry
+from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.interface import Agent, agent_needs
 from foveasim.agents.loading import AGENTS, agent_factory, make_agent
 from foveasim.errors import AgentError, FoveasimError, InvalidValueError

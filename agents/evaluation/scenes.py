@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from foveasim import validation
-from foveasim.agents.compare_judge import Scenes
-from foveasim.agents.compare_looks import MOST_SCENES
+from foveasim.agents.evaluation.judge import Scenes
+from foveasim.agents.evaluation.scene_runner import MOST_SCENES
 from foveasim.errors import InvalidValueError
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool

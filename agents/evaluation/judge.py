@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_measures import judge_images
+from foveasim.agents.evaluation.measures import judge_images
 from foveasim.agents.mim.predictor import Predictor
 
 __all__ = ["Judge", "Scenes"]

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_judge import Judge, Scenes
-from foveasim.agents.compare_measures import NUMBERS
+from foveasim.agents.evaluation.judge import Judge, Scenes
+from foveasim.agents.evaluation.measures import NUMBERS
 from foveasim.agents.interface import (
     Agent,
     Imagines,

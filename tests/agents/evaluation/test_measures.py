@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_measures import MEASURES, NUMBERS, judge_images
+from foveasim.agents.evaluation.measures import MEASURES, NUMBERS, judge_images
 
 
 def judged(predicted: float, truth: int, acuity: NDArray[np.uint8]) -> dict[str, float]:

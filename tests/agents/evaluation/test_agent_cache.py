@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveasim.agents.kept import KeptFiles, kept_in
+from foveasim.agents.evaluation.agent_cache import KeptFiles, kept_in
 from foveasim.errors import InvalidValueError
 
 
