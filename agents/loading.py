@@ -35,7 +35,7 @@ for _name, _class in {
     "human": "foveasim.agents.builtin.human:Human",
     "human_replay": "foveasim.agents.builtin.human_replay:HumanReplay",
     "saliency_centre": "foveasim.agents.builtin.saliency_centre:SaliencyCentre",
-    "scanpath": "foveasim.agents.scanpath_agent:ScanpathAgent",
+    "scanpath": "foveasim.agents.scanpath_model.agent:ScanpathAgent",
     "seek": "foveasim.agents.builtin.seek:Seek",
     "gaze_policy": "foveasim.agents.gaze_policy.policy_agents:GazePolicy",
     "search_policy": "foveasim.agents.gaze_policy.policy_agents:SearchPolicy",

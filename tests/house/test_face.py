@@ -157,7 +157,7 @@ def test_the_readers_test_can_fail() -> None:
     assert deep_names("`foveasim.scanpath.scanpath.read_csv`, `foveasim.metrics.nss`, foveasim.agents.mim.train") == [
         "foveasim.scanpath.scanpath.read_csv"
     ]
-    assert deep_names("python -m foveasim.agents.scanpath_fit; foveasim.foveate(picture, point)") == []
+    assert deep_names("python -m foveasim.agents.scanpath_model.fit; foveasim.foveate(picture, point)") == []
     assert len(PAGES) > 10 and len(EXAMPLES) > 5
 
 

@@ -28,7 +28,7 @@ DATA_FOLDERS = {
     "foveasim/images/photos": "foveasim/images/photos",
     "agents/mim/weights": "foveasim/agents/mim/weights",
     "agents/gaze_policy/weights": "foveasim/agents/rl/weights",
-    "agents/weights": "foveasim/agents/weights",
+    "agents/scanpath_model/weights": "foveasim/agents/weights",
 }
 IMPORT_ALL = """
 import importlib, json, sys

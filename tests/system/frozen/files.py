@@ -20,7 +20,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.probe import LinearProbe
 from foveasim.agents.mim.weights_file import load_network, read_card, read_dtype, read_tensors, shipped_networks
-from foveasim.agents.scanpath_agent import load_scanpath
+from foveasim.agents.scanpath_model.agent import load_scanpath
 from foveasim.bench_table import Report
 from foveasim.envs.tasks.classify import ClassifyEnv
 from foveasim.episode import read_episode

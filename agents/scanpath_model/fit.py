@@ -1,4 +1,4 @@
-"""Fits the agent ``scanpath`` to people: ``python -m foveasim.agents.scanpath_fit --data osie --out mine.safetensors``.
+"""Fits the agent ``scanpath`` to people: ``python -m foveasim.agents.scanpath_model.fit --data osie --out mine.safetensors``.
 
 People's training images teach the network, the tables and the weights; on the validation images is chosen when to stop
 and how sharply to draw. The backbone comes from the shipped file and stays as it is. What eyes saw of the images is the
@@ -24,8 +24,11 @@ from foveasim import metrics
 from foveasim import validation as check
 from foveasim.agents.mim.expected_gain import CELLS, cell_grid
 from foveasim.agents.mim.weights_file import write_tensors
-from foveasim.agents.scanpath_agent import load_scanpath
-from foveasim.agents.scanpath_beliefs import (
+from foveasim.agents.scanpath_model.agent import load_scanpath
+from foveasim.agents.scanpath_model.network import EARLY, SalienceHead, SalienceNetwork
+from foveasim.agents.scanpath_model.prior import FEATURES, Manner, Tables, features, log_priority
+from foveasim.agents.scanpath_model.sampling import choose_manner
+from foveasim.agents.scanpath_model.training_views import (
     Beliefs,
     Histories,
     collect_beliefs,
@@ -35,9 +38,6 @@ from foveasim.agents.scanpath_beliefs import (
     salience_of,
     write_beliefs,
 )
-from foveasim.agents.scanpath_draws import choose_manner
-from foveasim.agents.scanpath_network import EARLY, SalienceHead, SalienceNetwork
-from foveasim.agents.scanpath_prior import FEATURES, Manner, Tables, features, log_priority
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
@@ -405,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fit from the command line; return 0, or 1 after an error that is told."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="python -m foveasim.agents.scanpath_fit", description="fit the agent scanpath")
+    parser = ArgumentParser(prog="python -m foveasim.agents.scanpath_model.fit", description="fit the agent scanpath")
     parser.add_class_arguments(FitConfig, as_group=False)
     try:
         fit(FitConfig(**vars(parser.parse_args(arguments))))

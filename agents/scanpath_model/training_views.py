@@ -19,9 +19,9 @@ from torch import Tensor
 
 from foveasim.agents.mim.expected_gain import cell_grid
 from foveasim.agents.mim.weights_file import read_tensors, write_tensors
-from foveasim.agents.scanpath_backbone import LEVELS
-from foveasim.agents.scanpath_network import SalienceHead, SalienceNetwork
-from foveasim.agents.scanpath_prior import MEMORY
+from foveasim.agents.scanpath_model.backbone import LEVELS
+from foveasim.agents.scanpath_model.network import SalienceHead, SalienceNetwork
+from foveasim.agents.scanpath_model.prior import MEMORY
 from foveasim.envs.observation import ObservationCode
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import Retina

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foveasim import metrics
 from foveasim.agents.mim.expected_gain import cell_grid
-from foveasim.agents.scanpath_prior import MEMORY, Manner, Tables, draw_points, features, log_priority
+from foveasim.agents.scanpath_model.prior import MEMORY, Manner, Tables, draw_points, features, log_priority
 from foveasim.metrics.people import People
 from foveasim.scanpath.scanpath import Scanpath
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim.agents.mim.expected_gain import cell_grid
-from foveasim.agents.scanpath_network import EARLY
+from foveasim.agents.scanpath_model.network import EARLY
 from foveasim.geometry import grid_norm
 
 __all__ = [

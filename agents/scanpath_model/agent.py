@@ -20,8 +20,8 @@ from foveasim.agents.mim.expected_gain import cell_grid
 from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.mim.weights_file import read_tensors
 from foveasim.agents.noise import LaneNoise
-from foveasim.agents.scanpath_network import SalienceNetwork
-from foveasim.agents.scanpath_prior import FEATURES, MEMORY, Manner, Tables, draw_points, features, log_priority
+from foveasim.agents.scanpath_model.network import SalienceNetwork
+from foveasim.agents.scanpath_model.prior import FEATURES, MEMORY, Manner, Tables, draw_points, features, log_priority
 from foveasim.errors import WeightsError
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG
 
@@ -36,7 +36,7 @@ class ScanpathAgent:
     How likely each place is follows from what the eye has seen so far, its belief, and from how people's eyes move:
     salience as a network was taught it by people's fixations, their centre bias, the sizes and directions of their
     saccades, and how they return. See docs/humans.md for how near it comes. Its eye for faces, writing and things comes
-    from a network that was trained to name things (:mod:`foveasim.agents.scanpath_backbone`); how people look it knows
+    from a network that was trained to name things (:mod:`foveasim.agents.scanpath_model.backbone`); how people look it knows
     from 500 photographs only.
 
     Args:
@@ -45,7 +45,7 @@ class ScanpathAgent:
             says; more repeats itself more. None takes what was best on the validation images. It has no part in
             :meth:`priority`.
         short_side_deg: Visual angle of the scene's short side, degrees; observations do not tell it.
-        weights: A file that was fitted by :mod:`foveasim.agents.scanpath_fit`; None takes the shipped one.
+        weights: A file that was fitted by :mod:`foveasim.agents.scanpath_model.fit`; None takes the shipped one.
         seed: Seed of lane 0; lane i has ``seed + i``.
 
     Raises:
@@ -153,7 +153,7 @@ def load_scanpath(path: str | None) -> Fitted:
         WeightsError: The file cannot be used.
     """
     if path is None:
-        with as_file(files("foveasim.agents") / "weights" / "scanpath.safetensors") as shipped:
+        with as_file(files("foveasim.agents.scanpath_model") / "weights" / "scanpath.safetensors") as shipped:
             tensors, metadata = read_tensors(shipped)
     else:
         tensors, metadata = read_tensors(path)
@@ -171,7 +171,7 @@ def load_scanpath(path: str | None) -> Fitted:
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{path or 'the shipped scanpath.safetensors'} is no file of the agent 'scanpath' ({error}). "
-            "Fit one by foveasim.agents.scanpath_fit."
+            "Fit one by foveasim.agents.scanpath_model.fit."
         ) from error
 
     def salience(image: Tensor, acuity: Tensor | None) -> Tensor:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents import scanpath_agent
 from foveasim.agents.builtin.saliency_centre import SaliencyCentre
 from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.memo import MapMemory
-from foveasim.agents.scanpath_agent import ScanpathAgent, load_scanpath
-from foveasim.agents.scanpath_backbone import LEVELS, SIDE_PX, Backbone, backbone_inputs
-from foveasim.agents.scanpath_beliefs import Histories
-from foveasim.agents.scanpath_fit import cells_of, fit_weights, save_scanpath
-from foveasim.agents.scanpath_prior import FEATURES, MEMORY, Tables, draw_points, features, log_priority
+from foveasim.agents.scanpath_model import agent as scanpath_agent
+from foveasim.agents.scanpath_model.agent import ScanpathAgent, load_scanpath
+from foveasim.agents.scanpath_model.backbone import LEVELS, SIDE_PX, Backbone, backbone_inputs
+from foveasim.agents.scanpath_model.fit import cells_of, fit_weights, save_scanpath
+from foveasim.agents.scanpath_model.prior import FEATURES, MEMORY, Tables, draw_points, features, log_priority
+from foveasim.agents.scanpath_model.training_views import Histories
 from foveasim.errors import InvalidValueError, WeightsError
 
 SIZE = (96, 128)

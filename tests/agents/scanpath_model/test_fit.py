@@ -12,14 +12,21 @@ import pytest
 import torch
 from PIL import Image
 
-from foveasim.agents import scanpath_fit
 from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.loading import make_agent
-from foveasim.agents.scanpath_agent import load_scanpath
-from foveasim.agents.scanpath_beliefs import Beliefs, collect_beliefs, histories, identity, read_beliefs, write_beliefs
-from foveasim.agents.scanpath_draws import choose_manner, draw_scanpaths
-from foveasim.agents.scanpath_fit import FitConfig, densities, fit, fit_head, fit_tables, main
-from foveasim.agents.scanpath_prior import FEATURES, MEMORY
+from foveasim.agents.scanpath_model import fit as scanpath_fit
+from foveasim.agents.scanpath_model.agent import load_scanpath
+from foveasim.agents.scanpath_model.fit import FitConfig, densities, fit, fit_head, fit_tables, main
+from foveasim.agents.scanpath_model.prior import FEATURES, MEMORY
+from foveasim.agents.scanpath_model.sampling import choose_manner, draw_scanpaths
+from foveasim.agents.scanpath_model.training_views import (
+    Beliefs,
+    collect_beliefs,
+    histories,
+    identity,
+    read_beliefs,
+    write_beliefs,
+)
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people

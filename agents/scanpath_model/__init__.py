@@ -1,0 +1,1 @@
+"""The agent learned from people's scanpaths, and its fit."""
