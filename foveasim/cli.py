@@ -158,7 +158,7 @@ COMMANDS = {
         examples=("foveasim latent runs/periphery/step-*.safetensors --data imagenette.tar@val --out runs/latent",),
     ),
     "segment": Command(
-        "foveasim.agents.mim.segment",
+        "foveasim.agents.segmentation.segment",
         "SegmentConfig",
         "run",
         ("data", "out"),

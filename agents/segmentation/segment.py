@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__, validation
-from foveasim.agents.mim.mask_sheet import mask_sheet
+from foveasim.agents.segmentation.mask_sheet import mask_sheet
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.eye.masks import OBJECT_SURE
 from foveasim.images.object_masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask

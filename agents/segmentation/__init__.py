@@ -1,0 +1,1 @@
+"""Masks of the main object of images."""
