@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
 from foveasim.agents.mim.network import NETWORKS, make_network
 from foveasim.agents.mim.predictor import Predictor
-from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.agents.mim.trainer import Trainer
-from foveasim.agents.mim.views import Views, as_float
+from foveasim.agents.pretraining.augmentations import Views, as_float
+from foveasim.agents.pretraining.config import PretrainConfig
+from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
+from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.bench_timing import Case, Setting, pictures, rate_case
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina

@@ -113,12 +113,12 @@ COMMANDS = {
         examples=("foveasim check mine:Brightest",),
     ),
     "pretrain": Command(
-        "foveasim.agents.mim.pretrain",
+        "foveasim.agents.pretraining.command",
         "PretrainConfig",
         "run",
         (),
         "train the network that predicts",
-        presets="foveasim.agents.mim.pretrain_config",
+        presets="foveasim.agents.pretraining.config",
         examples=(
             "foveasim pretrain --preset paper/periphery --data imagenette.tar@train --out runs/periphery",
             "foveasim watch --network runs/periphery/paper.safetensors --retina disc",
@@ -126,7 +126,7 @@ COMMANDS = {
         ),
     ),
     "evaluate": Command(
-        "foveasim.agents.mim.evaluate",
+        "foveasim.agents.pretraining.evaluate",
         "EvaluateConfig",
         "run",
         ("weights",),

@@ -25,8 +25,8 @@ from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, Entry, Looked, L
 from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.predictor import Predictor
+from foveasim.agents.pretraining.prediction_error import evaluate
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.eye.retina import make_retina
@@ -111,7 +111,7 @@ def test_the_judge_says_what_evaluate_says() -> None:
     judge = Judge(Predictor(network), one, 4)
     looker = Looker(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
     numbers = looker.look(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
-    from foveasim.agents.mim import prediction_error as module
+    from foveasim.agents.pretraining import prediction_error as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "draw_fixations", lambda *a, **k: np.full((4, 1, 2), 32, np.float32))

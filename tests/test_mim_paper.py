@@ -17,7 +17,7 @@ import pytest
 from foveasim.agents.mim import paper_run
 from foveasim.agents.mim.paper import PaperConfig, run
 from foveasim.agents.mim.paper_run import Job, pretrain_config, run_job
-from foveasim.agents.mim.pretrain_config import PRESETS
+from foveasim.agents.pretraining.config import PRESETS
 from foveasim.errors import FoveasimError, InvalidValueError, UnknownNameError, WeightsError
 
 TINY: dict[str, Any] = {"network_options": {"width": 8, "code": 8, "neck": (8, 8), "blocks": (0, 0)}, "batch": 8}

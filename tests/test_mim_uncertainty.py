@@ -13,9 +13,9 @@ from torch import Tensor
 from foveasim.agents.mim.ensemble import Ensemble
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
 from foveasim.agents.mim.networks.unet import UNetConfig
-from foveasim.agents.mim.trainer import Batch, std_loss
 from foveasim.agents.mim.uncertainty import LEVELS, CalibrateConfig, average_ranks, reliability, run
 from foveasim.agents.mim.weights_file import load_network, read_card, save_network
+from foveasim.agents.pretraining.trainer import Batch, std_loss
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina

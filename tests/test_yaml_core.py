@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from foveasim.agents.mim import pretrain_config
+from foveasim.agents.pretraining import config as pretrain_config
 from foveasim.agents.rl import train_config
 from foveasim.cli import COMMANDS, _parse
 from foveasim.yaml_core import dump_yaml, load_yaml

@@ -4,7 +4,7 @@ from foveasim.lazy_names import lazy_names
 
 _NAMES = {
     "NETWORKS": "foveasim.agents.mim.network:NETWORKS",
-    "PRESETS": "foveasim.agents.mim.pretrain_config:PRESETS",
+    "PRESETS": "foveasim.agents.pretraining.config:PRESETS",
     "BeliefFit": "foveasim.agents.mim.belief_readout_fit:BeliefFit",
     "BeliefReadout": "foveasim.agents.mim.belief_readout:BeliefReadout",
     "Ensemble": "foveasim.agents.mim.ensemble:Ensemble",
@@ -13,8 +13,8 @@ _NAMES = {
     "MimNetwork": "foveasim.agents.mim.network:MimNetwork",
     "Output": "foveasim.agents.mim.network:Output",
     "Predictor": "foveasim.agents.mim.predictor:Predictor",
-    "PretrainConfig": "foveasim.agents.mim.pretrain_config:PretrainConfig",
-    "Trainer": "foveasim.agents.mim.trainer:Trainer",
+    "PretrainConfig": "foveasim.agents.pretraining.config:PretrainConfig",
+    "Trainer": "foveasim.agents.pretraining.trainer:Trainer",
     "fit_belief_readout": "foveasim.agents.mim.belief_readout_fit:fit_belief_readout",
     "load_belief_readout": "foveasim.agents.mim.belief_readout:load_belief_readout",
     "load_network": "foveasim.agents.mim.weights_file:load_network",
@@ -24,7 +24,7 @@ _NAMES = {
     "read_pool": "foveasim.images.reading:read_pool",
     "save_network": "foveasim.agents.mim.weights_file:save_network",
     "shipped_networks": "foveasim.agents.mim.weights_file:shipped_networks",
-    "train": "foveasim.agents.mim.pretrain:train",
+    "train": "foveasim.agents.pretraining.command:train",
 }
 
 __all__ = list(_NAMES)

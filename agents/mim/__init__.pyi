@@ -12,13 +12,13 @@ from foveasim.agents.mim.network import MimNetwork as MimNetwork
 from foveasim.agents.mim.network import Output as Output
 from foveasim.agents.mim.network import make_network as make_network
 from foveasim.agents.mim.predictor import Predictor as Predictor
-from foveasim.agents.mim.pretrain import train as train
-from foveasim.agents.mim.pretrain_config import PRESETS as PRESETS
-from foveasim.agents.mim.pretrain_config import PretrainConfig as PretrainConfig
 from foveasim.agents.mim.readout import read_out as read_out
-from foveasim.agents.mim.trainer import Trainer as Trainer
 from foveasim.agents.mim.weights_file import load_network as load_network
 from foveasim.agents.mim.weights_file import save_network as save_network
 from foveasim.agents.mim.weights_file import shipped_networks as shipped_networks
+from foveasim.agents.pretraining.command import train as train
+from foveasim.agents.pretraining.config import PRESETS as PRESETS
+from foveasim.agents.pretraining.config import PretrainConfig as PretrainConfig
+from foveasim.agents.pretraining.trainer import Trainer as Trainer
 from foveasim.images.pool import ImagePool as ImagePool
 from foveasim.images.reading import read_pool as read_pool

@@ -25,8 +25,8 @@ from foveasim import validation
 from foveasim.agents.mim.labelled import check_source
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
-from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import PROBES
+from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.splits import Source

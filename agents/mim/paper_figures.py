@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.eyes import draw_fixations, look
 from foveasim.agents.mim.labelled import read_labelled
 from foveasim.agents.mim.paper_findings import PUBLISHED, Runs, title_of
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, Result, pretrain_config
 from foveasim.agents.mim.predictor import compose
-from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.agents.mim.views import as_float
 from foveasim.agents.mim.weights_file import load_network
+from foveasim.agents.pretraining.augmentations import as_float
+from foveasim.agents.pretraining.config import PretrainConfig
+from foveasim.agents.pretraining.gaze_sequences import draw_fixations, look
 from foveasim.drawing.figures import (
     COLOURS,
     Bar,

@@ -22,11 +22,11 @@ from foveasim.agents.mim.features import fresh_like
 from foveasim.agents.mim.labelled import LabelledData, read_labelled
 from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.mim.pretrain import train
-from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
 from foveasim.agents.mim.readout import ReadoutResult, read_out
-from foveasim.agents.mim.trainer import CHECKPOINT
 from foveasim.agents.mim.weights_file import load_network, read_card
+from foveasim.agents.pretraining.command import train
+from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
+from foveasim.agents.pretraining.trainer import CHECKPOINT
 from foveasim.errors import WeightsError
 from foveasim.images.object_masks import Unmasked, with_masks
 from foveasim.images.pool import ImagePool

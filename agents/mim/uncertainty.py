@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim import validation
-from foveasim.agents.mim.card import write_markdown
 from foveasim.agents.mim.network import MimNetwork, Output
-from foveasim.agents.mim.prediction_error import some_seen
 from foveasim.agents.mim.weights_file import load_network, read_card, read_dtype, save_network
+from foveasim.agents.pretraining.model_card import write_markdown
+from foveasim.agents.pretraining.prediction_error import some_seen
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import Retina, make_retina

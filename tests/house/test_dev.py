@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
         raise AssertionError("began to work")
 
     monkeypatch.setattr("foveasim.agents.rl.training.Training.__init__", work)
-    monkeypatch.setattr("foveasim.agents.mim.trainer.Trainer.train_step", work)
+    monkeypatch.setattr("foveasim.agents.pretraining.trainer.Trainer.train_step", work)
     monkeypatch.setattr("foveasim.agents.evaluation.scene_runner.Looker.look", work)
     monkeypatch.setattr("foveasim.record._roll", work)
     monkeypatch.setattr("foveasim.agents.mim.paper._run_all", work)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from foveasim.agents.mim.views import crops
+from foveasim.agents.pretraining.augmentations import crops
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.images.pool import ImagePool, centred
 from foveasim.images.reading import read_pool, split_names

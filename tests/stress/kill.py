@@ -35,7 +35,7 @@ import torch
 from tiny_runs import Work, archive_of_noise, look_at, served, tell, told, works
 
 from foveasim import cli
-from foveasim.agents.mim.trainer import Trainer
+from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.agents.rl import training as rl_training  # noqa: F401  # imported before the fork
 from foveasim.runs.progress import Show
 

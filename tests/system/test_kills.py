@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from foveasim.agents.evaluation.scene_runner import Entry, Looked, Looker
-from foveasim.agents.mim import pretrain
-from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.weights_file import read_tensors
+from foveasim.agents.pretraining import command as pretrain
+from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.agents.rl.train import run as train
 from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.agents.rl.training import Training

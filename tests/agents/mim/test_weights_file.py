@@ -15,7 +15,6 @@ import torch
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.networks.paper import PaperNetwork
 from foveasim.agents.mim.networks.unet import UNetNetwork
-from foveasim.agents.mim.prediction_error import evaluate
 from foveasim.agents.mim.weights_file import (
     load_network,
     read_card,
@@ -24,6 +23,7 @@ from foveasim.agents.mim.weights_file import (
     shipped_networks,
     write_tensors,
 )
+from foveasim.agents.pretraining.prediction_error import evaluate
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import centred

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from foveasim import validation
-from foveasim.agents.mim.card import add_test
-from foveasim.agents.mim.prediction_error import Evaluation, evaluate
 from foveasim.agents.mim.weights_file import load_network
+from foveasim.agents.pretraining.model_card import add_test
+from foveasim.agents.pretraining.prediction_error import Evaluation, evaluate
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.mim.eyes import draw_fixations, look
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.agents.mim.predictor import TRAINED_PX, compose, predict_at
+from foveasim.agents.pretraining.gaze_sequences import draw_fixations, look
 from foveasim.errors import InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import Retina

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveasim.agents.mim.prediction_error import Evaluation
-from foveasim.agents.mim.pretrain_config import PretrainConfig
 from foveasim.agents.mim.weights_file import load_network, read_card, read_dtype, save_network
+from foveasim.agents.pretraining.config import PretrainConfig
+from foveasim.agents.pretraining.prediction_error import Evaluation
 from foveasim.errors import WeightsError
 from foveasim.runs.whole_files import write_atomically
 

@@ -212,5 +212,5 @@ class PretrainConfig:
             )
 
 
-PRESETS = Presets("foveasim.agents.mim", PretrainConfig)
+PRESETS = Presets("foveasim.agents.pretraining", PretrainConfig)
 """Those that ship."""

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.ranks import Ranks, joined
 from foveasim.agents.mim.weights_file import load_network, read_tensors
+from foveasim.agents.pretraining.distributed import Ranks, joined
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, InvalidValueError
 
@@ -26,7 +26,7 @@ LR = 1e-3
 # Sent to whoever is asked, when it has made three steps.
 AT_STEP_THREE = """
 import os, signal
-from foveasim.agents.mim.trainer import Trainer
+from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.cli import entry
 step = Trainer.train_step
 def watched(self):
@@ -149,9 +149,9 @@ def test_what_cannot_be_shared_is_refused(
 ) -> None:  # fmt: skip
     from contextlib import nullcontext
 
-    from foveasim.agents.mim import pretrain
+    from foveasim.agents.pretraining import command
 
-    monkeypatch.setattr(pretrain, "joined", lambda device: nullcontext((Ranks(1, 2), device)))
+    monkeypatch.setattr(command, "joined", lambda device: nullcontext((Ranks(1, 2), device)))
     assert main(words(folder, tmp_path / "out", *more)) == 1
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
@@ -160,7 +160,7 @@ def test_what_cannot_be_shared_is_refused(
 
 DISAGREES = """
 import torch
-from foveasim.agents.mim.ranks import joined
+from foveasim.agents.pretraining.distributed import joined
 with joined("cpu") as (ranks, device):
     ranks.agree("number of cats", 3, torch.device(device))
     tensors = [torch.full((2, 3), float(ranks.rank)), torch.tensor(4.0 * ranks.rank)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveasim.agents.mim import jitter
-from foveasim.agents.mim.views import Views, as_float
+from foveasim.agents.pretraining import jitter
+from foveasim.agents.pretraining.augmentations import Views, as_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.images.pool import ImagePool
 
@@ -201,7 +201,7 @@ def test_as_float_is_the_division_of_torch(shape: tuple[int, ...]) -> None:
 
 def changed(image: Tensor, change: int, factor: float) -> Tensor:
     """Apply one change alone: brightness, contrast, saturation or hue."""
-    from foveasim.agents.mim.views_kernels import jitter_lanes
+    from foveasim.agents.pretraining.kernels import jitter_lanes
 
     factors = np.tile(np.array([1, 1, 1, 0], np.float32), (len(image), 1))
     factors[:, change] = factor

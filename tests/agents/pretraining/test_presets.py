@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from foveasim.agents.mim.pretrain_config import PRESETS, PretrainConfig
-from foveasim.agents.mim.trainer import Trainer
+from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
+from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.cli import COMMANDS, _parse, main
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.images.pool import ImagePool

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.prediction_error import Evaluation, evaluate
 from foveasim.agents.mim.predictor import compose
-from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.agents.mim.progress import TrainingLog
-from foveasim.agents.mim.ranks import Ranks, joined
-from foveasim.agents.mim.trainer import Trainer, refuse_early
+from foveasim.agents.pretraining.config import PretrainConfig
+from foveasim.agents.pretraining.distributed import Ranks, joined
+from foveasim.agents.pretraining.log import TrainingLog
+from foveasim.agents.pretraining.prediction_error import Evaluation, evaluate
+from foveasim.agents.pretraining.trainer import Trainer, refuse_early
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.object_masks import with_masks

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from foveasim.agents.mim.prediction_error import Evaluation
+from foveasim.agents.pretraining.prediction_error import Evaluation
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
-    from foveasim.agents.mim.trainer import Trainer
+    from foveasim.agents.pretraining.trainer import Trainer
 
 __all__ = ["TrainingLog"]
 

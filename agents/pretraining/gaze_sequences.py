@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.mim.views import Views
+from foveasim.agents.pretraining.augmentations import Views
 from foveasim.errors import InvalidValueError
 from foveasim.eye import belief as beliefs
 from foveasim.eye.foveated import as_scene
@@ -202,7 +202,7 @@ def _see(belief: Belief, glimpse: Glimpse) -> None:
 def _fill(belief: Belief) -> None:
     """Paint what was not seen in the mean colour of what was, in place."""
     if belief.image.device.type == "cpu":
-        from foveasim.agents.mim.views_kernels import fill_unseen
+        from foveasim.agents.pretraining.kernels import fill_unseen
 
         fill_unseen(belief.image.flatten(2).numpy(), belief.acuity.numpy())
     else:

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim import progress
-from foveasim.agents.mim.eyes import draw_fixations
 from foveasim.agents.mim.network import make_network, to_float
-from foveasim.agents.mim.prediction_error import evaluate
-from foveasim.agents.mim.pretrain import PretrainConfig, run, train
-from foveasim.agents.mim.trainer import Trainer
 from foveasim.agents.mim.weights_file import load_network, read_card, read_tensors
+from foveasim.agents.pretraining import log as progress
+from foveasim.agents.pretraining.command import PretrainConfig, run, train
+from foveasim.agents.pretraining.gaze_sequences import draw_fixations
+from foveasim.agents.pretraining.prediction_error import evaluate
+from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, InvalidValueError, SceneError, WeightsError
 from foveasim.eye.retina import make_retina
@@ -466,7 +466,7 @@ def test_what_cannot_be_trained_is_said_before_images_are_read(
     def read(*arguments: object, **more: object) -> None:
         raise AssertionError("images are read")
 
-    monkeypatch.setattr("foveasim.agents.mim.pretrain.read_pool", read)
+    monkeypatch.setattr("foveasim.agents.pretraining.command.read_pool", read)
     (tmp_path / "checkpoint.safetensors").touch()
     with pytest.raises(FoveasimError, match=message):
         run(config(tmp_path, **changes))

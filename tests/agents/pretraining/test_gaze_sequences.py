@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveasim.agents.mim import eyes
-from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
-from foveasim.agents.mim.views import Views
+from foveasim.agents.pretraining import gaze_sequences
+from foveasim.agents.pretraining.augmentations import Views
+from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
 from foveasim.errors import InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
@@ -66,7 +66,7 @@ def test_fills_are_weighted_by_acuity_and_the_same_in_torch(monkeypatch: pytest.
     )
     acuity = torch.tensor([[[255, 85, 0]], [[0, 0, 0]], [[1, 1, 1]]], dtype=torch.uint8)
     belief = Belief(image.clone(), acuity.clone())
-    eyes._fill(belief)
+    gaze_sequences._fill(belief)
     assert belief.image[0, 0, 2].tolist() == [58, 40, 23]  # (3 * 10 + 200) / 4 = 57.5, 40, 22.5
     assert belief.image[1, 0].tolist() == [[127] * 3] * 3
     assert torch.equal(belief.image[2], image[2])
@@ -74,8 +74,8 @@ def test_fills_are_weighted_by_acuity_and_the_same_in_torch(monkeypatch: pytest.
     weights = torch.from_numpy(np.where(rng.random((5, 20, 30)) < 0.5, 0, rng.integers(0, 256, (5, 20, 30))))
     one = Belief(noise(5, (20, 30)), weights.to(torch.uint8))
     two = Belief(one.image.clone(), one.acuity.clone())
-    eyes._fill(one)
-    eyes._fill_by_torch(two)
+    gaze_sequences._fill(one)
+    gaze_sequences._fill_by_torch(two)
     assert torch.equal(one.image, two.image)
 
 

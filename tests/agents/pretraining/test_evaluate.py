@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.evaluate import EvaluateConfig, run
+from foveasim.agents.pretraining.evaluate import EvaluateConfig, run
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.images.reading import read_pool

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.prediction_error import evaluate
-from foveasim.agents.mim.pretrain import train
-from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.agents.mim.ranks import Ranks
-from foveasim.agents.mim.trainer import Batch, Trainer, masked_error
 from foveasim.agents.mim.weights_file import read_tensors, save_network
+from foveasim.agents.pretraining.command import train
+from foveasim.agents.pretraining.config import PretrainConfig
+from foveasim.agents.pretraining.distributed import Ranks
+from foveasim.agents.pretraining.prediction_error import evaluate
+from foveasim.agents.pretraining.trainer import Batch, Trainer, masked_error
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import ImagePool

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.mim import card as model_card
-from foveasim.agents.mim.eyes import PreparedPictures, draw_fixations, look
-from foveasim.agents.mim.grow import grow
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
-from foveasim.agents.mim.prediction_error import Evaluation
-from foveasim.agents.mim.pretrain_config import PretrainConfig
-from foveasim.agents.mim.ranks import Ranks
-from foveasim.agents.mim.views import Views, as_float
 from foveasim.agents.mim.weights_file import load_network, read_tensors, save_network, write_tensors
+from foveasim.agents.pretraining import model_card
+from foveasim.agents.pretraining.augmentations import Views, as_float
+from foveasim.agents.pretraining.config import PretrainConfig
+from foveasim.agents.pretraining.distributed import Ranks
+from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
+from foveasim.agents.pretraining.grow import grow
+from foveasim.agents.pretraining.prediction_error import Evaluation
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import Prepared, Retina, make_retina
