@@ -134,7 +134,7 @@ COMMANDS = {
         examples=("foveasim evaluate unet --data my/photos",),
     ),
     "calibrate": Command(
-        "foveasim.agents.mim.uncertainty",
+        "foveasim.agents.readout.calibration",
         "CalibrateConfig",
         "run",
         ("weights",),
@@ -142,7 +142,7 @@ COMMANDS = {
         examples=("foveasim calibrate unet --data my/photos",),
     ),
     "readout": Command(
-        "foveasim.agents.mim.readout",
+        "foveasim.agents.readout.command",
         "ReadoutConfig",
         "run",
         ("weights",),
@@ -150,7 +150,7 @@ COMMANDS = {
         examples=("foveasim readout unet --data imagenette.tar --out runs/readout",),
     ),
     "latent": Command(
-        "foveasim.agents.mim.latent",
+        "foveasim.agents.readout.latent",
         "LatentConfig",
         "run",
         ("weights",),

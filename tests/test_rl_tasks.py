@@ -23,12 +23,12 @@ from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, Sea
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, load_head
 from foveasim.agents.mim.belief_readout import load_belief_readout
-from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout, fit_head
-from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
-from foveasim.agents.mim.probe import Labelled
 from foveasim.agents.mim.weights_file import save_network
+from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout, fit_head
+from foveasim.agents.readout.labelled import LabelledData, LabelledImages
+from foveasim.agents.readout.probe import Labelled
 from foveasim.agents.rl.course import ClassifyCourse, open_course
 from foveasim.agents.rl.task_env import TaskObservation
 from foveasim.agents.rl.task_test import record

@@ -149,7 +149,7 @@ def load_belief_readout(path: str | os.PathLike[str], device: str | torch.device
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path} holds tensors but no readout of belief (format {metadata.get('format')!r}, expected {FORMAT!r}). "
-            "One is fitted by foveasim.agents.mim.belief_readout_fit.fit_belief_readout."
+            "One is fitted by foveasim.agents.readout.belief_readout_fit.fit_belief_readout."
         )
     try:
         config = json.loads(metadata["config"])

@@ -22,11 +22,11 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveasim import validation
-from foveasim.agents.mim.labelled import check_source
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
-from foveasim.agents.mim.readout import PROBES
 from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
+from foveasim.agents.readout.command import PROBES
+from foveasim.agents.readout.labelled import check_source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.splits import Source

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.labelled import read_labelled
 from foveasim.agents.mim.paper_findings import PUBLISHED, Runs, title_of
 from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, Result, pretrain_config
 from foveasim.agents.mim.predictor import compose
@@ -20,6 +19,7 @@ from foveasim.agents.mim.weights_file import load_network
 from foveasim.agents.pretraining.augmentations import as_float
 from foveasim.agents.pretraining.config import PretrainConfig
 from foveasim.agents.pretraining.gaze_sequences import draw_fixations, look
+from foveasim.agents.readout.labelled import read_labelled
 from foveasim.drawing.figures import (
     COLOURS,
     Bar,

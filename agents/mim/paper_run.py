@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.features import fresh_like
-from foveasim.agents.mim.labelled import LabelledData, read_labelled
-from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.mim.readout import ReadoutResult, read_out
 from foveasim.agents.mim.weights_file import load_network, read_card
 from foveasim.agents.pretraining.command import train
 from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
 from foveasim.agents.pretraining.trainer import CHECKPOINT
+from foveasim.agents.readout.command import ReadoutResult, read_out
+from foveasim.agents.readout.features import fresh_like
+from foveasim.agents.readout.labelled import LabelledData, read_labelled
+from foveasim.agents.readout.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.errors import WeightsError
 from foveasim.images.object_masks import Unmasked, with_masks
 from foveasim.images.pool import ImagePool
@@ -142,7 +142,7 @@ class LatentPoint:
 
     Attributes:
         images_seen: How many images it had been trained on.
-        measures: Mean over batches, by the names of :class:`foveasim.agents.mim.latent_measures.LatentMeasures`.
+        measures: Mean over batches, by the names of :class:`foveasim.agents.readout.latent_measures.LatentMeasures`.
     """
 
     images_seen: int

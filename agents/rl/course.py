@@ -23,8 +23,8 @@ from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
-from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.readout.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.rl.evaluation import Validator
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.imitation import ImitationConfig, Lessons, candidate_cells, collect, supposed

@@ -38,7 +38,7 @@ class ClassifyVectorEnv(FoveaVectorEnv):
     at every step what a glimpse was worth, and how well two policies look can be compared, for the same readout judges
     both. The readout is frozen, so that the same seeds and actions give the same rewards. Without a network of one's
     own there is ``readout="cells"``; one on the latent of a network is fitted, saved and named by its file, see
-    :func:`foveasim.agents.mim.belief_readout_fit.fit_belief_readout`.
+    :func:`foveasim.agents.readout.belief_readout_fit.fit_belief_readout`.
 
     ## Observation Space
     As of ``foveasim/Glimpse-v0`` with ``belief``, and ``posterior`` (C,) float32 in [0, 1]: the readout's probability
@@ -332,7 +332,7 @@ def _readout(
             raise InvalidValueError(
                 "readout='cells' needs readout_scenes, labelled scenes to be fitted to, where scenes are given. "
                 "Or give the file of a readout on a network's latent, see "
-                "foveasim.agents.mim.belief_readout_fit.fit_belief_readout: readout='beliefs.safetensors'."
+                "foveasim.agents.readout.belief_readout_fit.fit_belief_readout: readout='beliefs.safetensors'."
             )
         return fit_cells(_labelled(readout_scenes, None, size), size, fit)
     if isinstance(readout, str | os.PathLike):

@@ -115,7 +115,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 def test_matplotlib_is_imported_late_and_without_a_window() -> None:
     code = (
-        "import sys, foveasim.drawing.figures, foveasim.agents.mim.readout, foveasim.agents.mim.latent;"
+        "import sys, foveasim.drawing.figures, foveasim.agents.readout.command, foveasim.agents.readout.latent;"
         "assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

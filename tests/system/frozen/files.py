@@ -18,8 +18,8 @@ from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, shipped_policy
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
-from foveasim.agents.mim.probe import LinearProbe
 from foveasim.agents.mim.weights_file import load_network, read_card, read_dtype, read_tensors, shipped_networks
+from foveasim.agents.readout.probe import LinearProbe
 from foveasim.agents.scanpath_model.agent import load_scanpath
 from foveasim.bench_table import Report
 from foveasim.envs.tasks.classify import ClassifyEnv

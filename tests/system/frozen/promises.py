@@ -14,8 +14,8 @@ from foveasim.agents.compare_files import SCHEMA as COMPARE_SCHEMA
 from foveasim.agents.humans_files import SCHEMA as HUMANS_SCHEMA
 from foveasim.agents.loading import AGENTS, agent_factory
 from foveasim.agents.mim.network import NETWORKS
-from foveasim.agents.mim.readout import FEATURES, PROBES
 from foveasim.agents.mim.weights_file import load_network, shipped_networks
+from foveasim.agents.readout.command import FEATURES, PROBES
 from foveasim.cli import COMMANDS, GROUPS
 from foveasim.envs import FoveateObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 from foveasim.agents.evaluation.agent_cache import KeptFiles
-from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout
-from foveasim.agents.mim.labelled import read_labelled
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
+from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout
+from foveasim.agents.readout.labelled import read_labelled
 from foveasim.cli import main
 from foveasim.eye.saccade import Saccades
 from foveasim.replay import RecordEpisode

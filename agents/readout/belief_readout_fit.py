@@ -18,11 +18,11 @@ from foveasim import geometry
 from foveasim import validation as check
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions
 from foveasim.agents.mim.belief_readout import AT_ONCE, BeliefReadout, belief_features, seen_size
-from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.mim.probe import STRENGTHS, Labelled, ProbeOptions, fit_probe
 from foveasim.agents.mim.weights_file import load_network
+from foveasim.agents.readout.labelled import LabelledData, LabelledImages
+from foveasim.agents.readout.probe import STRENGTHS, Labelled, ProbeOptions, fit_probe
 from foveasim.errors import InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.statistics import wilson
@@ -102,7 +102,7 @@ def fit_belief_readout(
 
     Args:
         network: A network's file, the name of a shipped one, or a network, which has no file to be saved by.
-        data: Labelled images in three parts, of :func:`foveasim.agents.mim.labelled.read_labelled`.
+        data: Labelled images in three parts, of :func:`foveasim.agents.readout.labelled.read_labelled`.
         options: How; None takes the defaults.
         device: Where the network is and the readout is fitted.
         advance: Called with the number of beliefs seen since the last call.

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation as check
-from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares, minimise
 from foveasim.agents.mim.linear_probe import LinearProbe
+from foveasim.agents.readout.probe_solver import CrossEntropy, Loss, Space, Squares, minimise
 from foveasim.errors import InvalidValueError
 
 __all__ = [

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from foveasim.agents.mim.belief_readout import FORMAT, BeliefReadout, belief_features, load_belief_readout
-from foveasim.agents.mim.belief_readout_fit import BeliefFit, fit_belief_readout
-from foveasim.agents.mim.labelled import LabelledData, LabelledImages
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
+from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout
+from foveasim.agents.readout.labelled import LabelledData, LabelledImages
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.envs.tasks.classify import ClassifyEnv
 from foveasim.errors import InvalidValueError, WeightsError

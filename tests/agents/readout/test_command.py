@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim.agents.mim.features import extract, fresh_like
-from foveasim.agents.mim.finetune import finetune
-from foveasim.agents.mim.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.mim.probe import Labelled, ProbeOptions, accuracy, fit_lbfgs
-from foveasim.agents.mim.readout import ReadoutConfig, read_out, run
 from foveasim.agents.mim.weights_file import load_network, read_card, save_network
+from foveasim.agents.readout.command import ReadoutConfig, read_out, run
+from foveasim.agents.readout.features import extract, fresh_like
+from foveasim.agents.readout.finetune import finetune
+from foveasim.agents.readout.labelled import LabelledData, LabelledImages, read_labelled
+from foveasim.agents.readout.probe import Labelled, ProbeOptions, accuracy, fit_lbfgs
 from foveasim.cli import main
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 

@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 
 from foveasim import __version__
 from foveasim import validation as check
-from foveasim.agents.mim.features import extract, fresh_like
-from foveasim.agents.mim.finetune import finetune
-from foveasim.agents.mim.labelled import LabelledData, read_labelled
-from foveasim.agents.mim.latent import load_point
-from foveasim.agents.mim.linear import Space
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.mim.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
 from foveasim.agents.mim.weights_file import save_network
+from foveasim.agents.readout.features import extract, fresh_like
+from foveasim.agents.readout.finetune import finetune
+from foveasim.agents.readout.labelled import LabelledData, read_labelled
+from foveasim.agents.readout.latent import load_point
+from foveasim.agents.readout.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
+from foveasim.agents.readout.probe_solver import Space
 from foveasim.drawing.figures import Bar, accuracies_figure, confusion_figure
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.metrics.statistics import wilson
@@ -58,7 +58,7 @@ class ReadoutConfig:
         weights: A network's file, a checkpoint or the name of a shipped network.
         data: Labelled images: a folder or tar archive with ``train/CLASS`` and ``val/CLASS`` or just ``CLASS`` folders,
             or a labelled scene source. How it is parted is told at
-            :func:`foveasim.agents.mim.labelled.read_labelled`.
+            :func:`foveasim.agents.readout.labelled.read_labelled`.
         test: Labelled images that only test; None takes a part of ``data``.
         out: Folder for ``readout.json``, ``predictions.csv``, ``accuracy.png``, a ``confusion-*.png`` for each readout
             and, with ``finetune``, ``finetuned.safetensors``.
@@ -247,7 +247,7 @@ def read_out(
     Args:
         network: Whose latent, computed where it is; None takes the pixels.
         data: Labelled images, read once for many networks by
-            :func:`foveasim.agents.mim.labelled.read_labelled`.
+            :func:`foveasim.agents.readout.labelled.read_labelled`.
         probes: One or more of :data:`PROBES`, each once.
         options: How they are fitted; None takes the defaults.
         name: What the features are called in the results; None takes ``network`` or ``pixels``.

@@ -13,9 +13,9 @@ from torch import Tensor
 from foveasim.agents.mim.ensemble import Ensemble
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
 from foveasim.agents.mim.networks.unet import UNetConfig
-from foveasim.agents.mim.uncertainty import LEVELS, CalibrateConfig, average_ranks, reliability, run
 from foveasim.agents.mim.weights_file import load_network, read_card, save_network
 from foveasim.agents.pretraining.trainer import Batch, std_loss
+from foveasim.agents.readout.calibration import LEVELS, CalibrateConfig, average_ranks, reliability, run
 from foveasim.cli import main
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
@@ -180,6 +180,6 @@ def test_what_cannot_be_used_is_refused(weights: Path, folder: Path, capsys: pyt
 
 def test_a_shipped_network_is_not_written_to(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = make_network("unet", widths=(16, 16, 16), blocks=(0, 0, 1))
-    monkeypatch.setattr("foveasim.agents.mim.uncertainty.load_network", lambda *_: network)
+    monkeypatch.setattr("foveasim.agents.readout.calibration.load_network", lambda *_: network)
     with pytest.raises(WeightsError, match="'unet' is the name of a shipped network"):
         run(config(Path("unet"), folder, out=str(tmp_path / "r.png"), fit=True))

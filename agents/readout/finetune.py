@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveasim import validation as check
-from foveasim.agents.mim.features import extract
-from foveasim.agents.mim.labelled import LabelledImages
 from foveasim.agents.mim.linear_probe import LinearProbe
 from foveasim.agents.mim.network import MimNetwork, to_float
-from foveasim.agents.mim.probe import accuracy
+from foveasim.agents.readout.features import extract
+from foveasim.agents.readout.labelled import LabelledImages
+from foveasim.agents.readout.probe import accuracy
 from foveasim.errors import InvalidValueError
 
 __all__ = ["finetune"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from foveasim.agents.mim.labelled import LabelledImages
-from foveasim.agents.mim.latent_measures import latents
 from foveasim.agents.mim.network import MimNetwork, make_network
-from foveasim.agents.mim.probe import Labelled
+from foveasim.agents.readout.labelled import LabelledImages
+from foveasim.agents.readout.latent_measures import latents
+from foveasim.agents.readout.probe import Labelled
 
 __all__ = ["extract", "fresh_like"]
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.mim.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.agents.mim.network import NETWORKS, MimNetwork, make_network
 from foveasim.agents.mim.weights_file import load_network, read_card, read_tensors, shipped_networks
+from foveasim.agents.readout.latent_measures import LatentMeasures, latents, measure_batches
 from foveasim.drawing.figures import Curve, curves_figure
 from foveasim.errors import WeightsError
 from foveasim.images.pool import centred

@@ -8,10 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foveasim.agents.mim import linear
-from foveasim.agents.mim.linear import CrossEntropy, Loss, Space, Squares
 from foveasim.agents.mim.linear_probe import LinearProbe
-from foveasim.agents.mim.probe import (
+from foveasim.agents.readout import probe_solver
+from foveasim.agents.readout.probe import (
     PROBES,
     Labelled,
     ProbeOptions,
@@ -22,6 +21,7 @@ from foveasim.agents.mim.probe import (
     fit_probe,
     fit_ridge,
 )
+from foveasim.agents.readout.probe_solver import CrossEntropy, Loss, Space, Squares
 from foveasim.errors import InvalidValueError
 from foveasim.metrics.statistics import wilson
 
@@ -100,9 +100,9 @@ def test_features_that_never_change_leave_the_commonest_class(units: int, fit: C
 
 @pytest.mark.parametrize("shape", [(200, 12), (30, 200)])
 def test_a_space_holds_standardised_features(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "BLOCK", 100)  # so that rows and columns come in several parts
-    monkeypatch.setattr(linear, "CHUNK", 11)
-    monkeypatch.setattr(linear, "COLUMNS", 7)
+    monkeypatch.setattr(probe_solver, "BLOCK", 100)  # so that rows and columns come in several parts
+    monkeypatch.setattr(probe_solver, "CHUNK", 11)
+    monkeypatch.setattr(probe_solver, "COLUMNS", 7)
     features = torch.cat((made(*shape).features, torch.full((shape[0], 3), 0.1)), 1)
     z = torch.cat((standardised(features[:, :-3]) * (shape[1] / (shape[1] + 3)) ** 0.5, torch.zeros(shape[0], 3)), 1)
     space, generator = Space(features), torch.Generator().manual_seed(0)

@@ -1,0 +1,1 @@
+"""What a representation holds: probes, fine-tuning, latents, calibration."""
