@@ -44,11 +44,11 @@ for _name, _class in {
 
 _FILES = {
     ".safetensors": "foveasim.agents.gaze_policy.policy_agents:policy_factory",
-    ".zip": "foveasim.agents.rl.model_files:model_factory",
+    ".zip": "foveasim.agents.rl.sb3_agent:model_factory",
 }
 """What reads the file of an agent, by its ending; imported when needed, so that a plain agent does not load it."""
 
-_MODELS = {"stable-baselines3": "foveasim.agents.rl.adapter:PredictAgent"}
+_MODELS = {"stable-baselines3": "foveasim.agents.rl.sb3_agent:PredictAgent"}
 """What a model in hand is seen through, likewise."""
 
 
@@ -58,7 +58,7 @@ def make_agent(spec: object, /, *, seed: int = 0, **arguments: object) -> Agent:
     Args:
         spec: A registered name, ``package.module:Class``, the file of a trained policy, a class, an agent (returned as
             it is), or a stable-baselines3 model in hand (seen through
-            :class:`foveasim.agents.rl.adapter.PredictAgent`, which calls its ``predict``).
+            :class:`foveasim.agents.rl.sb3_agent.PredictAgent`, which calls its ``predict``).
             ``package.module:function`` and a function are called, and may return an agent or such a model.
         seed: Seed of lane 0; lane i has ``seed + i``. A class or function without a ``seed`` argument gets none.
         **arguments: Passed on to the class or function, or to ``PredictAgent`` for a model in hand. A function that

@@ -89,12 +89,12 @@ COMMANDS = {
         examples=("foveasim humans scanpath walk saliency --data osie --out runs/humans",),
     ),
     "train": Command(
-        "foveasim.agents.rl.train",
+        "foveasim.agents.rl.command",
         "TrainConfig",
         "run",
         (),
         "train a gaze policy by reinforcement learning",
-        presets="foveasim.agents.rl.train_config",
+        presets="foveasim.agents.rl.config",
         examples=(
             "foveasim train --preset ppo --data my/photos --out runs/gaze",
             "foveasim watch --agent runs/gaze/policy.safetensors --retina disc",

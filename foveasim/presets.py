@@ -21,7 +21,7 @@ class Presets:
         config: The dataclass whose fields they set.
 
     Example:
-        >>> from foveasim.agents.rl.train_config import PRESETS
+        >>> from foveasim.agents.rl.config import PRESETS
         >>> PRESETS.values("search")["task"]
         'search'
     """

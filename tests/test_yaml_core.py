@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from foveasim.agents.pretraining import config as pretrain_config
-from foveasim.agents.rl import train_config
+from foveasim.agents.rl import config as train_config
 from foveasim.cli import COMMANDS, _parse
 from foveasim.yaml_core import dump_yaml, load_yaml
 

@@ -1,6 +1,6 @@
 """The networks of gaze policies, in plain torch: what a trained policy's file holds, and what an agent runs.
 
-Stable-baselines3 trains them inside its own policies (:mod:`foveasim.agents.rl.policies`); running them needs no
+Stable-baselines3 trains them inside its own policies (:mod:`foveasim.agents.rl.sb3_model`); running them needs no
 stable-baselines3.
 """
 

@@ -12,9 +12,9 @@ from foveasim.agents.gaze_policy.policy_files import save_policy as save_policy
 from foveasim.agents.gaze_policy.rewards import PredictionReward as PredictionReward
 from foveasim.agents.gaze_policy.rewards import RewardWeights as RewardWeights
 from foveasim.agents.mim.predictor import Foresight as Foresight
-from foveasim.agents.rl.adapter import PredictAgent as PredictAgent
 from foveasim.agents.rl.feature_env import FeatureObservation as FeatureObservation
-from foveasim.agents.rl.policies import actor_of as actor_of
-from foveasim.agents.rl.policies import make_model as make_model
-from foveasim.agents.rl.task_env import TaskObservation as TaskObservation
+from foveasim.agents.rl.feature_env import TaskObservation as TaskObservation
+from foveasim.agents.rl.sb3_agent import PredictAgent as PredictAgent
+from foveasim.agents.rl.sb3_model import actor_of as actor_of
+from foveasim.agents.rl.sb3_model import make_model as make_model
 from foveasim.agents.rl.vec_env import GlimpseVecEnv as GlimpseVecEnv

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from foveasim import validation
-from foveasim.agents.rl import train
-from foveasim.agents.rl.train_config import PRESETS, TrainConfig
+from foveasim.agents.rl import command as train
+from foveasim.agents.rl.config import PRESETS, TrainConfig
 from foveasim.errors import InvalidValueError, MissingDependencyError
 from foveasim.runs.outputs import check_folder, inputs_of
 from foveasim.runs.whole_files import write_atomically
@@ -213,7 +213,7 @@ def _remove_search(out: Path) -> None:
 
 def _try(config: TuneConfig, trial: Any, out: Path, pruned: type[Exception]) -> float:
     """Train with what a trial chooses; return the least error of validation."""
-    from foveasim.agents.rl.training import Training  # here: it needs stable-baselines3
+    from foveasim.agents.rl.engine_sb3 import Training  # here: it needs stable-baselines3
 
     found = suggest(trial, config.domains())
     trial.set_user_attr("options", found)

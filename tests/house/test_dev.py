@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     def work(*of: object, **named: object) -> None:
         raise AssertionError("began to work")
 
-    monkeypatch.setattr("foveasim.agents.rl.training.Training.__init__", work)
+    monkeypatch.setattr("foveasim.agents.rl.engine_sb3.Training.__init__", work)
     monkeypatch.setattr("foveasim.agents.pretraining.trainer.Trainer.train_step", work)
     monkeypatch.setattr("foveasim.agents.evaluation.scene_runner.Looker.look", work)
     monkeypatch.setattr("foveasim.record._roll", work)

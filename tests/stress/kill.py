@@ -36,7 +36,7 @@ from tiny_runs import Work, archive_of_noise, look_at, served, tell, told, works
 
 from foveasim import cli
 from foveasim.agents.pretraining.trainer import Trainer
-from foveasim.agents.rl import training as rl_training  # noqa: F401  # imported before the fork
+from foveasim.agents.rl import engine_sb3 as rl_training  # noqa: F401  # imported before the fork
 from foveasim.runs.progress import Show
 
 END_S = 5.0

@@ -22,9 +22,9 @@ from foveasim.agents.evaluation.scene_runner import Entry, Looked, Looker
 from foveasim.agents.mim.weights_file import read_tensors
 from foveasim.agents.pretraining import command as pretrain
 from foveasim.agents.pretraining.trainer import Trainer
-from foveasim.agents.rl.train import run as train
-from foveasim.agents.rl.train_config import TrainConfig
-from foveasim.agents.rl.training import Training
+from foveasim.agents.rl.command import run as train
+from foveasim.agents.rl.config import TrainConfig
+from foveasim.agents.rl.engine_sb3 import Training
 from foveasim.cli import main
 from foveasim.images import download, download_fetch
 from foveasim.runs import interrupts

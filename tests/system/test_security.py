@@ -25,7 +25,7 @@ import yaml
 from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.weights_file import load_network
-from foveasim.agents.rl.model_files import algorithm_of
+from foveasim.agents.rl.sb3_agent import algorithm_of
 from foveasim.cli import main
 from foveasim.errors import AgentError, FoveasimError, SceneError, UntrustedError, WeightsError
 from foveasim.images import archives
@@ -71,10 +71,10 @@ UNSAFE_CALLS = {
 }
 UNPICKLERS = {"torch": {"load", "hub"}, "np": {"DataSource"}, "pd": {"read_pickle"}}
 EXTRACTORS = {"extractall", "extract"}
-LOADERS_BY_NAME = {"foveasim/registry.py", "foveasim/cli.py", "agents/rl/model_files.py"}
+LOADERS_BY_NAME = {"foveasim/registry.py", "foveasim/cli.py", "agents/rl/sb3_agent.py"}
 """Where a module is imported by a name that is not written there: the resolver, the command line, saved models."""
 
-LOADERS_BY_NAME |= {"foveasim/bench_peers.py", "agents/rl/rllib_module.py"}
+LOADERS_BY_NAME |= {"foveasim/bench_peers.py", "agents/rl/engine_rllib.py"}
 """And of one library, some parts that are named in the same file."""
 
 LOADERS_BY_NAME |= {"foveasim/lazy_names.py"}

@@ -23,7 +23,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.policies import actor_of, make_model
+from foveasim.agents.rl.sb3_model import actor_of, make_model
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError, WeightsError

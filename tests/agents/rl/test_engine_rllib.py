@@ -20,7 +20,7 @@ from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
 from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
-from foveasim.agents.rl.train_config import PRESETS, TrainConfig
+from foveasim.agents.rl.config import PRESETS, TrainConfig
 from foveasim.errors import InvalidValueError
 
 needs_ray = pytest.mark.skipif(
@@ -56,7 +56,7 @@ def test_without_ray_it_says_what_to_install(
 @needs_ray
 @pytest.mark.filterwarnings("ignore")  # of Ray's own making
 def test_options_are_told_by_the_names_of_rllib() -> None:
-    from foveasim.agents.rl.rllib import ppo_config
+    from foveasim.agents.rl.engine_rllib import ppo_config
 
     config = TrainConfig(**{**PRESETS.values("ppo"), "engine": "rllib", "env_runners": 3, "lanes": 64, "steps": 1000})
     made = ppo_config(config, config.actor((12, 12), 6))

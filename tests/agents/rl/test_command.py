@@ -14,12 +14,11 @@ import torch
 
 from foveasim import cli
 from foveasim.agents.gaze_policy.policy_files import load_policy
-from foveasim.agents.rl.checkpoints import restore_model, save_model
+from foveasim.agents.rl.command import run
+from foveasim.agents.rl.config import PRESETS, TrainConfig
+from foveasim.agents.rl.engine_sb3 import Training
 from foveasim.agents.rl.evaluation import Score
-from foveasim.agents.rl.policies import algorithm_options
-from foveasim.agents.rl.train import run
-from foveasim.agents.rl.train_config import PRESETS, TrainConfig
-from foveasim.agents.rl.training import Training
+from foveasim.agents.rl.sb3_model import algorithm_options, restore_model, save_model
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
 from foveasim.runs.interrupts import Stop
 

@@ -15,7 +15,7 @@ from foveasim.agents.contract.check import check_agent
 from foveasim.agents.contract.observations import practice_observations
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs
 from foveasim.agents.loading import make_agent
-from foveasim.agents.rl.adapter import PredictAgent
+from foveasim.agents.rl.sb3_agent import PredictAgent
 from foveasim.agents.rollout import rollout
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.eye.retina import make_retina

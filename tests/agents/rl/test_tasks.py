@@ -29,11 +29,10 @@ from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout, fit_head
 from foveasim.agents.readout.labelled import LabelledData, LabelledImages
 from foveasim.agents.readout.probe import Labelled
-from foveasim.agents.rl.course import ClassifyCourse, open_course
-from foveasim.agents.rl.task_env import TaskObservation
-from foveasim.agents.rl.task_test import record
-from foveasim.agents.rl.train import run
-from foveasim.agents.rl.train_config import TrainConfig
+from foveasim.agents.rl.command import record, run
+from foveasim.agents.rl.config import TrainConfig
+from foveasim.agents.rl.feature_env import TaskObservation
+from foveasim.agents.rl.tasks import ClassifyCourse, open_course
 from foveasim.agents.rollout import rollout
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 from foveasim.scenes.signs import SignScenes

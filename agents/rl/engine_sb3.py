@@ -16,11 +16,10 @@ from torch import Tensor
 
 from foveasim.agents.gaze_policy.policy_files import Policy, save_policy
 from foveasim.agents.interface import Agent
-from foveasim.agents.rl.checkpoints import optimizers, restore_model, save_model
-from foveasim.agents.rl.course import open_course
+from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.imitation import fit
-from foveasim.agents.rl.policies import actor_of, make_model
-from foveasim.agents.rl.train_config import TrainConfig
+from foveasim.agents.rl.sb3_model import actor_of, make_model, optimizers, restore_model, save_model
+from foveasim.agents.rl.tasks import open_course
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import WeightsError
@@ -77,7 +76,7 @@ class Training:
         return self.before_s + time.monotonic() - self.began_s
 
     def run(self) -> int:
-        """Train; see :func:`foveasim.agents.rl.train.run`.
+        """Train; see :func:`foveasim.agents.rl.command.run`.
 
         Raises:
             KeyboardInterrupt: Ctrl-C or SIGTERM before anything was learned, or in the midst of an update.

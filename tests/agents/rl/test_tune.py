@@ -14,7 +14,7 @@ import yaml
 from foveasim import cli
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
-from foveasim.agents.rl.train_config import PRESETS, TrainConfig
+from foveasim.agents.rl.config import PRESETS, TrainConfig
 from foveasim.agents.rl.tune import SPACES, TuneConfig, run, suggest
 from foveasim.errors import InvalidValueError, UnknownNameError
 
@@ -154,7 +154,7 @@ def test_three_trials_leave_options_that_train_takes(tmp_path: Path, capsys: pyt
 
 def test_a_trial_that_validates_badly_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     optuna = pytest.importorskip("optuna")
-    from foveasim.agents.rl import training
+    from foveasim.agents.rl import engine_sb3 as training
 
     class Doomed:
         """Learns for four validations, each time worse than the trial before it."""

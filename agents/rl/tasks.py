@@ -25,12 +25,10 @@ from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.predictor import Foresight
 from foveasim.agents.readout.labelled import LabelledData, LabelledImages, read_labelled
-from foveasim.agents.rl.evaluation import Validator
-from foveasim.agents.rl.feature_env import FeatureObservation
+from foveasim.agents.rl.config import TrainConfig
+from foveasim.agents.rl.evaluation import TaskValidator, Validator
+from foveasim.agents.rl.feature_env import FeatureObservation, TaskObservation
 from foveasim.agents.rl.imitation import ImitationConfig, Lessons, candidate_cells, collect, supposed
-from foveasim.agents.rl.task_env import TaskObservation
-from foveasim.agents.rl.task_scores import TaskValidator
-from foveasim.agents.rl.train_config import TrainConfig
 from foveasim.envs.tasks.classify import ClassifyVectorEnv
 from foveasim.envs.tasks.search import SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv
