@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from foveasim.agents.compare_files import versions
 from foveasim.agents.humans_scores import IMAGE_SCORES, SCORES, Scored
 from foveasim.agents.humans_table import cautions, in_order, value_of
+from foveasim.experiments.compare.files import versions
 from foveasim.metrics.people import People
 from foveasim.runs.whole_files import write_atomically
 from foveasim.scanpath.scanpath import write_scanpaths

@@ -33,7 +33,7 @@ from foveasim.lazy_names import lazy_names
 _NAMES = {
     "Agent": "foveasim.agents.interface:Agent",
     "Belief": "foveasim.types:Belief",
-    "CompareConfig": "foveasim.agents.compare:CompareConfig",
+    "CompareConfig": "foveasim.experiments.compare.command:CompareConfig",
     "FoveasimError": "foveasim.errors:FoveasimError",
     "Glimpse": "foveasim.types:Glimpse",
     "Masking": "foveasim.eye.masks:Masking",
@@ -51,7 +51,7 @@ _NAMES = {
     "Simulator": "foveasim.simulator.simulator:Simulator",
     "agents": "foveasim.agents",
     "as_scene": "foveasim.eye.foveated:as_scene",
-    "compare": "foveasim.agents.compare:compare",
+    "compare": "foveasim.experiments.compare.command:compare",
     "envs": "foveasim.envs",
     "errors": "foveasim.errors",
     "find_fixations_idt": "foveasim.scanpath.fixations:find_fixations_idt",

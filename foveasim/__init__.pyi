@@ -4,8 +4,6 @@ from foveasim import agents as agents
 from foveasim import envs as envs
 from foveasim import errors as errors
 from foveasim import metrics as metrics
-from foveasim.agents.compare import CompareConfig as CompareConfig
-from foveasim.agents.compare import compare as compare
 from foveasim.agents.interface import Agent as Agent
 from foveasim.agents.loading import make_agent as make_agent
 from foveasim.agents.mim.predictor import Predictor as Predictor
@@ -14,6 +12,8 @@ from foveasim.agents.rollout import rollout as rollout
 from foveasim.cli import main as main
 from foveasim.episode import read_episode as read_episode
 from foveasim.errors import FoveasimError as FoveasimError
+from foveasim.experiments.compare.command import CompareConfig as CompareConfig
+from foveasim.experiments.compare.command import compare as compare
 from foveasim.eye.foveated import as_scene as as_scene
 from foveasim.eye.foveated import foveate as foveate
 from foveasim.eye.masks import Masking as Masking

@@ -70,7 +70,7 @@ COMMANDS = {
         ),
     ),
     "compare": Command(
-        "foveasim.agents.compare",
+        "foveasim.experiments.compare.command",
         "CompareConfig",
         "run",
         ("agents",),

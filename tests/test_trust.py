@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from foveasim.agents.compare import CompareConfig
 from foveasim.agents.evaluation.entries import open_entries
 from foveasim.cli import COMMANDS, main
 from foveasim.cli_parser import typed_code
 from foveasim.errors import UntrustedError
+from foveasim.experiments.compare.command import CompareConfig
 from foveasim.trust import check_code, check_pickle, guarded
 
 BY_FILE = {

@@ -165,7 +165,9 @@ def test_a_read_only_folder_is_told_before_any_work(
     for folder in (data, *data.parents[:2], tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     words = command(data, out)
-    monkeypatch.setattr("foveasim.agents.compare.read_scenes", lambda *of, **options: pytest.fail("began to work"))
+    monkeypatch.setattr(
+        "foveasim.experiments.compare.command.read_scenes", lambda *of, **options: pytest.fail("began to work")
+    )
     os.seteuid(65534)
     try:
         refused(words, capsys, str(out), "Permission denied", "Choose another --out")

@@ -10,7 +10,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from foveasim.agents.compare_files import SCHEMA as COMPARE_SCHEMA
 from foveasim.agents.humans_files import SCHEMA as HUMANS_SCHEMA
 from foveasim.agents.loading import AGENTS, agent_factory
 from foveasim.agents.mim.network import NETWORKS
@@ -19,6 +18,7 @@ from foveasim.agents.readout.command import FEATURES, PROBES
 from foveasim.cli import COMMANDS, GROUPS
 from foveasim.envs import FoveateObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS
+from foveasim.experiments.compare.files import SCHEMA as COMPARE_SCHEMA
 from foveasim.eye.retina import RETINAS
 from foveasim.rng import Stream
 from foveasim.scenes.source import SCENES

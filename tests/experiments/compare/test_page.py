@@ -16,12 +16,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.agents.compare_files import Comparison
-from foveasim.agents.compare_statistics import summarise
 from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.measures import NUMBERS
 from foveasim.agents.evaluation.scene_runner import Looked, Moment
-from foveasim.report import LONG_SIDE_PX, report_data, report_page, write_report
+from foveasim.experiments.compare.files import Comparison
+from foveasim.experiments.compare.page import LONG_SIDE_PX, report_data, report_page, write_report
+from foveasim.experiments.compare.statistics import summarise
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>&\u2028'\".png"
 SIZE = (48, 64)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from foveasim.agents.compare_statistics import Interval, Result
 from foveasim.agents.evaluation.measures import MEASURES
+from foveasim.experiments.compare.statistics import Interval, Result
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,10 +16,6 @@ import numpy as np
 import torch
 
 from foveasim import validation
-from foveasim.agents.compare_files import Comparison, write_tables
-from foveasim.agents.compare_kept import Kept
-from foveasim.agents.compare_statistics import summarise
-from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation.entries import open_entries, references
 from foveasim.agents.evaluation.judge import Judge
 from foveasim.agents.evaluation.measures import MEASURES
@@ -27,6 +23,9 @@ from foveasim.agents.evaluation.scene_runner import MOST_SCENES, MOST_SEED, Entr
 from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.errors import InvalidValueError
+from foveasim.experiments.compare.files import Comparison, Kept, write_tables
+from foveasim.experiments.compare.statistics import summarise
+from foveasim.experiments.compare.table import GAP, WIDE, show_table
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import check_folder, inputs_of
@@ -277,8 +276,8 @@ def _write(out: Path, found: Comparison) -> None:
     Raises:
         InvalidValueError: The folder cannot be written to.
     """
-    from foveasim.agents.compare_figures import draw_curves, draw_differences, draw_saccades, draw_shares
-    from foveasim.report import write_report
+    from foveasim.experiments.compare.figures import draw_curves, draw_differences, draw_saccades, draw_shares
+    from foveasim.experiments.compare.page import write_report
 
     measure = str(found.config["measure"])
     try:

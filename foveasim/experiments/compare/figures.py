@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.compare_statistics import DIRECTIONS, Result
 from foveasim.agents.evaluation.measures import MEASURES, Measure
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
+from foveasim.experiments.compare.statistics import DIRECTIONS, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__
-from foveasim.agents.compare_files import Comparison
-from foveasim.agents.compare_statistics import Result
 from foveasim.agents.evaluation.measures import MEASURES
 from foveasim.agents.evaluation.scene_runner import Looked, Moment
 from foveasim.drawing.figures import styles
+from foveasim.experiments.compare.files import Comparison
+from foveasim.experiments.compare.statistics import Result
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["page", "report_data", "write_report"]

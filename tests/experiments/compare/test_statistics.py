@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foveasim.agents.compare_statistics import saccade_figures, summarise
 from foveasim.agents.evaluation.measures import NUMBERS
 from foveasim.agents.evaluation.scene_runner import Looked
 from foveasim.errors import InvalidValueError
+from foveasim.experiments.compare.statistics import saccade_figures, summarise
 from foveasim.metrics.statistics import resample
 
 SIZE = (96, 96)  # 3.5 px a degree

@@ -17,8 +17,6 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from foveasim.agents.compare import CompareConfig, compare, run
-from foveasim.agents.compare_table import GAP, WIDE, show_table
 from foveasim.agents.evaluation.entries import default_agents, open_entries, references
 from foveasim.agents.evaluation.judge import Judge, Scenes
 from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, Entry, Looked, Looker
@@ -29,6 +27,8 @@ from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.pretraining.prediction_error import evaluate
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
+from foveasim.experiments.compare.command import CompareConfig, compare, run
+from foveasim.experiments.compare.table import GAP, WIDE, show_table
 from foveasim.eye.retina import make_retina
 from foveasim.types import Prediction
 
