@@ -14,8 +14,6 @@ from foveasim.agents.evaluation.stopping import draw_glimpses as draw_glimpses
 from foveasim.agents.evaluation.stopping import record_glimpses as record_glimpses
 from foveasim.agents.evaluation.stopping import stop_early as stop_early
 from foveasim.agents.evaluation.stopping import threshold_within as threshold_within
-from foveasim.agents.humans_looks import Dwells as Dwells
-from foveasim.agents.humans_looks import Prioritises as Prioritises
 from foveasim.agents.interface import Agent as Agent
 from foveasim.agents.interface import Imagines as Imagines
 from foveasim.agents.interface import Observation as Observation
@@ -24,3 +22,5 @@ from foveasim.agents.interface import agent_name as agent_name
 from foveasim.agents.interface import agent_needs as agent_needs
 from foveasim.agents.loading import AGENTS as AGENTS
 from foveasim.agents.loading import make_agent as make_agent
+from foveasim.experiments.humans.free_viewing import Dwells as Dwells
+from foveasim.experiments.humans.free_viewing import Prioritises as Prioritises

@@ -81,7 +81,7 @@ COMMANDS = {
         ),
     ),
     "humans": Command(
-        "foveasim.agents.humans",
+        "foveasim.experiments.humans.command",
         "HumansConfig",
         "run",
         ("agents",),

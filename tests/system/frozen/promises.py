@@ -10,7 +10,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from foveasim.agents.humans_files import SCHEMA as HUMANS_SCHEMA
 from foveasim.agents.loading import AGENTS, agent_factory
 from foveasim.agents.mim.network import NETWORKS
 from foveasim.agents.mim.weights_file import load_network, shipped_networks
@@ -19,6 +18,7 @@ from foveasim.cli import COMMANDS, GROUPS
 from foveasim.envs import FoveateObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS
 from foveasim.experiments.compare.files import SCHEMA as COMPARE_SCHEMA
+from foveasim.experiments.humans.files import SCHEMA as HUMANS_SCHEMA
 from foveasim.eye.retina import RETINAS
 from foveasim.rng import Stream
 from foveasim.scenes.source import SCENES

@@ -18,15 +18,14 @@ import torch
 from foveasim import validation
 from foveasim.agents.evaluation.entries import open_entries
 from foveasim.agents.evaluation.scene_runner import MOST_SEED, Entry
-from foveasim.agents.humans_files import Against, write_humans
-from foveasim.agents.humans_floors import FLOORS, view_floors
-from foveasim.agents.humans_kept import KeptViewings
-from foveasim.agents.humans_looks import Viewer
-from foveasim.agents.humans_minds import remembering
-from foveasim.agents.humans_scores import Scored, Scorer
-from foveasim.agents.humans_table import show_humans
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
+from foveasim.experiments.humans.baselines import FLOORS, view_floors
+from foveasim.experiments.humans.files import Against, KeptViewings, write_humans
+from foveasim.experiments.humans.free_viewing import Viewer
+from foveasim.experiments.humans.memo import remembering
+from foveasim.experiments.humans.scores import Scored, Scorer
+from foveasim.experiments.humans.table import show_humans
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.metrics.people import People, read_people
 from foveasim.runs.interrupts import Stop
@@ -299,8 +298,8 @@ def _write(out: Path, found: Against, show: int) -> None:
     Raises:
         InvalidValueError: The folder cannot be written to.
     """
-    from foveasim.agents.humans_figures import draw_densities, draw_distributions, draw_scores
-    from foveasim.agents.humans_page import write_page
+    from foveasim.experiments.humans.figures import draw_densities, draw_distributions, draw_scores
+    from foveasim.experiments.humans.page import write_page
 
     count = len(found.people.name)
     shown = sorted({int(i) for i in np.linspace(0, count - 1, min(show, count)).round()})

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim.agents.evaluation.scene_runner import Entry
-from foveasim.agents.humans_looks import Viewer, Viewing
 from foveasim.agents.loading import make_agent
+from foveasim.experiments.humans.free_viewing import Viewer, Viewing
 from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["FLOORS", "view_floors"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveasim.agents.humans_page import page
+from foveasim.experiments.humans.page import page
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>&"
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 from foveasim.agents.evaluation.agent_cache import kept_in
 from foveasim.agents.evaluation.scene_runner import Entry
-from foveasim.agents.humans import HumansConfig, run
-from foveasim.agents.humans_kept import KeptViewings
-from foveasim.agents.humans_looks import Viewer
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
+from foveasim.experiments.humans.command import HumansConfig, run
+from foveasim.experiments.humans.files import KeptViewings
+from foveasim.experiments.humans.free_viewing import Viewer
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths

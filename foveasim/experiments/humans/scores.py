@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import metrics
-from foveasim.agents.humans_looks import CONDITIONAL, Viewing
+from foveasim.experiments.humans.free_viewing import CONDITIONAL, Viewing
 from foveasim.metrics import Estimate
 from foveasim.metrics.people import People
 from foveasim.metrics.statistics import resample

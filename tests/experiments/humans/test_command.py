@@ -18,17 +18,17 @@ from PIL import Image
 
 from foveasim import metrics
 from foveasim.agents.evaluation.scene_runner import Entry
-from foveasim.agents.humans import HumansConfig, humans, run
-from foveasim.agents.humans_floors import FLOORS, view_floors
-from foveasim.agents.humans_looks import Viewer
-from foveasim.agents.humans_minds import RememberingPredictor, remembering
-from foveasim.agents.humans_page import page, page_data
-from foveasim.agents.humans_scores import SCORES, Scorer
-from foveasim.agents.humans_table import cautions, in_order, value_of
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.cli import main
 from foveasim.errors import AgentError, InvalidValueError
+from foveasim.experiments.humans.baselines import FLOORS, view_floors
+from foveasim.experiments.humans.command import HumansConfig, humans, run
+from foveasim.experiments.humans.free_viewing import Viewer
+from foveasim.experiments.humans.memo import RememberingPredictor, remembering
+from foveasim.experiments.humans.page import page, page_data
+from foveasim.experiments.humans.scores import SCORES, Scorer
+from foveasim.experiments.humans.table import cautions, in_order, value_of
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
 from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths

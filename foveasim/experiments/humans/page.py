@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__
-from foveasim.agents.humans_files import Against
-from foveasim.agents.humans_scores import SCORES, Scored
-from foveasim.agents.humans_table import LIKE_PEOPLE, cautions, in_order, value_of
+from foveasim.experiments.humans.files import Against
+from foveasim.experiments.humans.scores import SCORES, Scored
+from foveasim.experiments.humans.table import LIKE_PEOPLE, cautions, in_order, value_of
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["page", "page_data", "write_page"]

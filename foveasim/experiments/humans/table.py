@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from foveasim.agents.humans_scores import SCORES, Scored
+from foveasim.experiments.humans.scores import SCORES, Scored
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import metrics
-from foveasim.agents.humans_scores import SCORES, Scored
-from foveasim.agents.humans_table import LIKE_PEOPLE, in_order, value_of
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
+from foveasim.experiments.humans.scores import SCORES, Scored
+from foveasim.experiments.humans.table import LIKE_PEOPLE, in_order, value_of
 from foveasim.metrics.people import People
 
 if TYPE_CHECKING:

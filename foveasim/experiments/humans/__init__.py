@@ -1,0 +1,1 @@
+"""How human is an agent's gaze?"""
