@@ -166,7 +166,7 @@ COMMANDS = {
         examples=("foveasim segment imagenette.tar masks",),
     ),
     "paper": Command(
-        "foveasim.agents.mim.paper",
+        "foveasim.experiments.paper.command",
         "PaperConfig",
         "run",
         ("data",),

@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.paper import PaperConfig
-from foveasim.agents.mim.paper_figures import Column, Sheet, sheets_figure
-from foveasim.agents.mim.paper_findings import Estimate, Finding, Runs, find, spearman
-from foveasim.agents.mim.paper_report import write_report
-from foveasim.agents.mim.paper_run import LatentPoint, Result
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.errors import InvalidValueError, WeightsError
+from foveasim.experiments.paper.command import PaperConfig
+from foveasim.experiments.paper.figures import Column, Sheet, sheets_figure
+from foveasim.experiments.paper.findings import Estimate, Finding, Runs, find, spearman
+from foveasim.experiments.paper.report import write_report
+from foveasim.experiments.paper.run import LatentPoint, Result
 
 PATCHES, PERIPHERY, AUTOENCODER = "paper/random_patches", "paper/periphery", "paper/autoencoder"
 IMAGES = 400

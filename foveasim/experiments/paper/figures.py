@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.paper_findings import PUBLISHED, Runs, title_of
-from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, Result, pretrain_config
 from foveasim.agents.mim.predictor import compose
 from foveasim.agents.mim.weights_file import load_network
 from foveasim.agents.pretraining.augmentations import as_float
@@ -31,6 +29,8 @@ from foveasim.drawing.figures import (
     save_figure,
 )
 from foveasim.errors import InvalidValueError
+from foveasim.experiments.paper.findings import PUBLISHED, Runs, title_of
+from foveasim.experiments.paper.run import FLOORS, Job, Plan, Result, pretrain_config
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveasim.agents.mim.paper_figures import draw_accuracies, draw_latent, draw_reconstructions
-from foveasim.agents.mim.paper_findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
-from foveasim.agents.mim.paper_run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
 from foveasim.errors import WeightsError
+from foveasim.experiments.paper.figures import draw_accuracies, draw_latent, draw_reconstructions
+from foveasim.experiments.paper.findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
+from foveasim.experiments.paper.run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
 from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from foveasim.agents.mim import paper_run
-from foveasim.agents.mim.paper import PaperConfig, run
-from foveasim.agents.mim.paper_run import Job, pretrain_config, run_job
 from foveasim.agents.pretraining.config import PRESETS
 from foveasim.errors import FoveasimError, InvalidValueError, UnknownNameError, WeightsError
+from foveasim.experiments.paper import run as paper_run
+from foveasim.experiments.paper.command import PaperConfig, run
+from foveasim.experiments.paper.run import Job, pretrain_config, run_job
 
 TINY: dict[str, Any] = {"network_options": {"width": 8, "code": 8, "neck": (8, 8), "blocks": (0, 0)}, "batch": 8}
 

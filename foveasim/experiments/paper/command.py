@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from foveasim import validation
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.paper_run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
 from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
 from foveasim.agents.readout.command import PROBES
 from foveasim.agents.readout.labelled import check_source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
+from foveasim.experiments.paper.run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
 from foveasim.eye.retina import make_retina
 from foveasim.images.splits import Source
 from foveasim.runs.interrupts import GRACE_S, Stop
@@ -176,7 +176,7 @@ def run(config: PaperConfig) -> None:
     """
     from rich.console import Console
 
-    from foveasim.agents.mim.paper_report import write_report
+    from foveasim.experiments.paper.report import write_report
 
     check_device(config.device)
     console = Console()

@@ -15,8 +15,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.agents.mim.paper_run import FLOORS, Result
 from foveasim.errors import InvalidValueError
+from foveasim.experiments.paper.run import FLOORS, Result
 
 __all__ = ["PUBLISHED", "TITLES", "VERDICTS", "Estimate", "Finding", "Runs", "find", "spearman", "title_of"]
 

@@ -1,0 +1,1 @@
+"""The paper's comparison of masking techniques."""
