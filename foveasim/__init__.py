@@ -57,7 +57,7 @@ _NAMES = {
     "find_fixations_idt": "foveasim.scanpath.fixations:find_fixations_idt",
     "find_fixations_ivt": "foveasim.scanpath.fixations:find_fixations_ivt",
     "foveate": "foveasim.eye.foveated:foveate",
-    "main": "foveasim.cli:main",
+    "main": "foveasim.cli.commands:main",
     "make_agent": "foveasim.agents.loading:make_agent",
     "make_retina": "foveasim.eye.retina:make_retina",
     "metrics": "foveasim.metrics",

@@ -9,7 +9,7 @@ from foveasim.agents.loading import make_agent as make_agent
 from foveasim.agents.mim.predictor import Predictor as Predictor
 from foveasim.agents.rollout import Rollout as Rollout
 from foveasim.agents.rollout import rollout as rollout
-from foveasim.cli import main as main
+from foveasim.cli.commands import main as main
 from foveasim.episode import read_episode as read_episode
 from foveasim.errors import FoveasimError as FoveasimError
 from foveasim.experiments.compare.command import CompareConfig as CompareConfig

@@ -1,6 +1,6 @@
 """``python -m foveasim``."""
 
-from foveasim.cli import entry
+from foveasim.cli.commands import entry
 
 if __name__ == "__main__":
     entry()

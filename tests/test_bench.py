@@ -23,7 +23,7 @@ from foveasim.bench_peers import check_ap_gym, focusmim_cases, load_masked_datas
 from foveasim.bench_table import Report, Row
 from foveasim.bench_timing import Case, Setting, SkippedError, Spread, pictures, rate, rate_case, spread
 from foveasim.bench_window import frame_spreads, memory_case
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 
 QUICK = Setting(seconds=0.001, repeats=2)

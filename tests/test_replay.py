@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import FlattenObservation
 
-from foveasim import cli
 from foveasim.agents.loading import make_agent
+from foveasim.cli import commands
 from foveasim.envs import FoveaVectorEnv
 from foveasim.episode import digests, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UntrustedError
@@ -144,8 +144,8 @@ def test_a_file_that_names_code_must_be_trusted(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UntrustedError, match="own_eye:Own"):
         replay_episode(episode)
     assert replay_episode(episode, trust=True).same
-    assert cli.main(["record", "--replay", str(tmp_path / "a.json")]) == 1
-    assert cli.main(["record", "--replay", str(tmp_path / "a.json"), "--trust"]) == 0
+    assert commands.main(["record", "--replay", str(tmp_path / "a.json")]) == 1
+    assert commands.main(["record", "--replay", str(tmp_path / "a.json"), "--trust"]) == 0
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -229,13 +229,13 @@ def test_a_recording_comes_out_the_same(
     assert record(config(tmp_path / "a.gif", **more)) == 0
     kept = tmp_path / "a.gif.episode.json"
     assert len(read_episode(kept).steps) >= 3
-    assert cli.main(["record", "--replay", str(kept)]) == 0
+    assert commands.main(["record", "--replay", str(kept)]) == 0
     assert "identical" in capsys.readouterr().out
     content = json.loads(kept.read_text())
     for step in content["steps"]:
         step["action"] = [[0.9, 0.9]]
     kept.write_text(json.dumps(content))
-    assert cli.main(["record", "--replay", str(kept)]) == 1
+    assert commands.main(["record", "--replay", str(kept)]) == 1
     assert "differs: step " in capsys.readouterr().out
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from foveasim.agents.evaluation.entries import open_entries
-from foveasim.cli import COMMANDS, main
-from foveasim.cli_parser import typed_code
+from foveasim.cli.commands import COMMANDS, main
+from foveasim.cli.parser import typed_code
 from foveasim.errors import UntrustedError
 from foveasim.experiments.compare.command import CompareConfig
 from foveasim.trust import check_code, check_pickle, guarded

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveasim.cli.watch import WatchConfig, open_window, watch
 from foveasim.drawing.env_render import FrameWindow, display_driver
 from foveasim.errors import NoDisplayError
-from foveasim.viewer import WatchConfig, open_window, watch
 from foveasim.window import KEYS, Pace, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*")

@@ -12,7 +12,7 @@ import yaml
 
 from foveasim.agents.pretraining import config as pretrain_config
 from foveasim.agents.rl import config as train_config
-from foveasim.cli import COMMANDS, _parse
+from foveasim.cli.commands import COMMANDS, _parse
 from foveasim.yaml_core import dump_yaml, load_yaml
 
 READ = {

@@ -43,11 +43,11 @@ ROOMS = (
     "foveasim.experiments.humans",
     "foveasim.experiments.paper",
     "foveasim.experiments.card",
-    "foveasim.viewer",
-    "foveasim.viewer.web",
+    "foveasim.cli.watch",
+    "foveasim.cli.watch.web",
     "foveasim.recording",
     "foveasim.bench",
-    "foveasim.cli",
+    "foveasim.cli.commands",
 )
 """Folders in the order in which they stand: each imports only from itself and from those before it."""
 
@@ -194,27 +194,27 @@ def written(folder: Path, **modules: str) -> dict[str, Path]:
 @pytest.mark.parametrize(
     "source",
     [
-        "import foveasim.cli.parser",
-        "from foveasim.cli import parser",
-        "def f():\n    from foveasim.cli.parser import parse",
-        "def f():\n    return load_object('foveasim.cli.parser:parse')",
-        "def f(name):\n    return load_object(f'foveasim.cli.parser:{name}')",
-        "def f():\n    return {'a': 'foveasim.cli.parser:parse'}['a']",
-        "TYPES = {'a': 'foveasim.cli.parser:parse', 'b': 3}",
+        "import foveasim.cli.commands.parser",
+        "from foveasim.cli.commands import parser",
+        "def f():\n    from foveasim.cli.commands.parser import parse",
+        "def f():\n    return load_object('foveasim.cli.commands.parser:parse')",
+        "def f(name):\n    return load_object(f'foveasim.cli.commands.parser:{name}')",
+        "def f():\n    return {'a': 'foveasim.cli.commands.parser:parse'}['a']",
+        "TYPES = {'a': 'foveasim.cli.commands.parser:parse', 'b': 3}",
     ],
 )
 def test_an_upward_import_is_noticed(source: str, tmp_path: Path) -> None:
     files = written(tmp_path, runs__progress=source, cli__parser="", cli="")
-    assert upward(arrows(files)) == {("foveasim.runs.progress", "foveasim.cli.parser")}
+    assert upward(arrows(files)) == {("foveasim.runs.progress", "foveasim.cli.commands.parser")}
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "THINGS.add('a', 'foveasim.cli.parser:parse')",
-        "_OPENERS = {'.zip': 'foveasim.cli.parser:parse'}",
-        "for name, path in {'a': 'foveasim.cli.parser:parse'}.items():\n    THINGS.add(name, path)",
-        '"""See :func:`foveasim.cli.parser.parse`."""',
+        "THINGS.add('a', 'foveasim.cli.commands.parser:parse')",
+        "_OPENERS = {'.zip': 'foveasim.cli.commands.parser:parse'}",
+        "for name, path in {'a': 'foveasim.cli.commands.parser:parse'}.items():\n    THINGS.add(name, path)",
+        '"""See :func:`foveasim.cli.commands.parser.parse`."""',
     ],
 )
 def test_a_registry_table_may_name_what_stands_above(source: str, tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_a_registry_table_may_name_what_stands_above(source: str, tmp_path: Path
 
 
 def test_a_face_may_be_lazy_and_no_more() -> None:
-    lazy = "if TYPE_CHECKING:\n    from foveasim.cli import a\ndef __getattr__(name):\n    from foveasim.cli import b"
+    lazy = "if TYPE_CHECKING:\n    from foveasim.cli.commands import a\ndef __getattr__(name):\n    from foveasim.cli.commands import b"
     assert list(named(lazy, face=True)) == []
-    assert list(named("from foveasim.cli import a", face=True)) == [("foveasim.cli.a", 1)]
+    assert list(named("from foveasim.cli.commands import a", face=True)) == [("foveasim.cli.commands.a", 1)]
 
 
 def test_a_circle_is_noticed(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ from PIL import Image
 
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import read_tensors, save_network
-from foveasim.cli import main
+from foveasim.cli.commands import main
+from foveasim.cli.watch import WatchConfig, open_window
 from foveasim.drawing.movie import Mp4Movie
 from foveasim.runs import interrupts
-from foveasim.viewer import WatchConfig, open_window
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX paths and signals"),

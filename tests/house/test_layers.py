@@ -46,7 +46,7 @@ DOORS = {
     "foveasim.envs": LAZY,
     "foveasim.agents": LAZY,
     "foveasim.agents.rl": LAZY,
-    "foveasim.cli": LAZY,
+    "foveasim.cli.commands": LAZY,
 }
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 UNSAFE_LOADERS = {"torch", "PPO", "A2C", "DQN", "SAC", "TD3", "DDPG", "BaseAlgorithm", "RecurrentPPO"}
@@ -259,8 +259,8 @@ def test_examples_and_tests_import_as_a_user_does(root: Path) -> None:
         ("foveasim.eye.retina", "import gymnasium as gym", "the core imports gymnasium"),
         ("foveasim.envs.single", "import pygame", "imports pygame at the top"),
         ("foveasim.agents.interface", "from . import scripted", "relative import"),
-        ("foveasim.cli", "import envs.single", "write foveasim.envs.single"),
-        ("foveasim.cli", "import pickle", "nothing is unpickled"),
+        ("foveasim.cli.commands", "import envs.single", "write foveasim.envs.single"),
+        ("foveasim.cli.commands", "import pickle", "nothing is unpickled"),
     ],
 )
 def test_import_rules_can_fail(module: str, source: str, fault: str) -> None:
@@ -270,7 +270,7 @@ def test_import_rules_can_fail(module: str, source: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("foveasim.cli", "from foveasim.agents.interface import Agent\nimport gymnasium"),
+        ("foveasim.cli.commands", "from foveasim.agents.interface import Agent\nimport gymnasium"),
         ("foveasim.agents.interface", "from foveasim.envs import FoveaEnv"),
         ("foveasim.envs.single", "def render():\n    import pygame"),
         ("foveasim", "import gymnasium\ndef f():\n    import foveasim.envs"),

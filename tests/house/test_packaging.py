@@ -103,7 +103,7 @@ def test_wheel_declares_its_command_and_licence(built: Path) -> None:
         scripts.read_string(archive.read(f"{info}/entry_points.txt").decode())
         metadata = archive.read(f"{info}/METADATA").decode()
         assert f"{info}/licenses/LICENSE" in archive.namelist()
-    assert scripts["console_scripts"]["foveasim"] == "foveasim.cli:entry"
+    assert scripts["console_scripts"]["foveasim"] == "foveasim.cli.commands:entry"
     assert "License-Expression: MIT" in metadata
     assert "Requires-Python: >=3.11" in metadata
 
@@ -165,6 +165,8 @@ def test_wheel_works_outside_the_checkout(built: Path, tmp_path: Path, module_fi
     outside = {name: path for name, path in files.items() if not Path(path).is_relative_to(target)}
     assert not outside
 
-    info = python("-c", "import sys; from foveasim.cli import main; sys.argv = ['foveasim', 'info']; sys.exit(main())")
+    info = python(
+        "-c", "import sys; from foveasim.cli.commands import main; sys.argv = ['foveasim', 'info']; sys.exit(main())"
+    )
     assert "0.1.0" in info
     assert "torch" in info

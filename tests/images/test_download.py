@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import InvalidValueError, SceneError, UnknownNameError
 from foveasim.images import download
 from foveasim.images.download import DATASETS, DataConfig, Dataset, DownloadError, get, run

@@ -34,9 +34,9 @@ import numpy as np
 import torch
 from tiny_runs import Work, archive_of_noise, look_at, served, tell, told, works
 
-from foveasim import cli
 from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.agents.rl import engine_sb3 as rl_training  # noqa: F401  # imported before the fork
+from foveasim.cli import commands
 from foveasim.runs.progress import Show
 
 END_S = 5.0
@@ -74,7 +74,7 @@ def start(words: list[str], out: Path, plan: Plan, log: Path) -> int:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(plan.at), resource.RLIM_INFINITY))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        status = cli.main(words)
+        status = commands.main(words)
     except KeyboardInterrupt:
         status = 130
     except BaseException as error:
@@ -172,7 +172,7 @@ class Trials:
             words = work.words(out)
             if name != "paper":  # whose work is done by processes of its own
                 with (self.folder / "log").open("w") as log, contextlib.redirect_stdout(log):
-                    assert cli.main(words) == 0, f"{name}: {(self.folder / 'log').read_text()}"
+                    assert commands.main(words) == 0, f"{name}: {(self.folder / 'log').read_text()}"
                 shutil.rmtree(out)
                 out.mkdir()
                 words = work.words(out)

@@ -184,7 +184,7 @@ class Screen:
     """The window, on pygame's driver that shows nothing; its time goes by frames."""
 
     def __init__(self, number: int, folder: Path, **options: Any) -> None:
-        from foveasim.viewer import WatchConfig, open_window
+        from foveasim.cli.watch import WatchConfig, open_window
 
         self.window = open_window(WatchConfig(size=(360, 640), folder=str(folder), seed=number, **options))
         self.window.session.set_speed(4.0)
@@ -212,7 +212,7 @@ class Stare:
     """What the window does for a frame but showing it, before one scene for good: its scanpath has no end."""
 
     def __init__(self, number: int) -> None:
-        from foveasim.viewer import WatchConfig
+        from foveasim.cli.watch import WatchConfig
 
         config = WatchConfig(seed=number, size=(360, 640), budget=0, agent="walk", network=None, half_life_ms=2000.0)
         self.session = config.open_session(threaded=False)

@@ -27,7 +27,7 @@ from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, save_p
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import load_network, save_network, shipped_networks
 from foveasim.agents.scanpath_model.agent import load_scanpath
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError
 from foveasim.images.archives import unpack
 from foveasim.scanpath.readers import read_tracker_csv

@@ -25,7 +25,7 @@ from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.agents.rl.command import run as train
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.engine_sb3 import Training
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.images import download, download_fetch
 from foveasim.runs import interrupts
 

@@ -26,7 +26,7 @@ from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.weights_file import load_network
 from foveasim.agents.rl.sb3_agent import algorithm_of
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import AgentError, FoveasimError, SceneError, UntrustedError, WeightsError
 from foveasim.images import archives
 from foveasim.images.archives import unpack
@@ -71,7 +71,7 @@ UNSAFE_CALLS = {
 }
 UNPICKLERS = {"torch": {"load", "hub"}, "np": {"DataSource"}, "pd": {"read_pickle"}}
 EXTRACTORS = {"extractall", "extract"}
-LOADERS_BY_NAME = {"foveasim/registry.py", "foveasim/cli.py", "agents/rl/sb3_agent.py"}
+LOADERS_BY_NAME = {"foveasim/registry.py", "foveasim/cli/commands.py", "agents/rl/sb3_agent.py"}
 """Where a module is imported by a name that is not written there: the resolver, the command line, saved models."""
 
 LOADERS_BY_NAME |= {"foveasim/bench_peers.py", "agents/rl/engine_rllib.py"}

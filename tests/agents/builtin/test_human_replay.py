@@ -10,7 +10,7 @@ import torch
 
 from foveasim.agents.builtin.human_replay import HumanReplay
 from foveasim.agents.loading import make_agent
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.session import Session

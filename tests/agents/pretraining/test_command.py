@@ -23,7 +23,7 @@ from foveasim.agents.pretraining.command import PretrainConfig, run, train
 from foveasim.agents.pretraining.gaze_sequences import draw_fixations
 from foveasim.agents.pretraining.prediction_error import evaluate
 from foveasim.agents.pretraining.trainer import Trainer
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, InvalidValueError, SceneError, WeightsError
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import ImagePool
@@ -214,7 +214,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, folder: Path) -
 
 DIES_WHILE_WRITING = """
 import os, signal
-from foveasim.cli import entry
+from foveasim.cli.commands import entry
 sync, count = os.fsync, 0
 def die(file):
     global count

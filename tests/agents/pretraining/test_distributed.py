@@ -17,7 +17,7 @@ import torch
 
 from foveasim.agents.mim.weights_file import load_network, read_tensors
 from foveasim.agents.pretraining.distributed import Ranks, joined
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, InvalidValueError
 
 TINY = {"width": 8, "code": 8, "neck": [8, 8], "blocks": [1, 0]}
@@ -27,7 +27,7 @@ LR = 1e-3
 AT_STEP_THREE = """
 import os, signal
 from foveasim.agents.pretraining.trainer import Trainer
-from foveasim.cli import entry
+from foveasim.cli.commands import entry
 step = Trainer.train_step
 def watched(self):
     if self.step == 3 and str(self.ranks.rank) in os.environ["WHO"]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from foveasim.agents.pretraining.evaluate import EvaluateConfig, run
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.images.reading import read_pool
 

@@ -14,7 +14,7 @@ import yaml
 
 from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
 from foveasim.agents.pretraining.trainer import Trainer
-from foveasim.cli import COMMANDS, _parse, main
+from foveasim.cli.commands import COMMANDS, _parse, main
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.images.pool import ImagePool
 

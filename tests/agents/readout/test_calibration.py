@@ -16,7 +16,7 @@ from foveasim.agents.mim.networks.unet import UNetConfig
 from foveasim.agents.mim.weights_file import load_network, read_card, save_network
 from foveasim.agents.pretraining.trainer import Batch, std_loss
 from foveasim.agents.readout.calibration import LEVELS, CalibrateConfig, average_ranks, reliability, run
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import make_retina
 

@@ -21,7 +21,7 @@ from foveasim.agents.readout.features import extract, fresh_like
 from foveasim.agents.readout.finetune import finetune
 from foveasim.agents.readout.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.readout.probe import Labelled, ProbeOptions, accuracy, fit_lbfgs
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 
 SMALL: dict[str, Any] = {"widths": (8, 8, 16), "blocks": (0, 0, 1)}

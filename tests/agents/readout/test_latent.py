@@ -17,7 +17,7 @@ from foveasim.agents.mim.weights_file import save_network, write_tensors
 from foveasim.agents.pretraining.command import PretrainConfig, Trainer
 from foveasim.agents.readout.latent import LatentConfig, expand, load_point, run
 from foveasim.agents.readout.latent_measures import latents, measure, measure_batches
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import InvalidValueError, SceneError, WeightsError
 from foveasim.images.pool import ImagePool
 

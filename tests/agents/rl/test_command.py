@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import cli
 from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.rl.command import run
 from foveasim.agents.rl.config import PRESETS, TrainConfig
 from foveasim.agents.rl.engine_sb3 import Training
 from foveasim.agents.rl.evaluation import Score
 from foveasim.agents.rl.sb3_model import algorithm_options, restore_model, save_model
+from foveasim.cli import commands
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
 from foveasim.runs.interrupts import Stop
 
@@ -187,12 +187,14 @@ def test_the_command_line_takes_presets_and_options(
 ) -> None:
     words = f"train --preset ppo --network {network} --limit 2 --size 48x48 --lanes 4 --steps 16 --budget 2"
     options = ["--options", json.dumps({**PPO, "learning_rate": "lin_0.001"}), "--out", str(tmp_path / "run")]
-    assert cli.main([*words.split(), *options]) == 0
+    assert commands.main([*words.split(), *options]) == 0
     assert "wrote" in capsys.readouterr().out
     agent = tmp_path / "run" / "policy.safetensors"
-    assert cli.main(["check", str(agent), "--size", "48x48", "--limit_ms", "1000"]) == 0
+    assert commands.main(["check", str(agent), "--size", "48x48", "--limit_ms", "1000"]) == 0
     words = f"compare random gaze={agent} --data photos --limit 2 --size 48x48 --network {network} --fixations 3"
-    assert cli.main([*words.split(), "--seeds", "1", "--resamples", "100", "--out", str(tmp_path / "compare")]) == 0
+    assert (
+        commands.main([*words.split(), "--seeds", "1", "--resamples", "100", "--out", str(tmp_path / "compare")]) == 0
+    )
     assert "gaze" in json.dumps(json.loads((tmp_path / "compare" / "compare.json").read_text()))
 
 

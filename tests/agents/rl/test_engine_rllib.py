@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import cli
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
 from foveasim.agents.gaze_policy.policy_files import load_policy
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.rl.config import PRESETS, TrainConfig
+from foveasim.cli import commands
 from foveasim.errors import InvalidValueError
 
 needs_ray = pytest.mark.skipif(
@@ -49,7 +49,7 @@ def test_without_ray_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray.rllib.algorithms.ppo", None)
-    assert cli.main(["train", "--engine=rllib", "--env-runners=2", f"--out={tmp_path}"]) == 1
+    assert commands.main(["train", "--engine=rllib", "--env-runners=2", f"--out={tmp_path}"]) == 1
     assert "pip install 'foveasim[ray]'" in capsys.readouterr().err
 
 

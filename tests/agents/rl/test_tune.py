@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from foveasim import cli
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.rl.config import PRESETS, TrainConfig
 from foveasim.agents.rl.tune import SPACES, TuneConfig, run, suggest
+from foveasim.cli import commands
 from foveasim.errors import InvalidValueError, UnknownNameError
 
 SPACE: dict[str, Any] = {
@@ -147,7 +147,7 @@ def test_three_trials_leave_options_that_train_takes(tmp_path: Path, capsys: pyt
     assert config.budget == best["options"]["budget"]
     out = tmp_path / "train"
     said = ["--config", str(tmp_path / "tune" / "best.yaml"), "--steps=16", "--validate=[]", f"--out={out}"]
-    assert cli.main(["train", *said]) == 0
+    assert commands.main(["train", *said]) == 0
     assert (out / "policy.safetensors").is_file()
     assert "is the best" in capsys.readouterr().out
 
@@ -208,5 +208,5 @@ def test_without_optuna_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert cli.main(["tune", f"--out={tmp_path}"]) == 1
+    assert commands.main(["tune", f"--out={tmp_path}"]) == 1
     assert "pip install 'foveasim[tune]'" in capsys.readouterr().err

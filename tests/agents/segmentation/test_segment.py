@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foveasim.agents.segmentation import segment
 from foveasim.agents.segmentation.mask_sheet import COLUMNS, TILE_PX, mask_sheet
 from foveasim.agents.segmentation.segment import SegmentConfig, object_confidence, run
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import InvalidTypeError, InvalidValueError, SceneError
 from foveasim.images.object_masks import is_usable, mask_paths, read_mask, read_masks, with_masks
 from foveasim.images.pool import ImagePool

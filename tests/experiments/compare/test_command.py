@@ -25,7 +25,7 @@ from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.pretraining.prediction_error import evaluate
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.experiments.compare.command import CompareConfig, compare, run
 from foveasim.experiments.compare.table import GAP, WIDE, show_table

@@ -20,7 +20,7 @@ from foveasim import metrics
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.predictor import Predictor
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.experiments.humans.baselines import FLOORS, view_floors
 from foveasim.experiments.humans.command import HumansConfig, humans, run

@@ -14,7 +14,7 @@ from foveasim.agents.loading import AGENTS, agent_factory
 from foveasim.agents.mim.network import NETWORKS
 from foveasim.agents.mim.weights_file import load_network, shipped_networks
 from foveasim.agents.readout.command import FEATURES, PROBES
-from foveasim.cli import COMMANDS, GROUPS
+from foveasim.cli.commands import COMMANDS, GROUPS
 from foveasim.envs import FoveateObservation, FoveaVectorEnv
 from foveasim.envs.rewards import REWARDS
 from foveasim.experiments.compare.files import SCHEMA as COMPARE_SCHEMA

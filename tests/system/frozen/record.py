@@ -21,7 +21,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout
 from foveasim.agents.readout.labelled import read_labelled
-from foveasim.cli import main
+from foveasim.cli.commands import main
 from foveasim.eye.saccade import Saccades
 from foveasim.replay import RecordEpisode
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from foveasim.cli import COMMANDS, GROUPS, Command, _parse, main
+from foveasim.cli.commands import COMMANDS, GROUPS, Command, _parse, main
 from foveasim.errors import InvalidValueError
 
 
@@ -212,12 +212,12 @@ def raising(error: Exception) -> Any:
 def test_foveasim_errors_are_one_line_and_others_keep_their_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = Command("foveasim.info", "InfoConfig", "info", (), "")
+    command = Command("foveasim.cli.info", "InfoConfig", "info", (), "")
     monkeypatch.setitem(COMMANDS, "info", command)
-    monkeypatch.setattr("foveasim.info.info", raising(InvalidValueError("no such thing")))
+    monkeypatch.setattr("foveasim.cli.info.info", raising(InvalidValueError("no such thing")))
     assert main(["info"]) == 1
     assert capsys.readouterr().err == "foveasim info: no such thing\n"
-    monkeypatch.setattr("foveasim.info.info", raising(ZeroDivisionError("a bug")))
+    monkeypatch.setattr("foveasim.cli.info.info", raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         main(["info"])
 
@@ -227,7 +227,7 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         warnings.warn("skipped 2 files:\n  a.png", UserWarning, stacklevel=2)
         return 0
 
-    monkeypatch.setattr("foveasim.info.info", warn)
+    monkeypatch.setattr("foveasim.cli.info.info", warn)
     before = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")

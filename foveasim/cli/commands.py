@@ -45,7 +45,7 @@ class Command:
 
 COMMANDS = {
     "watch": Command(
-        "foveasim.viewer",
+        "foveasim.cli.watch",
         "WatchConfig",
         "watch",
         ("scenes",),
@@ -182,7 +182,7 @@ COMMANDS = {
         examples=("foveasim data get imagenette data/imagenette",),
     ),
     "bench": Command("foveasim.bench", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"),
-    "info": Command("foveasim.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
+    "info": Command("foveasim.cli.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
 }
 
 GROUPS = {
@@ -267,7 +267,7 @@ def entry() -> NoReturn:
 
 
 def _parse(name: str, command: Command, words: Sequence[str]) -> Any:
-    from foveasim.cli_parser import parse  # here: it takes 0.1 s to import, and `foveasim --help` has no use for it
+    from foveasim.cli.parser import parse  # here: it takes 0.1 s to import, and `foveasim --help` has no use for it
 
     return parse(
         f"foveasim {name}",
@@ -281,7 +281,7 @@ def _parse(name: str, command: Command, words: Sequence[str]) -> Any:
 
 
 def _typed_code(command: Command, words: Sequence[str]) -> dict[str, set[str]]:
-    from foveasim.cli_parser import typed_code
+    from foveasim.cli.parser import typed_code
 
     return typed_code(getattr(importlib.import_module(command.module), command.config), words, command.positionals)
 
