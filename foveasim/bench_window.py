@@ -19,9 +19,9 @@ from foveasim.bench_timing import Case, Setting, SkippedError, Spread, spread
 from foveasim.drawing.canvas import Image
 from foveasim.drawing.env_render import display_driver
 from foveasim.drawing.render import render
-from foveasim.viewer_config import LookConfig
-from foveasim.warm import warm_up
-from foveasim.window import FPS, Window
+from foveasim.viewer.compile_kernels import warm_up
+from foveasim.viewer.config import LookConfig
+from foveasim.viewer.window import FPS, Window
 
 __all__ = ["MEMORY_CASE", "frame_spreads", "memory_case", "window_cases"]
 

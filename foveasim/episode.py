@@ -104,7 +104,7 @@ class Episode:
         kind: ``ENV`` or ``SESSION``.
         made: What makes it. Of an env ``id`` and ``kwargs``, ``seed``, ``episode_number`` and the ``options`` of its
             reset. Of a session ``config``, the fields of
-            :class:`foveasim.viewer_config.LookConfig`, ``fps`` and ``frames``.
+            :class:`foveasim.viewer.config.LookConfig`, ``fps`` and ``frames``.
         steps: What happened.
         versions: Of what played it.
     """

@@ -19,9 +19,9 @@ from foveasim.replay import noted, play
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import Inputs, check_outputs, episode_beside, free_names, settled
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
-from foveasim.session import Session
-from foveasim.viewer_config import LookConfig
-from foveasim.warm import warm_up
+from foveasim.viewer.compile_kernels import warm_up
+from foveasim.viewer.config import LookConfig
+from foveasim.viewer.session import Session
 
 __all__ = ["RecordConfig", "record", "record_frames"]
 

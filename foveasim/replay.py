@@ -23,7 +23,7 @@ from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.eye.saccade import Saccades
 from foveasim.trust import guarded
 from foveasim.types import Prediction
-from foveasim.viewer_config import LookConfig
+from foveasim.viewer.config import LookConfig
 
 __all__ = ["NotedAgent", "Outcome", "RecordEpisode", "noted", "play", "replay_episode"]
 

@@ -223,7 +223,7 @@ def test_the_same_config_records_the_same_pictures(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveasim.session import Session
+    from foveasim.viewer.session import Session
 
     count = 0
 

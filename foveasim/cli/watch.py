@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from foveasim.drawing.env_render import display_driver
 from foveasim.record import record_frames
 from foveasim.runs.outputs import free_names
-from foveasim.viewer_config import LookConfig
-from foveasim.warm import warm_up
-from foveasim.window import Window
+from foveasim.viewer.compile_kernels import warm_up
+from foveasim.viewer.config import LookConfig
+from foveasim.viewer.window import Window
 
 __all__ = ["WatchConfig", "open_window", "watch"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from foveasim.drawing.render import LATEST
-from foveasim.session import Session
+from foveasim.viewer.session import Session
 
 SCRIPT = Path(__file__).parent / "stress" / "soak.py"
 

@@ -13,7 +13,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.cli.commands import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
-from foveasim.session import Session
+from foveasim.viewer.session import Session
 
 POINTS = {
     ("a", "p"): [[80.0, 60.0], [160.0, 0.0], [40.0, 90.0]],

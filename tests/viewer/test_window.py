@@ -17,7 +17,7 @@ from PIL import Image
 from foveasim.cli.watch import WatchConfig, open_window, watch
 from foveasim.drawing.env_render import FrameWindow, display_driver
 from foveasim.errors import NoDisplayError
-from foveasim.window import KEYS, Pace, Window
+from foveasim.viewer.window import KEYS, Pace, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*")
 
@@ -320,7 +320,7 @@ def test_toasts_fade(window: Callable[..., Window], monkeypatch: pytest.MonkeyPa
     made.tick(16)
     assert made.toast == "hello"
     later = time.perf_counter() + 60
-    monkeypatch.setattr("foveasim.window.time.perf_counter", lambda: later)
+    monkeypatch.setattr("foveasim.viewer.window.time.perf_counter", lambda: later)
     made.tick(16)
     assert made.toast == ""
 

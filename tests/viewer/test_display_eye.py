@@ -21,8 +21,8 @@ from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import Picture
 from foveasim.scenes.search import SearchScenes
 from foveasim.scenes.source import open_scenes
-from foveasim.session import Session
-from foveasim.sight import Opener, Sight
+from foveasim.viewer.display_eye import Opener, Sight
+from foveasim.viewer.session import Session
 
 
 def sight(retina: str, scenes: object = "photos", **options: object) -> Sight:

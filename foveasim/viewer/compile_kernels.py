@@ -95,7 +95,7 @@ def _built_in() -> list[str]:
 
 def _look_around(retinas: Iterable[Retina], stop: threading.Event) -> None:
     from foveasim.agents.noise import LaneNoise
-    from foveasim.sight import Sight
+    from foveasim.viewer.display_eye import Sight
 
     noise = LaneNoise()
     noise.reset(np.ones(1, np.bool_))

@@ -17,9 +17,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from foveasim.session import Session
-from foveasim.thinking import compose_sharp, picture_error
 from foveasim.types import Prediction
+from foveasim.viewer.agent_worker import compose_sharp, picture_error
+from foveasim.viewer.session import Session
 
 
 def test_composing_keeps_detail_and_shows_the_guess() -> None:

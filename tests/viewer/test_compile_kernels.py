@@ -10,8 +10,8 @@ import pytest
 from foveasim.eye.retina import RETINAS, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.scenes.source import open_scenes
-from foveasim.sight import Sight
-from foveasim.warm import _compiled, warm_up
+from foveasim.viewer.compile_kernels import _compiled, warm_up
+from foveasim.viewer.display_eye import Sight
 
 
 def test_a_window_compiles_nothing_after_warming_up() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foveasim.trail import Notices
+from foveasim.viewer.scanpath_recorder import Notices
 
 
 def test_a_notice_lasts_six_seconds_and_stands_beside_others() -> None:

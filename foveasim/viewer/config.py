@@ -12,7 +12,7 @@ from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.runs.outputs import Inputs, inputs_of
-from foveasim.session import Session
+from foveasim.viewer.session import Session
 
 __all__ = ["LookConfig", "reachable_fovea"]
 

@@ -19,9 +19,9 @@ from foveasim.errors import AgentError, FoveasimError, SceneError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.sight import Opener, Sight, close_source, open_source
-from foveasim.thinking import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
-from foveasim.trail import Flight, Notices, Trail
+from foveasim.viewer.agent_worker import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
+from foveasim.viewer.display_eye import Opener, Sight, close_source, open_source
+from foveasim.viewer.scanpath_recorder import Flight, Notices, Trail
 
 __all__ = ["HEATS", "Session"]
 

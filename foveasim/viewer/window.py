@@ -22,8 +22,8 @@ from foveasim.drawing.render import GAZE, INK, View, layout_of, render
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import RETINAS
 from foveasim.runs.interrupts import Stop
-from foveasim.session import Session
-from foveasim.viewer_config import reachable_fovea
+from foveasim.viewer.config import reachable_fovea
+from foveasim.viewer.session import Session
 
 __all__ = ["KEYS", "Pace", "Window"]
 

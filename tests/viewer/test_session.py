@@ -16,9 +16,9 @@ from foveasim.agents.builtin.human import Human
 from foveasim.errors import AgentError, FoveasimError, InvalidTypeError, InvalidValueError, SceneError, UnknownNameError
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
-from foveasim.session import Session
-from foveasim.sight import EYE_LONG_SIDE_PX
 from foveasim.types import Prediction
+from foveasim.viewer.display_eye import EYE_LONG_SIDE_PX
+from foveasim.viewer.session import Session
 
 
 class Corners:
