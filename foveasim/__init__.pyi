@@ -10,7 +10,6 @@ from foveasim.agents.mim.predictor import Predictor as Predictor
 from foveasim.agents.rollout import Rollout as Rollout
 from foveasim.agents.rollout import rollout as rollout
 from foveasim.cli.commands import main as main
-from foveasim.episode import read_episode as read_episode
 from foveasim.errors import FoveasimError as FoveasimError
 from foveasim.experiments.compare.command import CompareConfig as CompareConfig
 from foveasim.experiments.compare.command import compare as compare
@@ -21,8 +20,9 @@ from foveasim.eye.retina import Retina as Retina
 from foveasim.eye.retina import make_retina as make_retina
 from foveasim.eye.saccade import Saccades as Saccades
 from foveasim.images.picture import Picture as Picture
-from foveasim.replay import RecordEpisode as RecordEpisode
-from foveasim.replay import replay_episode as replay_episode
+from foveasim.recording.episode import read_episode as read_episode
+from foveasim.recording.replay import RecordEpisode as RecordEpisode
+from foveasim.recording.replay import replay_episode as replay_episode
 from foveasim.scanpath.fixations import find_fixations_idt as find_fixations_idt
 from foveasim.scanpath.fixations import find_fixations_ivt as find_fixations_ivt
 from foveasim.scanpath.readers import read_scanpaths as read_scanpaths

@@ -58,7 +58,7 @@ COMMANDS = {
         ),
     ),
     "record": Command(
-        "foveasim.record",
+        "foveasim.recording.record",
         "RecordConfig",
         "record",
         ("scenes",),

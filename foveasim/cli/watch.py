@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foveasim.drawing.env_render import display_driver
-from foveasim.record import record_frames
+from foveasim.recording.record import record_frames
 from foveasim.runs.outputs import free_names
 from foveasim.viewer.compile_kernels import warm_up
 from foveasim.viewer.config import LookConfig

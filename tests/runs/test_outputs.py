@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveasim import record as recording
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.cli.commands import COMMANDS, main
 from foveasim.drawing import movie as movies
 from foveasim.drawing.movie import Mp4Movie, open_movie
 from foveasim.errors import InvalidTypeError, InvalidValueError
+from foveasim.recording import record as recording
 from foveasim.runs.outputs import (
     Inputs,
     check_folder,

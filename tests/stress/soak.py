@@ -247,7 +247,7 @@ def workloads(lanes: int, folder: Path) -> dict[str, tuple[Callable[[int], None]
 
 def fresh(lanes: int, number: int, folder: Path) -> None:
     """Make, use and leave behind an env, a session and a video."""
-    from foveasim.record import RecordConfig, record_frames
+    from foveasim.recording.record import RecordConfig, record_frames
 
     env = Eyes(lanes, number, retina=RETINAS.names()[number % len(RETINAS.names())], belief=True)
     env(4)

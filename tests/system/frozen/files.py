@@ -23,9 +23,9 @@ from foveasim.agents.readout.probe import LinearProbe
 from foveasim.agents.scanpath_model.agent import load_scanpath
 from foveasim.bench_table import Report
 from foveasim.envs.tasks.classify import ClassifyEnv
-from foveasim.episode import read_episode
 from foveasim.images.object_masks import read_mask
-from foveasim.replay import replay_episode
+from foveasim.recording.episode import read_episode
+from foveasim.recording.replay import replay_episode
 from foveasim.scanpath.readers import read_mit1003, read_osie_mat, read_tracker_csv
 from foveasim.scanpath.scanpath import Scanpath, read_csv
 from frozen.digest import close, digest, here, json_digest, numbers

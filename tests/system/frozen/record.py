@@ -23,7 +23,7 @@ from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_rea
 from foveasim.agents.readout.labelled import read_labelled
 from foveasim.cli.commands import main
 from foveasim.eye.saccade import Saccades
-from foveasim.replay import RecordEpisode
+from foveasim.recording.replay import RecordEpisode
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 from foveasim.scenes.source import open_scenes
 

@@ -18,9 +18,19 @@ from numpy.typing import NDArray
 from foveasim import validation
 from foveasim.agents.interface import Agent, Imagines, Observation, agent_action_mode, agent_grid, agent_needs
 from foveasim.envs.single import FoveaEnv
-from foveasim.episode import ENV, SCENE, Episode, Step, as_json, digests, read_action, versions_here, write_action
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.eye.saccade import Saccades
+from foveasim.recording.episode import (
+    ENV,
+    SCENE,
+    Episode,
+    Step,
+    as_json,
+    digests,
+    read_action,
+    versions_here,
+    write_action,
+)
 from foveasim.trust import guarded
 from foveasim.types import Prediction
 from foveasim.viewer.config import LookConfig

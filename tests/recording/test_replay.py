@@ -16,13 +16,13 @@ from gymnasium.wrappers import FlattenObservation
 from foveasim.agents.loading import make_agent
 from foveasim.cli import commands
 from foveasim.envs import FoveaVectorEnv
-from foveasim.episode import digests, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UntrustedError
 from foveasim.eye.masks import Disc
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
-from foveasim.record import RecordConfig, record
-from foveasim.replay import NotedAgent, RecordEpisode, noted, replay_episode
+from foveasim.recording.episode import digests, read_episode
+from foveasim.recording.record import RecordConfig, record
+from foveasim.recording.replay import NotedAgent, RecordEpisode, noted, replay_episode
 
 RNG = np.random.default_rng(0)
 

@@ -2,7 +2,7 @@
 
 An episode file is JSON. It holds what makes the episode (the env's id and arguments with its seed and options, or the
 config of a recorded session), every action, and instead of the observations a hash of each of their parts; and the
-versions of what played it. It holds no code. :mod:`foveasim.replay` records and plays episodes.
+versions of what played it. It holds no code. :mod:`foveasim.recording.replay` records and plays episodes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from PIL import Image
 from foveasim.drawing.movie import GIF_MOST_BYTES, GifMovie, Mp4Movie, open_movie
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.eye.retina import make_retina
-from foveasim.record import RecordConfig, record
+from foveasim.recording.record import RecordConfig, record
 from foveasim.scanpath.scanpath import read_csv
 
 SIZE = (90, 160)

@@ -13,9 +13,9 @@ from foveasim.agents.interface import agent_name
 from foveasim.agents.loading import make_agent
 from foveasim.drawing.movie import Movie, check_frames, open_movie
 from foveasim.drawing.render import render
-from foveasim.episode import SESSION, Episode, as_json, read_episode
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.replay import noted, play
+from foveasim.recording.episode import SESSION, Episode, as_json, read_episode
+from foveasim.recording.replay import noted, play
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import Inputs, check_outputs, episode_beside, free_names, settled
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths

@@ -1,0 +1,1 @@
+"""Movies of sessions, recorded episodes, and their replay to the bit."""
