@@ -181,7 +181,9 @@ COMMANDS = {
         "download data: data get stl10|imagenette DIR",
         examples=("foveasim data get imagenette data/imagenette",),
     ),
-    "bench": Command("foveasim.bench", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"),
+    "bench": Command(
+        "foveasim.bench.command", "BenchConfig", "run", (), "measure how quick it is here, and what got slower"
+    ),
     "info": Command("foveasim.cli.info", "InfoConfig", "info", (), "versions, devices, networks, names"),
 }
 

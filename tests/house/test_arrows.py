@@ -46,7 +46,7 @@ ROOMS = (
     "foveasim.cli.watch",
     "foveasim.cli.watch.web",
     "foveasim.recording",
-    "foveasim.bench",
+    "foveasim.bench.command",
     "foveasim.cli.commands",
 )
 """Folders in the order in which they stand: each imports only from itself and from those before it."""

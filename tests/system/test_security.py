@@ -74,7 +74,7 @@ EXTRACTORS = {"extractall", "extract"}
 LOADERS_BY_NAME = {"foveasim/registry.py", "foveasim/cli/commands.py", "agents/rl/sb3_agent.py"}
 """Where a module is imported by a name that is not written there: the resolver, the command line, saved models."""
 
-LOADERS_BY_NAME |= {"foveasim/bench_peers.py", "agents/rl/engine_rllib.py"}
+LOADERS_BY_NAME |= {"foveasim/bench/peers.py", "agents/rl/engine_rllib.py"}
 """And of one library, some parts that are named in the same file."""
 
 LOADERS_BY_NAME |= {"foveasim/lazy_names.py"}

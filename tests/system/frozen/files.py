@@ -21,7 +21,7 @@ from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.weights_file import load_network, read_card, read_dtype, read_tensors, shipped_networks
 from foveasim.agents.readout.probe import LinearProbe
 from foveasim.agents.scanpath_model.agent import load_scanpath
-from foveasim.bench_table import Report
+from foveasim.bench.table import Report
 from foveasim.envs.tasks.classify import ClassifyEnv
 from foveasim.images.object_masks import read_mask
 from foveasim.recording.episode import read_episode

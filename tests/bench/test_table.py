@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from foveasim.bench_table import Goal, Report, Row, changes, goal_rows, higher_is_better, with_ratios
+from foveasim.bench.table import Goal, Report, Row, changes, goal_rows, higher_is_better, with_ratios
 from foveasim.errors import InvalidValueError
 
 

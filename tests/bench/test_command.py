@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from foveasim import bench, bench_goals
-from foveasim.bench import BenchConfig, cases_of, chosen, measure
-from foveasim.bench_eyes import EPISODE, Nothing, NothingVector, glimpse_spaces
-from foveasim.bench_peers import check_ap_gym, focusmim_cases, load_masked_dataset
-from foveasim.bench_table import Report, Row
-from foveasim.bench_timing import Case, Setting, SkippedError, Spread, pictures, rate, rate_case, spread
-from foveasim.bench_window import frame_spreads, memory_case
+from foveasim.bench import bench_goals
+from foveasim.bench import command as bench
+from foveasim.bench.command import BenchConfig, cases_of, chosen, measure
+from foveasim.bench.eyes import EPISODE, Nothing, NothingVector, glimpse_spaces
+from foveasim.bench.peers import check_ap_gym, focusmim_cases, load_masked_dataset
+from foveasim.bench.table import Report, Row
+from foveasim.bench.timing import Case, Setting, SkippedError, Spread, pictures, rate, rate_case, spread
+from foveasim.bench.window import frame_spreads, memory_case
 from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 
@@ -117,7 +118,7 @@ def test_goals_name_rows_that_there_are(tmp_path: Path) -> None:
 
 
 def _peers(tmp_path: Path) -> list[Case]:
-    from foveasim.bench_peers import ap_gym_cases
+    from foveasim.bench.peers import ap_gym_cases
 
     return [*ap_gym_cases(), *focusmim_cases(_checkout(tmp_path))]
 
@@ -423,10 +424,10 @@ def test_ap_gym_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["single", "vector"])
 def test_ap_gym_is_measured_on_the_same_images(kind: str) -> None:
-    pytest.importorskip("ap_gym", reason="needs an environment of its own: ap_gym, see foveasim.bench_peers")
-    from foveasim import bench_peers
+    pytest.importorskip("ap_gym", reason="needs an environment of its own: ap_gym, see foveasim.bench.peers")
+    from foveasim.bench import peers
 
-    case = next(case for case in bench_peers.ap_gym_cases() if case.name == f"peer/ap_gym/{kind}/12x12")
+    case = next(case for case in peers.ap_gym_cases() if case.name == f"peer/ap_gym/{kind}/12x12")
     assert case.measure(replace(QUICK, repeats=1))[""].value > 0
-    seen, _ = bench_peers._ap_gym_config(12, 0).dataset[3]
+    seen, _ = peers._ap_gym_config(12, 0).dataset[3]
     np.testing.assert_allclose(seen, pictures(96, 256, 0)[3] / 255, atol=1e-6)

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveasim.bench_timing import EPISODE, Case, Setting, pictures, rate_case
+from foveasim.bench.timing import EPISODE, Case, Setting, pictures, rate_case
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import RETINAS, Retina, make_retina
 from foveasim.rng import Key

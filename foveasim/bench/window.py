@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from foveasim.bench_timing import Case, Setting, SkippedError, Spread, spread
+from foveasim.bench.timing import Case, Setting, SkippedError, Spread, spread
 from foveasim.drawing.canvas import Image
 from foveasim.drawing.env_render import display_driver
 from foveasim.drawing.render import render
@@ -173,7 +173,7 @@ def _memory(lanes: int, scenes: int, episodes: int, setting: Setting) -> dict[st
     with TemporaryDirectory() as folder:
         path = Path(folder) / "scenes.raw"
         numbers = [str(number) for number in (lanes, scenes, episodes, setting.seed)]
-        command = [sys.executable, "-m", "foveasim.bench_memory", str(path), *numbers]
+        command = [sys.executable, "-m", "foveasim.bench.envs", str(path), *numbers]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SkippedError(f"its process ended with {done.returncode}: {(done.stderr.strip() or '?').splitlines()[-1]}")

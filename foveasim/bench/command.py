@@ -20,9 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from foveasim import __version__, validation
-from foveasim.bench_goals import GOALS
-from foveasim.bench_table import Change, Report, Row, changes, goal_rows, same_machine, with_ratios
-from foveasim.bench_timing import Case, Setting, SkippedError
+from foveasim.bench.table import GOALS, Change, Report, Row, changes, goal_rows, same_machine, with_ratios
+from foveasim.bench.timing import Case, Setting, SkippedError
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import describe
 from foveasim.runs.outputs import check_output, inputs_of, settled
@@ -114,14 +113,14 @@ def cases_of(config: BenchConfig) -> Sequence[Case]:
     Raises:
         FoveasimError: A peer was asked for that is not there.
     """
-    from foveasim.bench_envs import env_cases
-    from foveasim.bench_eyes import eye_cases
-    from foveasim.bench_networks import network_cases
-    from foveasim.bench_window import memory_case, window_cases
+    from foveasim.bench.envs import env_cases
+    from foveasim.bench.eyes import eye_cases
+    from foveasim.bench.networks import network_cases
+    from foveasim.bench.window import memory_case, window_cases
 
     cases = [*eye_cases(), *env_cases(), *network_cases(), *window_cases(), memory_case()]
     if config.peers or config.focusmim is not None:
-        from foveasim.bench_peers import ap_gym_cases, check_ap_gym, focusmim_cases
+        from foveasim.bench.peers import ap_gym_cases, check_ap_gym, focusmim_cases
 
         if config.peers:
             check_ap_gym()

@@ -16,7 +16,7 @@ from foveasim.agents.pretraining.augmentations import Views, as_float
 from foveasim.agents.pretraining.config import PretrainConfig
 from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
 from foveasim.agents.pretraining.trainer import Trainer
-from foveasim.bench_timing import Case, Setting, pictures, rate_case
+from foveasim.bench.timing import Case, Setting, pictures, rate_case
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
 from foveasim.images.pool import ImagePool

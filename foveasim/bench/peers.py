@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from foveasim.bench_networks import SIDE, TECHNIQUES
-from foveasim.bench_timing import EPISODE, Case, Setting, pictures, rate_case
+from foveasim.bench.networks import SIDE, TECHNIQUES
+from foveasim.bench.timing import EPISODE, Case, Setting, pictures, rate_case
 from foveasim.errors import FoveasimError
 from foveasim.registry import describe
 
