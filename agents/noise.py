@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.errors import AgentError
-from foveasim.eye.kernels.step import jit, mix
+from foveasim.eye.kernels.step import mix
+from foveasim.jit import jit
 from foveasim.rng import Stream
 from foveasim.validation import seed_value
 

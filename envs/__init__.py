@@ -13,7 +13,7 @@ _NAMES = {
     "SearchEnv": "foveasim.envs.tasks.search:SearchEnv",
     "SearchSource": "foveasim.scenes.search:SearchSource",
     "SearchVectorEnv": "foveasim.envs.tasks.search:SearchVectorEnv",
-    "wrappers": "foveasim.envs.wrappers.observation",
+    "wrappers": "foveasim.envs.wrappers",
 }
 
 __all__ = list(_NAMES)

@@ -58,7 +58,7 @@ class Task:
         return {}
 
     def task_view(self, lane: int) -> dict[str, Any]:
-        """Return what the task adds to the picture of a lane, fields of :class:`foveasim.drawing.render.View` by name."""
+        """Return what the task adds to a lane's picture: fields of :class:`foveasim.drawing.render.View` by name."""
         return {}
 
     def as_array(self, values: Any) -> NDArray[Any]:

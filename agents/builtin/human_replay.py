@@ -35,7 +35,8 @@ class HumanReplay:
     which is not part of the scanpath.
 
     Args:
-        scanpaths: A CSV file with the columns of :mod:`foveasim.scanpath.scanpath`. Without one, the first four fixations of one
+        scanpaths: A CSV file with the columns of :mod:`foveasim.scanpath.scanpath`. Without one, the first four
+        fixations of one
             person on image 1001 of OSIE are shown (Xu et al. 2014, MIT licence, © 2014 NUS VIP), on whatever scene
             there is.
         image: Which image's, as it is named in the file.

@@ -42,8 +42,8 @@ class Uncertainty(Mind):
     """Looks where a glimpse would remove most of the variance that the network predicts.
 
     The variance is weighted by what the retina would show of every pixel that is not known yet, and summed, for every
-    cell of a grid of 24 along the short side (:func:`foveasim.agents.mim.expected_gain.gain_map`). Where nothing is left
-    to gain, gaze goes anywhere.
+    cell of a grid of 24 along the short side (:func:`foveasim.agents.mim.expected_gain.gain_map`). Where nothing is
+    left to gain, gaze goes anywhere.
 
     Arguments and errors are those of :class:`foveasim.agents.builtin.predictive_base.Mind`.
     """
@@ -73,7 +73,8 @@ class Surprise(Mind):
     revealed that had been predicted, at the first action of an episode, it does what :class:`Uncertainty` does.
 
     Args:
-        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the errors.
+        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the
+        errors.
         device: Where to compute.
         spread: Standard deviation of the Gaussian, in short sides of the scene.
         floor: Added to the predicted standard deviation, in image units: 0.02 is 5 grey levels.
@@ -157,7 +158,8 @@ class Information(Mind):
     depend on what is found.
 
     Args:
-        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the errors.
+        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the
+        errors.
         device: Where to compute.
         candidates: How many places to imagine; an action costs as many predictions and one more.
         seed: Seed of lane 0.

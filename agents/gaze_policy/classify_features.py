@@ -21,8 +21,9 @@ from foveasim.errors import AgentError, InvalidValueError
 __all__ = ["CLASSIFY_NUMBERS", "ClassifyFeatureConfig", "ClassifySense", "ThinkingReadout"]
 
 CLASSIFY_NUMBERS = {**NUMBERS, "posterior": 0, "confidence": 3}
-"""Those of :data:`foveasim.agents.gaze_policy.features.NUMBERS`, and behind them ``posterior``: the probability of each class;
-``confidence``: the greatest of them, by how much the second is less, and the entropy, relative to that of a guess."""
+"""Those of :data:`foveasim.agents.gaze_policy.features.NUMBERS`, and behind them ``posterior``: the probability of
+each class; ``confidence``: the greatest of them, by how much the second is less, and the entropy, relative to that
+of a guess."""
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ class WatchfulAgent(TaskAgent):
 class SearchPolicy(TaskAgent):
     """The learned search that ships, ``search_policy``: looks for the target of ``foveasim/Search-v0``.
 
-    Trained by ``foveasim train --preset search``; ``agents/gaze_policy/weights/search.md`` tells how and how well it does.
+    Trained by ``foveasim train --preset search``; ``agents/gaze_policy/weights/search.md`` tells how and how well it
+    does.
 
     Args:
         device: Where to compute.
@@ -187,8 +188,8 @@ class _LateReadout:
 def policy_factory(path: str) -> Callable[..., Agent]:
     """Return what builds the agent of a policy's file, read once.
 
-    Its arguments are those of :class:`PolicyAgent`, or of :class:`foveasim.agents.gaze_policy.policy_agents.TaskAgent` where the
-    policy was trained on a task.
+    Its arguments are those of :class:`PolicyAgent`, or of
+    :class:`foveasim.agents.gaze_policy.policy_agents.TaskAgent` where the policy was trained on a task.
 
     Raises:
         WeightsError: The file cannot be used.
@@ -203,8 +204,8 @@ class PolicyAgent(Mind):
     """Looks where a trained policy says, at scenes of any size.
 
     It asks for ``belief``, lets the network that its file names predict, and sees what the policy saw in training:
-    :class:`foveasim.agents.gaze_policy.features.Features`. Where the policy chooses cells, gaze goes to the place of greatest
-    gain in the cell of the highest score.
+    :class:`foveasim.agents.gaze_policy.features.Features`. Where the policy chooses cells, gaze goes to the place of
+    greatest gain in the cell of the highest score.
 
     Args:
         policy: A policy or its file.
@@ -289,7 +290,8 @@ class PolicyAgent(Mind):
 class GazePolicy(PolicyAgent):
     """The learned gaze that ships, ``gaze_policy``: looks where the prediction will gain most, through ``pyramid``.
 
-    Trained by ``foveasim train --preset imitate``; ``agents/gaze_policy/weights/gaze.md`` tells how and how well it does.
+    Trained by ``foveasim train --preset imitate``; ``agents/gaze_policy/weights/gaze.md`` tells how and how well it
+    does.
 
     Args:
         device: Where to compute.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.eye.kernels.step import jit
+from foveasim.jit import jit
 
 __all__ = ["crop_lanes", "fill_unseen", "jitter_lanes", "widen"]
 

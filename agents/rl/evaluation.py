@@ -1,4 +1,4 @@
-"""Validation of a gaze policy: the looks and the judge of ``foveasim compare``, on scenes that it does not train on."""
+"""Validation of a gaze policy on scenes that it does not train on: as ``foveasim compare`` does, or by its task."""
 
 from __future__ import annotations
 

@@ -86,7 +86,8 @@ class Lessons:
 def true_gains(foresight: Foresight, outlook: Outlook, scene: Tensor, points: Tensor) -> Tensor:
     """Return by how much the error of the prediction would fall at places, (B, K) float32.
 
-    Glimpses are built from the acuity of the present one, as :class:`foveasim.agents.builtin.oracle.Oracle` does without a
+    Glimpses are built from the acuity of the present one, as :class:`foveasim.agents.builtin.oracle.Oracle` does
+    without a
     retina: the same for ``disc``, and for ``pyramid`` within 3 grey levels.
 
     Args:

@@ -1,4 +1,4 @@
-"""A stable-baselines3 model in hand, seen as an agent."""
+"""A model of stable-baselines3, in hand or in its file, seen as an agent."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ class ScanpathAgent:
     How likely each place is follows from what the eye has seen so far, its belief, and from how people's eyes move:
     salience as a network was taught it by people's fixations, their centre bias, the sizes and directions of their
     saccades, and how they return. See docs/humans.md for how near it comes. Its eye for faces, writing and things comes
-    from a network that was trained to name things (:mod:`foveasim.agents.scanpath_model.backbone`); how people look it knows
-    from 500 photographs only.
+    from a network that was trained to name things (:mod:`foveasim.agents.scanpath_model.backbone`); how people look
+    it knows from 500 photographs only.
 
     Args:
         privileged: Whether it sees the whole scene sharply, as published models of scanpaths do. It cheats then.

@@ -1,4 +1,6 @@
-"""Fits the agent ``scanpath`` to people: ``python -m foveasim.agents.scanpath_model.fit --data osie --out mine.safetensors``.
+"""Fits the agent ``scanpath`` to people.
+
+    python -m foveasim.agents.scanpath_model.fit --data osie --out mine.safetensors
 
 People's training images teach the network, the tables and the weights; on the validation images is chosen when to stop
 and how sharply to draw. The backbone comes from the shipped file and stays as it is. What eyes saw of the images is the

@@ -1,9 +1,9 @@
 """What draws people's gaze, as far as can be told from what an eye has seen so far.
 
 A belief, shrunk to a short side of 144 px, goes through a frozen network that knows pictures in general
-(:mod:`foveasim.agents.scanpath_model.backbone`). A small one on top of it, which people's fixations taught, makes of its maps
-two numbers for each cell of a grid of 24 along the short side: how much more likely people look there than their centre
-bias says, among their first two fixations and among the later ones, as log probabilities.
+(:mod:`foveasim.agents.scanpath_model.backbone`). A small one on top of it, which people's fixations taught, makes of
+its maps two numbers for each cell of a grid of 24 along the short side: how much more likely people look there than
+their centre bias says, among their first two fixations and among the later ones, as log probabilities.
 """
 
 from __future__ import annotations

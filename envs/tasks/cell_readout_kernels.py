@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.eye.kernels.step import jit
+from foveasim.jit import jit
 
 __all__ = ["sum_cells", "weigh_classes"]
 

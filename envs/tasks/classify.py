@@ -79,7 +79,8 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         scenes: Labelled scenes, or what ``open_scenes`` takes; None makes ``SignScenes``.
         split: Of the scenes, for sources that have splits: "train" or "test" of ``SignScenes``, also "val" of
             Imagenette.
-        readout: A :class:`foveasim.envs.tasks.cell_readout.Readout`; the ``.safetensors`` file of one; or "cells", which fits
+        readout: A :class:`foveasim.envs.tasks.cell_readout.Readout`; the ``.safetensors`` file of one; or "cells",
+        which fits
             one without a network to the training split of ``SignScenes``, or to ``readout_scenes``.
         readout_scenes: Labelled scenes that "cells" is fitted to, other ones than it is tested on.
         cost_per_glimpse: What a saccade costs, nats.

@@ -23,10 +23,11 @@ __all__ = ["FoveateVectorObservation"]
 class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1.3
     """Gives an eye to every lane of a vector env with pixels.
 
-    Everything is as in :class:`foveasim.envs.wrappers.observation.FoveateObservation`, with a lane axis: lane i sees what a single
-    env sees whose eye has the seed ``seed + i``. All lanes look at once. Gymnasium's autoreset rules hold: where lanes
-    begin anew in the step after an end (``NEXT_STEP``), their gaze action counts as little as their motor action; where
-    they begin anew in the same step (``SAME_STEP``), what the eye saw last is in ``final_obs`` and ``final_info``.
+    Everything is as in :class:`foveasim.envs.wrappers.observation.FoveateObservation`, with a lane axis: lane i sees
+    what a single env sees whose eye has the seed ``seed + i``. All lanes look at once. Gymnasium's autoreset rules
+    hold: where lanes begin anew in the step after an end (``NEXT_STEP``), their gaze action counts as little as
+    their motor action; where they begin anew in the same step (``SAME_STEP``), what the eye saw last is in
+    ``final_obs`` and ``final_info``.
 
     Args:
         envs: Any vector env with pixels, whose ``autoreset_mode`` is in its metadata.

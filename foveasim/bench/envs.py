@@ -1,4 +1,4 @@
-"""The envs, what a prediction at every step costs them, and learning by stable-baselines3."""
+"""The envs, their memory, what a prediction at every step costs them, and learning by stable-baselines3."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The alignment of MultiMatch, pair by pair, in numba."""
+"""The inner loops of scanpath metrics, in numba: alignments of strings and of saccades, and mean shift."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.eye.kernels.step import jit
+from foveasim.jit import jit
 
 __all__ = ["align_strings", "edit_strings", "embed_paths", "match_paths", "shift_means"]
 
@@ -138,10 +138,6 @@ def shift_means(points: F64, bandwidth: float, most: int, means: F64, counts: I6
             if moved <= 1e-3 * bandwidth or step == most:
                 break
         means[s, 0], means[s, 1] = x, y
-
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 
 @jit

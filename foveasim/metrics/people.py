@@ -105,8 +105,8 @@ def read_people(
 ) -> People:
     """Read a folder of images and scanpaths.
 
-    It holds ``images/NAME.jpg``, ``fixations.csv`` with the columns of :mod:`foveasim.scanpath.scanpath`, where ``image`` is
-    NAME, and ``splits.json``, which maps the names of splits to lists of NAMEs.
+    It holds ``images/NAME.jpg``, ``fixations.csv`` with the columns of :mod:`foveasim.scanpath.scanpath`, where
+    ``image`` is NAME, and ``splits.json``, which maps the names of splits to lists of NAMEs.
 
     Args:
         folder: Where.

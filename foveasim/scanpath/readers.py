@@ -315,8 +315,8 @@ def read_mit1003(folder: str | Path, *, drop_first: bool = True) -> list[Scanpat
     """Read MIT1003's eye data and find the fixations in it by velocity.
 
     The data set holds raw gaze at 240 samples a second. Its Matlab code finds fixations in a way of its own; here I-VT
-    does (:func:`foveasim.scanpath.fixations.find_fixations_ivt`, 35 px to a degree), so that fixations differ a little from
-    published ones.
+    does (:func:`foveasim.scanpath.fixations.find_fixations_ivt`, 35 px to a degree), so that fixations differ a
+    little from published ones.
 
     Args:
         folder: The folder ``DATA`` of the data set: one folder a subject, in it one ``.mat`` an image. Needs scipy.

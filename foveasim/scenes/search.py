@@ -150,8 +150,6 @@ _CROP = 0.3  # side of a crop, in short sides of its photograph
 _CROPS_TRIED = 8
 _CLUTTER = 0.3  # contrast of the noise behind gratings, of that of NoiseScenes: 0.06
 
-Float = NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
 class Display:

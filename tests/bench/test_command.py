@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from foveasim.bench import bench_goals
 from foveasim.bench import command as bench
+from foveasim.bench import table
 from foveasim.bench.command import BenchConfig, cases_of, chosen, measure
 from foveasim.bench.eyes import EPISODE, Nothing, NothingVector, glimpse_spaces
 from foveasim.bench.peers import check_ap_gym, focusmim_cases, load_masked_dataset
@@ -111,10 +111,10 @@ def test_goals_name_rows_that_there_are(tmp_path: Path) -> None:
     cases = [*cases_of(BenchConfig()), *_peers(tmp_path)]
     names = [f"{case.name}{ending}" for case in cases for ending in endings.get(case.name, [""])]
     assert len(set(names)) == len(names)
-    named = {name for goal in bench_goals.GOALS for name in (goal.over, goal.under) if name}
+    named = {name for goal in table.GOALS for name in (goal.over, goal.under) if name}
     assert named <= set(names)
     assert {case.ratio_to for case in cases if case.ratio_to} <= set(names)
-    assert len({goal.name for goal in bench_goals.GOALS}) == len(bench_goals.GOALS)
+    assert len({goal.name for goal in table.GOALS}) == len(table.GOALS)
 
 
 def _peers(tmp_path: Path) -> list[Case]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,19 +50,11 @@ ROOMS = (
 )
 """Folders in the order in which they stand: each imports only from itself and from those before it."""
 
-HOUSE: Mapping[str, str] = json.loads((Path(__file__).parent / "house.json").read_text(encoding="utf-8"))
-"""Where each module will stand whose folder is not made yet; any other stands where it is."""
-
 KNOWN_ARROWS: frozenset[tuple[str, str]] = frozenset()
 """Upward imports, (module, imported), that are still there. Only ever taken from."""
 
 PATH = re.compile(r"foveasim(\.\w+)+(:\w*)?")
 TABLE_ENTRY = re.compile(r"foveasim(\.\w+)+:\w+")
-
-
-def home(module: str) -> str:
-    """Return where a module stands, or will stand."""
-    return HOUSE.get(module, module)
 
 
 def room(module: str) -> str:
@@ -120,7 +111,7 @@ def arrows(files: Mapping[str, Path]) -> dict[tuple[str, str], list[int]]:
                 target = target.rpartition(".")[0]
             # A string such as an entry point's group names the package and no more.
             if target and (target != "foveasim" or name in ("foveasim", "foveasim.__version__")):
-                pair = home(module), home(target)
+                pair = module, target
                 if pair[0] != pair[1]:
                     found.setdefault(pair, []).append(line)
     return found
@@ -165,9 +156,8 @@ def circles(found: Mapping[tuple[str, str], list[int]]) -> list[list[str]]:
 
 
 def test_every_module_stands_in_a_room(module_files: dict[str, Path]) -> None:
-    homeless = {home(module) for module in module_files if room(home(module)) not in ROOMS}
+    homeless = {module for module in module_files if room(module) not in ROOMS}
     assert not homeless, f"add the folder of {sorted(homeless)} to ROOMS, where it belongs in the order"
-    assert not set(HOUSE) - set(module_files), "tests/house.json names modules that are gone"
 
 
 def test_imports_lead_to_rooms_that_stand_before(module_files: dict[str, Path]) -> None:
@@ -222,9 +212,9 @@ def test_a_registry_table_may_name_what_stands_above(source: str, tmp_path: Path
 
 
 def test_a_face_may_be_lazy_and_no_more() -> None:
-    lazy = "if TYPE_CHECKING:\n    from foveasim.cli.commands import a\ndef __getattr__(name):\n    from foveasim.cli.commands import b"
+    lazy = "if TYPE_CHECKING:\n    from foveasim.cli import a\ndef __getattr__(name):\n    from foveasim.cli import b"
     assert list(named(lazy, face=True)) == []
-    assert list(named("from foveasim.cli.commands import a", face=True)) == [("foveasim.cli.commands.a", 1)]
+    assert list(named("from foveasim.cli import a", face=True)) == [("foveasim.cli.a", 1)]
 
 
 def test_a_circle_is_noticed(tmp_path: Path) -> None:

@@ -8,37 +8,13 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-CORE, ENVS, AGENTS, FACES = 1, 2, 3, 4
-FACE_NAMES = (
-    "render",
-    "drawing",
-    "layout",
-    "viewer",
-    "viewer_*",
-    "record",
-    "movie",
-    "replay",
-    "report",
-    "session",
-    "download",
-    "download_*",
-    "sight",
-    "thinking",
-    "trail",
-    "warm",
-    "window",
-    "info",
-    "bench",
-    "bench_*",
-    "cli",
-    "cli_*",
-    "__main__",
-)
+CORE = ("", "eye", "images", "scenes", "simulator", "scanpath", "metrics")
+"""The rooms in which a scene is looked at, whoever looks."""
+CORE_EXEMPT = {"foveasim", "foveasim.__main__", "foveasim.images.download"}  # the ids; the start; a bar of progress
 NOT_IN_CORE = {"gymnasium", "pygame", "stable_baselines3", "sb3_contrib", "jsonargparse", "rich", "tensorboard"}
 LAZY = {"pygame", "stable_baselines3", "sb3_contrib", "tensorboard"}
 DOORS = {
@@ -72,14 +48,10 @@ class Import:
     typing_only: bool
 
 
-def layer(module: str) -> int:
-    """Return the layer of a module of the project."""
-    parts = module.split(".")
-    if parts[:2] == ["foveasim", "envs"]:
-        return ENVS
-    if parts[:2] == ["foveasim", "agents"]:
-        return AGENTS
-    return FACES if len(parts) > 1 and any(fnmatch(parts[1], face) for face in FACE_NAMES) else CORE
+def is_core(module: str) -> bool:
+    """Whether a module stands in the core."""
+    room = module.split(".")[1] if module.count(".") > 1 else ""
+    return room in CORE and module not in CORE_EXEMPT
 
 
 def imports(tree: ast.Module) -> Iterator[Import]:
@@ -108,17 +80,16 @@ def imports(tree: ast.Module) -> Iterator[Import]:
 def import_faults(module: str, source: str) -> list[str]:
     """Return what is wrong with the imports of a module."""
     faults = []
-    own = layer(module)
+    core, envs = is_core(module), module.startswith("foveasim.envs")
     for found in imports(ast.parse(source)):
         first = found.module.split(".")[0]
         if found.module.startswith("."):
             faults.append(f"line {found.line}: relative import; write the full name foveasim.…")
         if first in ("envs", "agents", "tests", "examples"):
             faults.append(f"line {found.line}: imports {found.module}; write foveasim.{found.module}")
-        # foveasim/__init__.py registers the environment ids, which needs gymnasium's registry and nothing else of it
-        if own == CORE and first in NOT_IN_CORE and not (module == "foveasim" and first == "gymnasium"):
+        if core and first in NOT_IN_CORE:
             faults.append(f"line {found.line}: the core imports {first}")
-        if own in (CORE, ENVS) and first in LAZY and found.top and not found.typing_only:
+        if (core or envs) and first in LAZY and found.top and not found.typing_only:
             faults.append(f"line {found.line}: imports {first} at the top; import it inside the function that needs it")
         if first in UNSAFE_MODULES:
             faults.append(f"line {found.line}: imports {first}; nothing is unpickled, use safetensors, JSON or CSV")

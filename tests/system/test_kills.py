@@ -26,7 +26,7 @@ from foveasim.agents.rl.command import run as train
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.engine_sb3 import Training
 from foveasim.cli.commands import main
-from foveasim.images import download, download_fetch
+from foveasim.images import download
 from foveasim.runs import interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -276,7 +276,7 @@ def test_sigterm_says_what_is_kept_of_a_download(
     monkeypatch.setattr(download, "fetch", asked)
     assert main(["data", "get", "imagenette", str(tmp_path)]) == 130
     assert "0.3 MB are kept" in " ".join(capsys.readouterr().out.split())
-    assert download_fetch.kept_bytes(tmp_path / "imagenette2-160.tgz.part") == 300_000
+    assert download.kept_bytes(tmp_path / "imagenette2-160.tgz.part") == 300_000
 
 
 # all of it, at random

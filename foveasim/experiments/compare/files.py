@@ -1,4 +1,4 @@
-"""The files of a comparison: everything as JSON, and CSV tables for each fixation, scene and pair of agents."""
+"""The files of a comparison: JSON, CSV for each fixation, scene and pair of agents, and what a resumed run needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a comparison with people: scores as CSV and JSON, and every scanpath."""
+"""The files of a comparison with people: scores as CSV and JSON, every scanpath, and what a resumed run needs."""
 
 from __future__ import annotations
 

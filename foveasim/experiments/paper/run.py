@@ -55,7 +55,10 @@ BATCH = 512  # images in which units are correlated, as in the paper
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs of a comparison share; the fields are those of :class:`foveasim.experiments.paper.command.PaperConfig`."""
+    """What all runs of a comparison share.
+
+    The fields are those of :class:`foveasim.experiments.paper.command.PaperConfig`.
+    """
 
     data: str
     unlabelled: list[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.eye.kernels.step import jit
+from foveasim.jit import jit
 
 __all__ = ["blur_images", "find_deepest", "sum_areas"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.eye.kernels.step import jit
+from foveasim.jit import jit
 
 __all__ = ["build_by_taps", "build_pyramid", "extrapolate_runs"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveasim.eye.kernels.step import copy_bytes, jit, mean_acuity
+from foveasim.eye.kernels.step import copy_bytes, mean_acuity
+from foveasim.jit import jit
 
 __all__ = [
     "blend_levels",

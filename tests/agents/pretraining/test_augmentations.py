@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveasim.agents.pretraining import jitter
+from foveasim.agents.pretraining import augmentations
 from foveasim.agents.pretraining.augmentations import Views, as_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.images.pool import ImagePool
@@ -256,7 +256,7 @@ def test_hue_turns_the_colours() -> None:
 def test_four_images_in_five_are_jittered_in_orders_of_their_own() -> None:
     image = noise(1, 8).expand(600, -1, -1, -1).contiguous()
     shaken = image.clone()
-    jitter.shake(shaken, np.random.default_rng(0))
+    augmentations.shake(shaken, np.random.default_rng(0))
     share = (shaken != image).flatten(1).any(1).double().mean()
     assert abs(share - 0.8) < 0.06  # 3.7 standard deviations
     assert len({tuple(lane.flatten().tolist()) for lane in shaken}) > 400
@@ -266,10 +266,10 @@ def test_jitter_by_torch_is_that_of_the_kernel() -> None:
     image = noise(48)
     rng = np.random.default_rng(2)
     by_kernel, by_torch = image.clone(), image.clone()
-    jitter.shake(by_kernel, np.random.default_rng(2))
-    applied = rng.uniform(size=48) < jitter.CHANCE
+    augmentations.shake(by_kernel, np.random.default_rng(2))
+    applied = rng.uniform(size=48) < augmentations.CHANCE
     factors = np.empty((48, 4), np.float32)
     factors[:, :3], factors[:, 3] = rng.uniform(0.2, 1.8, (48, 3)), rng.uniform(-0.2, 0.2, 48)
-    jitter._by_torch(by_torch, factors, rng.permuted(np.tile(np.arange(4), (48, 1)), axis=1), applied)
+    augmentations._by_torch(by_torch, factors, rng.permuted(np.tile(np.arange(4), (48, 1)), axis=1), applied)
     assert (by_kernel.short() - by_torch.short()).abs().max() <= 1
     assert torch.equal(by_kernel[~applied], image[~applied])

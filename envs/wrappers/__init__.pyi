@@ -1,0 +1,2 @@
+from foveasim.envs.wrappers.observation import FoveateObservation as FoveateObservation
+from foveasim.envs.wrappers.vector import FoveateVectorObservation as FoveateVectorObservation
