@@ -1,5 +1,6 @@
 """What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
 
+from foveasim.envs import wrappers as wrappers
 from foveasim.envs.single import FoveaEnv as FoveaEnv
 from foveasim.envs.tasks.classify import ClassifyEnv as ClassifyEnv
 from foveasim.envs.tasks.classify import ClassifyVectorEnv as ClassifyVectorEnv

@@ -13,7 +13,7 @@ from itertools import combinations, count, pairwise
 from pathlib import Path
 
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.runs.whole_files import make_folder, move_new, remove_parts
+from foveasim.runs.whole_files import exists, is_file, is_folder, make_folder, move_new, remove_parts
 from foveasim.trust import IMAGE_SUFFIXES
 
 __all__ = [
@@ -74,8 +74,8 @@ def inputs_of(*values: object, sources: object = ()) -> Inputs:
             count.
         sources: The same for scenes and data (``PATH@SPLIT``), of which folders count, too.
     """
-    files = [path for value in (values, sources) for path in _paths(value) if path.is_file()]
-    folders = [path for path in _paths(sources) if path.is_dir()]
+    files = [path for value in (values, sources) for path in _paths(value) if is_file(path)]
+    folders = [path for path in _paths(sources) if is_folder(path)]
     return Inputs((*files, *_also_read), tuple(folders))
 
 
@@ -121,17 +121,17 @@ def check_output(
     if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
         raise InvalidTypeError(f"out must name a file; got {path!r}.")
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         raise InvalidValueError(f"cannot write {path}: it is a folder. Name a file.")
     if make_parent:
         try:
             make_folder(path.parent)
         except OSError as error:
             raise InvalidValueError(f"cannot write {path}: {error.strerror or error}. Name another file.") from error
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise InvalidValueError(f"cannot write {path}: the folder {path.parent} does not exist. Create it first.")
     _check_replaced(path, inputs, overwrite)
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    if not os.access(path.parent, os.W_OK) or (exists(path) and not os.access(path, os.W_OK)):
         raise InvalidValueError(f"cannot write {path}: no permission in {path.parent}.")
     return path
 
@@ -141,7 +141,7 @@ def _check_replaced(path: Path, inputs: Inputs, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     for source in (*inputs.files, *(_pictures(inputs.folders) if overwrite else ())):
-        if path.exists() and source.exists() and path.samefile(source):
+        if exists(path) and exists(source) and path.samefile(source):
             raise InvalidValueError(
                 f"cannot write {path}: it is read by the same command, as {source}, and an input is never replaced. "
                 "Name another file."
@@ -181,7 +181,7 @@ def check_outputs(
 
 def _same(one: Path, two: Path) -> bool:
     """Whether two paths are one file, or would be."""
-    if one.exists() and two.exists():
+    if exists(one) and exists(two):
         return one.samefile(two)
     names = [str(path.parent.resolve() / path.name) for path in (one, two)]
     if sys.platform in ("darwin", "win32"):  # whose disks take no difference between small and large letters
@@ -233,7 +233,7 @@ def check_folder(out: str | Path, inputs: Inputs = _NOTHING, *, overwrite: bool,
 
 def _holds(folder: Path) -> list[str]:
     """Return the names of what a folder holds; hidden files, of systems and killed runs, do not count."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
     try:
         names = sorted(entry.name for entry in folder.iterdir())

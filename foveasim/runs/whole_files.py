@@ -6,12 +6,23 @@ import errno
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["locked", "make_folder", "move_new", "part_of", "remove_parts", "whole_file", "write_atomically"]
+__all__ = [
+    "exists",
+    "is_file",
+    "is_folder",
+    "locked",
+    "make_folder",
+    "move_new",
+    "part_of",
+    "remove_parts",
+    "whole_file",
+    "write_atomically",
+]
 
 _SUFFIX = ".part"
 
@@ -171,3 +182,25 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def exists(path: Path) -> bool:
+    """Whether something has that path, as far as one may know: a folder that may not be entered shows nothing."""
+    return _ask(path.exists)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file, as far as one may know."""
+    return _ask(path.is_file)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, as far as one may know."""
+    return _ask(path.is_dir)
+
+
+def _ask(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except (OSError, ValueError):  # of pathlib: no permission, a name that is too long, a NUL
+        return False

@@ -321,7 +321,7 @@ def test_what_is_only_warned_of(cls, limit_ms, rule, message):
 def test_what_a_class_raises_when_it_is_built_is_shown_with_its_line():
     finding = check_agent(Unbuildable)[0]
     assert (finding.rule, finding.level) == ("builds", "fail")
-    assert "weights are missing" in finding.message and "test_contract.py" in finding.message
+    assert "weights are missing" in finding.message and "test_agents.py" in finding.message
 
 
 def test_rules_that_rest_on_a_failed_one_are_left_out():

@@ -110,7 +110,7 @@ def test_retina_scale_and_seed_count() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("retina", [*RETINAS])
 def test_the_view_stays_on_the_device(retina: str) -> None:
     pictures = noise(2, 64, 96, 3)

@@ -15,22 +15,22 @@ ROOMS = (
     "foveasim.eye.kernels",
     "foveasim.eye",
     "foveasim.images",
-    "foveasim.scenes.source",
-    "foveasim.simulator.simulator",
-    "foveasim.scanpath.scanpath",
+    "foveasim.scenes",
+    "foveasim.simulator",
+    "foveasim.scanpath",
     "foveasim.metrics",
-    "foveasim.drawing.canvas",
+    "foveasim.drawing",
     "foveasim.player",
     "foveasim.envs",
     "foveasim.envs.tasks",
-    "foveasim.envs.wrappers.observation",
+    "foveasim.envs.wrappers",
     "foveasim.agents",
     "foveasim.agents.mim",
     "foveasim.agents.mim.networks",
     "foveasim.agents.mim.engines",
     "foveasim.agents.builtin",
     "foveasim.agents.gaze_policy",
-    "foveasim.agents.contract.check",
+    "foveasim.agents.contract",
     "foveasim.agents.evaluation",
     "foveasim.agents.scanpath_model",
     "foveasim.agents.segmentation",
@@ -42,11 +42,11 @@ ROOMS = (
     "foveasim.experiments.humans",
     "foveasim.experiments.paper",
     "foveasim.experiments.card",
-    "foveasim.cli.watch",
-    "foveasim.cli.watch.web",
+    "foveasim.viewer",
+    "foveasim.viewer.web",
     "foveasim.recording",
-    "foveasim.bench.command",
-    "foveasim.cli.commands",
+    "foveasim.bench",
+    "foveasim.cli",
 )
 """Folders in the order in which they stand: each imports only from itself and from those before it."""
 
@@ -184,27 +184,27 @@ def written(folder: Path, **modules: str) -> dict[str, Path]:
 @pytest.mark.parametrize(
     "source",
     [
-        "import foveasim.cli.commands.parser",
-        "from foveasim.cli.commands import parser",
-        "def f():\n    from foveasim.cli.commands.parser import parse",
-        "def f():\n    return load_object('foveasim.cli.commands.parser:parse')",
-        "def f(name):\n    return load_object(f'foveasim.cli.commands.parser:{name}')",
-        "def f():\n    return {'a': 'foveasim.cli.commands.parser:parse'}['a']",
-        "TYPES = {'a': 'foveasim.cli.commands.parser:parse', 'b': 3}",
+        "import foveasim.cli.parser",
+        "from foveasim.cli import parser",
+        "def f():\n    from foveasim.cli.parser import parse",
+        "def f():\n    return load_object('foveasim.cli.parser:parse')",
+        "def f(name):\n    return load_object(f'foveasim.cli.parser:{name}')",
+        "def f():\n    return {'a': 'foveasim.cli.parser:parse'}['a']",
+        "TYPES = {'a': 'foveasim.cli.parser:parse', 'b': 3}",
     ],
 )
 def test_an_upward_import_is_noticed(source: str, tmp_path: Path) -> None:
     files = written(tmp_path, runs__progress=source, cli__parser="", cli="")
-    assert upward(arrows(files)) == {("foveasim.runs.progress", "foveasim.cli.commands.parser")}
+    assert upward(arrows(files)) == {("foveasim.runs.progress", "foveasim.cli.parser")}
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "THINGS.add('a', 'foveasim.cli.commands.parser:parse')",
-        "_OPENERS = {'.zip': 'foveasim.cli.commands.parser:parse'}",
-        "for name, path in {'a': 'foveasim.cli.commands.parser:parse'}.items():\n    THINGS.add(name, path)",
-        '"""See :func:`foveasim.cli.commands.parser.parse`."""',
+        "THINGS.add('a', 'foveasim.cli.parser:parse')",
+        "_OPENERS = {'.zip': 'foveasim.cli.parser:parse'}",
+        "for name, path in {'a': 'foveasim.cli.parser:parse'}.items():\n    THINGS.add(name, path)",
+        '"""See :func:`foveasim.cli.parser.parse`."""',
     ],
 )
 def test_a_registry_table_may_name_what_stands_above(source: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 CORE = ("", "eye", "images", "scenes", "simulator", "scanpath", "metrics")
 """The rooms in which a scene is looked at, whoever looks."""
-CORE_EXEMPT = {"foveasim", "foveasim.__main__", "foveasim.images.download"}  # the ids; the start; a bar of progress
+CORE_EXEMPT = {"foveasim", "foveasim.__main__", "foveasim.images.download", "foveasim.images.reading"}
+"""The ids of the envs, the start of the commands, and bars of progress."""
 NOT_IN_CORE = {"gymnasium", "pygame", "stable_baselines3", "sb3_contrib", "jsonargparse", "rich", "tensorboard"}
 LAZY = {"pygame", "stable_baselines3", "sb3_contrib", "tensorboard"}
 DOORS = {

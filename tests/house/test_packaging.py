@@ -25,10 +25,12 @@ BUILD_FILES = (
     "constraints.txt",
 )
 DATA_FOLDERS = {
+    "agents/pretraining/presets": "foveasim/agents/pretraining/presets",
+    "agents/rl/presets": "foveasim/agents/rl/presets",
     "foveasim/images/photos": "foveasim/images/photos",
     "agents/mim/weights": "foveasim/agents/mim/weights",
-    "agents/gaze_policy/weights": "foveasim/agents/rl/weights",
-    "agents/scanpath_model/weights": "foveasim/agents/weights",
+    "agents/gaze_policy/weights": "foveasim/agents/gaze_policy/weights",
+    "agents/scanpath_model/weights": "foveasim/agents/scanpath_model/weights",
 }
 IMPORT_ALL = """
 import importlib, json, sys

@@ -349,7 +349,8 @@ def test_two_at_once_are_refused(tmp_path: Path, server: Server, small: Dataset)
 
 INTERRUPTED = """
 import sys
-from foveasim import cli, download
+from foveasim.cli import commands as cli
+from foveasim.images import download
 sys.path.insert(0, sys.argv[1])
 download.DATASETS["small"] = download.Dataset("Small", sys.argv[2], int(sys.argv[3]), sys.argv[4], "small", 200_000,
                                               {}, "anything", "")

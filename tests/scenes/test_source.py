@@ -146,7 +146,7 @@ def test_a_wrong_px_per_deg_is_refused_at_opening(spec: object, bad: object) -> 
 
 
 def test_the_photographs_are_small_and_licensed() -> None:
-    folder = Path(__import__("foveasim").__file__).parent / "photos"
+    folder = Path(__import__("foveasim").__file__).parent / "images" / "photos"
     files = sorted(folder.glob("*.jpg"))
     licences = (folder / "LICENSES.md").read_text(encoding="utf-8")
     assert len(open_scenes("photos")) == len(files) >= 6

@@ -1,4 +1,4 @@
-"""The soak: what counts as growth, and a short one. ``python tests/stress/soak.py --minutes 30`` is the long one."""
+"""The soak: what counts as growth, and a short one; ``tests/system/stress/soak.py --minutes 30`` is the long one."""
 
 from __future__ import annotations
 

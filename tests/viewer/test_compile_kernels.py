@@ -34,7 +34,10 @@ def test_a_retina_that_fails_is_no_silence() -> None:
 
 
 def test_a_fresh_installation_is_told_and_later_runs_are_not(tmp_path: Path) -> None:
-    code = "import torch; torch.set_num_threads(1); from foveasim import kernels, warm; import numpy as np;"
+    code = (
+        "import torch; torch.set_num_threads(1); from foveasim.eye.kernels import step as kernels;"
+        "from foveasim.viewer import compile_kernels as warm; import numpy as np;"
+    )
     code += "warm._built_in = lambda: [];"
     code += "warm._look_around = lambda retinas, stop: print('drawn', kernels.mix(1, 2, 3, 4, 5));"
     code += "print('compiled', warm.warm_up())"

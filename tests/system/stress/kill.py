@@ -1,6 +1,6 @@
 """Kills tiny runs of every command that works for long, looks at every file that is left, and goes on.
 
-``python tests/stress/kill.py --kills 200 --seed 0``
+``python tests/system/stress/kill.py --kills 200 --seed 0``
 
 A kill is one of three, drawn by the seed: ``kill -9`` at a random moment; before the n-th time that a file of the run
 is opened, renamed or removed; or in the midst of writing a file, at a random byte (``RLIMIT_FSIZE``). A fifth of the

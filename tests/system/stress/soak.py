@@ -1,6 +1,6 @@
 """Many lanes and the window without a screen, for as long as you like: does anything grow?
 
-python tests/stress/soak.py --minutes 30 [--lanes 256] [--out soak.json]
+python tests/system/stress/soak.py --minutes 30 [--lanes 256] [--out soak.json]
 
 Round after round, in one process, the same work: steps of vector envs with several retinas and sources of scenes, in
 which lanes end at odds and are reset in the middle; frames of the window, whose agent, retina and scenes are changed;
