@@ -14,6 +14,7 @@ import torch
 
 from foveasim import metrics
 from foveasim.scanpath import Scanpath, read_csv
+from foveasim.types import Frame
 
 SIZE, MAP = (600, 800), (300, 400)
 SIGMA_PX = 12.0  # of the map: one degree
@@ -32,7 +33,7 @@ class Osie:
 
     def points(self, images: list[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """All fixations on some images, px of the map."""
-        paths = [path.rescale(SIZE, MAP) for image in images for path in self.people[image]]
+        paths = [path.with_frame(Frame(SIZE)).rescale(Frame(MAP)) for image in images for path in self.people[image]]
         return np.concatenate([path.fixation_px.numpy() for path in paths])
 
 
@@ -121,7 +122,7 @@ def leave_one_out(osie: Osie, images: list[str]) -> tuple[float, float]:
     centre_bias = metrics.fixation_density(osie.points(osie.train), MAP, SIGMA_PX)
     saliency, bits = [], []
     for image in images:
-        people = [path.rescale(SIZE, MAP).fixation_px for path in osie.people[image]]
+        people = [path.with_frame(Frame(SIZE)).rescale(Frame(MAP)).fixation_px for path in osie.people[image]]
         for k, own in enumerate(people):
             others = torch.cat(people[:k] + people[k + 1 :])
             saliency.append(metrics.nss(metrics.fixation_map(others, MAP, SIGMA_PX), own).mean())
