@@ -68,7 +68,8 @@ def _scanpath(
     points = np.array([np.nanmean(gaze[a:b], 0) for a, b in found], np.float64).reshape(-1, 2)
     onset = np.array([time[a] for a, _ in found], np.float64)
     duration = np.array([time[b - 1] - time[a] + interval for a, b in found], np.float64)
-    return Scanpath(*(torch.from_numpy(values) for values in (points, onset, duration)), image, subject)
+    fixation_px, onset_ms, duration_ms = (torch.from_numpy(values) for values in (points, onset, duration))
+    return Scanpath(fixation_px, onset_ms, duration_ms, image, subject)
 
 
 def _velocity(time: F64, gaze: F64, window_ms: float) -> F64:

@@ -1,15 +1,14 @@
-"""Scanpaths of other people's files: a table of your own eye tracker, OSIE's and MIT1003's Matlab files.
+"""Scanpaths of other people's files: any eye tracker's by one function, OSIE's and MIT1003's Matlab files.
 
-foveasim's own files are read by :func:`foveasim.scanpath.read_csv`. Matlab files need scipy, which is not installed
-with foveasim. CAT2000 keeps its scanpaths in a Matlab ``containers.Map``, which nothing but Matlab reads; write it as a
-table there, and read that with :func:`read_tracker_csv`.
+Matlab files need scipy, which is not installed with foveasim. CAT2000 keeps its scanpaths in a Matlab
+``containers.Map``, which nothing but Matlab reads; write it as a table there, and read that with
+:func:`read_scanpaths`.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,161 +16,221 @@ import numpy as np
 import torch
 
 from foveasim import check
-from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
+from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.fixations import find_fixations_ivt
-from foveasim.scanpath import Scanpath, read_number, read_table
+from foveasim.scanpath import Scanpath, read_csv
+from foveasim.text_table import read_text
+from foveasim.trackers.begaze import is_begaze, read_begaze
+from foveasim.trackers.bids import is_bids, read_bids
+from foveasim.trackers.columns import read_columns
+from foveasim.trackers.door import Look, admit, within
+from foveasim.trackers.eyelink import is_eyelink, read_eyelink
+from foveasim.trackers.gazepoint import is_gazepoint, read_gazepoint
+from foveasim.trackers.options import FORMATS, Options
+from foveasim.trackers.pupil import is_neon, is_pupil_core, read_neon, read_pupil_core
+from foveasim.trackers.tables import first_rows
+from foveasim.trackers.tobii import is_tobii, read_tobii
+from foveasim.types import Frame
 
-__all__ = ["read_mit1003", "read_osie_mat", "read_tracker_csv"]
+__all__ = ["read_mit1003", "read_osie_mat", "read_scanpaths", "recognise"]
 
+_OSIE = Frame((600, 800), 24.0)  # Xu et al. (2014), Methods: 800 x 600 px, about 24 px to a degree
 _MIT1003_HZ = 240.0  # DatabaseCode of the data set
 _MIT1003_PX_PER_DEG = 35.0  # Judd et al. (2009), section 3: one degree is about 35 px
 
 
-def read_tracker_csv(
-    path: str | Path,
-    *,
-    image: str = "image",
-    subject: str = "subject",
-    x: str = "x",
-    y: str = "y",
-    onset: str | None = None,
-    duration: str | None = None,
-    end: str | None = None,
-    trial_ms: float | None = None,
-    seconds: bool = False,
-    units: Literal["px", "deg"] = "px",
-    origin_px: tuple[float, float] | None = None,
-    px_per_deg: float | None = None,
-    y_up: bool = False,
-    delimiter: str = ",",
-) -> list[Scanpath]:
-    """Read a table of fixations, one row each, with a header, as eye trackers export it.
-
-    You say which column holds what, nothing is guessed. Rows of a scanpath stand together, in order; a new one begins
-    where image or subject change. Of the times, give the columns that you have:
-
-    ================================  ==================================================================
-    ``duration``                      fixations follow each other, the flights between them count as nothing
-    ``onset`` and ``duration``        both are taken as they are
-    ``onset`` and ``end``             duration = end - onset
-    ``onset`` and ``trial_ms``        a fixation lasts to the next onset, flight included, the last to the end of trial
-    ================================  ==================================================================
-
-    Convention:
-        px count from the top-left corner of the image, y down. Where they count from the corner of the screen,
-        ``origin_px`` is the place of the image's corner on it: ``(560, 240)`` for an 800 x 600 image in the middle of
-        1920 x 1080. Degrees count from a point that you name in px of the image, usually its centre: with
-        ``origin_px=(400, 300)`` and ``px_per_deg=24`` the point (1, -2) deg is (424, 252) px, and (424, 348) with
-        ``y_up=True``.
+def recognise(path: Path, text: str) -> str:
+    """Return the format of a file by what stands in it.
 
     Args:
-        path: The file, UTF-8.
-        image: Name of the column with the image.
-        subject: Name of the column with the subject.
-        x: Name of the column with x.
-        y: Name of the column with y.
-        onset: Name of the column with the time at which a fixation begins.
-        duration: Name of the column with its duration.
-        end: Name of the column with the time at which it ends.
-        trial_ms: When a trial ends on the clock of ``onset``, always in ms; only with ``onset`` alone.
-        seconds: Whether the times in the file are seconds; otherwise ms.
-        units: Of x and y.
-        origin_px: For px what is taken away from both, by default (0, 0); for degrees where they count from.
-        px_per_deg: Needed for degrees.
-        y_up: Whether y grows upwards; for degrees only.
-        delimiter: Between the fields: comma, semicolon, tab.
-
-    Returns:
-        The scanpaths in px of the image. Fixations beside the image are kept.
+        path: The file; of BIDS, whose tables have no header, the name counts.
+        text: What it holds.
 
     Raises:
-        InvalidTypeError: A setting of another type.
-        InvalidValueError: Settings that do not fit each other, no such file or column, or a wrong row; the message
-            names row and column. Row 1 is the header.
+        InvalidValueError: None of the formats; the message says what was found and how to name the columns.
+    """
+    if is_bids(path):
+        return "bids"
+    if is_eyelink(text):
+        return "eyelink"
+    if is_begaze(text):
+        return "begaze"
+    headers = [cells for _, _, cells in first_rows(text)]
+    for name, is_header in _HEADERS.items():
+        if any(is_header(cells) for cells in headers):
+            return name
+    widest = max(headers, key=len, default=[])
+    raise InvalidValueError(
+        f"{path} is none of the files that are known: {', '.join(FORMATS)}. Its columns are "
+        f"{', '.join(filter(None, widest)) or 'not to be seen'}. Name those that hold fixations: "
+        "columns={'image': ..., 'subject': ..., 'x': ..., 'y': ..., 'onset': 'NAME [ms]', 'duration': 'NAME [ms]'}."
+    )
+
+
+def read_scanpaths(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, object] | None = None,
+    image: str | None = None,
+    subject: str | None = None,
+    trial: str | None = None,
+    eye: Literal["left", "right"] | None = None,
+    image_message: str | None = None,
+    trial_message: str | None = None,
+    fixations: Literal["file", "ivt", "idt"] | None = None,
+    units: Literal["px", "fraction", "deg"] = "px",
+    y_up: bool = False,
+    deg_origin_px: tuple[float, float] | None = None,
+    onset_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    duration_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    end_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    trial_ms: float | None = None,
+    decimal: Literal[".", ","] = ".",
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    screen_px: tuple[int, int] | None = None,
+    screen_width_cm: float | None = None,
+    distance_cm: float | None = None,
+    px_per_deg: float | None = None,
+    origin_px: tuple[float, float] | Literal["centre"] | None = None,
+    image_size: tuple[int, int] | Mapping[str, tuple[int, int]] | None = None,
+    outside: Literal["keep", "drop", "error"] = "keep",
+    plausible: bool = True,
+) -> list[Scanpath]:
+    """Read scanpaths from a file of any eye tracker, or of foveasim, as it was written.
+
+    The format is recognised by what stands in the file. docs/metrics.md has a table of formats, with one line for each.
+    An option that a format has no use for is refused.
+
+    Convention:
+        Sizes are (H, W), points (x, y) from the top-left corner, y down. Screens count in px of the screen: an image
+        that is a part of it is said by ``image_size``, its size there, and ``origin_px``, where its corner is: with
+        (560, 240) the middle of a 1920 x 1080 screen is (400, 300) of an image of 600 x 800. Degrees count from the
+        middle of the screen, or of the image where nothing is said of a screen, or from ``deg_origin_px``: on 600 x 800
+        with ``px_per_deg=24`` the point (1, -2) deg is (424, 252) px, and (424, 348) with ``y_up=True``.
+
+    Args:
+        path: The file. Of BIDS, the ``_physio`` or ``_physioevents`` one; the others are found beside it.
+        format: A name out of ``foveasim``, ``eyelink``, ``tobii``, ``pupil_core``, ``neon``, ``gazepoint``, ``begaze``,
+            ``bids`` and ``table``; None recognises it.
+        columns: For any other table, which column holds what: ``x`` and ``y``, of the times ``duration``, ``onset`` and
+            ``duration``, ``onset`` and ``end``, or ``onset`` with ``trial_ms``, and ``image``, ``subject``, ``trial``
+            where there are such. A time's unit may stand behind its name, as in ``"start_timestamp[s]"``.
+        where: Which rows of a table count: a value, or several, by column, as ``{"Eye movement type": "Fixation"}``.
+        image: Name of the image where the file has none.
+        subject: Name of the subject, likewise.
+        trial: Name of the trial, likewise.
+        eye: Which one, where both were recorded.
+        image_message: Regular expression for the messages that name the image, in its one group.
+        trial_message: Likewise for those with which a trial begins.
+        fixations: "file": those of the file; "ivt" or "idt": found in the samples; None: the file's, and I-VT where it
+            has only samples.
+        units: Of x and y in ``columns``: "fraction" of the screen, or of the image where nothing is said of a screen.
+        y_up: Whether y grows upwards in ``columns``.
+        deg_origin_px: Where degrees count from, px.
+        onset_unit: Of the column of onsets; None is ms, or what stands behind its name.
+        duration_unit: Likewise.
+        end_unit: Likewise.
+        trial_ms: When a trial ends on the clock of ``onset``: a fixation lasts to the next one's onset.
+        decimal: The decimal point.
+        delimiter: Between cells; None for comma, tab or semicolon, whichever makes a header.
+        encoding: Of the text; None for UTF-8, or UTF-16 with a byte order mark.
+        screen_px: (H, W) of the screen, or of the scene camera, where the file does not say.
+        screen_width_cm: Width of the screen; with ``distance_cm`` and its px it makes ``px_per_deg``.
+        distance_cm: From eye to screen.
+        px_per_deg: Pixels of a degree of visual angle.
+        origin_px: (x, y) of the image's corner on the screen, or "centre".
+        image_size: (H, W) of the image on the screen, or of each by its name.
+        outside: What to do with fixations beyond the image: ``Scanpath.outside`` tells which they are.
+        plausible: Whether to refuse what cannot be right: a fixation of over a minute, none over 5 ms, all of them
+            within one pixel, most of them outside.
+
+    Returns:
+        One scanpath for each trial. Trials that share image and subject and have no name of their own are numbered.
+        The frame is the image's where it is known, else the screen's, else None.
+
+    Raises:
+        InvalidTypeError: An option of another type.
+        InvalidValueError: No such file, an unknown format, a missing or contradictory option, or a wrong row; the
+            message names the row or says what to give.
     """
     path = Path(path)
-    times = _time_columns(onset, duration, end, trial_ms)
-    scale, origin = _space(units, origin_px, px_per_deg, y_up)
-    header, rows = read_table(path, delimiter)
-    wanted = [image, subject, x, y, *times.values()]
-    missing = [name for name in wanted if name not in header]
-    if missing:
+    options = Options(
+        columns, where, image, subject, trial, eye, image_message, trial_message, fixations, units, y_up, deg_origin_px,
+        onset_unit, duration_unit, end_unit, trial_ms, decimal, delimiter, encoding, screen_px, screen_width_cm,
+        distance_cm, px_per_deg, origin_px, image_size, outside, plausible,
+    )  # fmt: skip
+    if format is not None:
+        check.choice("format", format, FORMATS)
+    elif columns is not None:
+        format = "table"
+    _refuse_binary(path)
+    text = "" if is_bids(path) else read_text(path, encoding)
+    name = format or recognise(path, text)
+    options.check_for(path, name)
+    if name == "foveasim":
+        return within(path, _own(path, options), options)
+    looks = read_bids(path, options) if name == "bids" else _READERS[name](path, text, options)
+    return admit(path, name, looks, options)
+
+
+def _refuse_binary(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InvalidValueError(f"cannot read scanpaths from {path}: {error.strerror}.") from error
+    if head.startswith(b"SR_RESEARCH"):
         raise InvalidValueError(
-            f"{path} row 1: no column {', '.join(map(repr, missing))}; the columns are {', '.join(header) or 'none'}. "
-            "Name yours, for instance x='FPOGX', and the delimiter, should it not be a comma."
+            f"{path} is EyeLink's binary EDF; convert it by SR Research's edf2asc and give the .asc."
         )
-    place = {name: header.index(name) for name in wanted}
-    found: list[tuple[tuple[str, str], list[list[float]]]] = []
-    factor = 1000.0 if seconds else 1.0
-    for line, row in rows:
-        names = (row[place[image]], row[place[subject]])
-        point = [read_number(path, line, name, row[place[name]]) for name in (x, y)]
-        point = [value * by + shift for value, by, shift in zip(point, scale, origin, strict=True)]
-        clock = {
-            kind: factor * read_number(path, line, name, row[place[name]], 0 if kind == "duration" else -math.inf)
-            for kind, name in times.items()
-        }
-        if not found or found[-1][0] != names:
-            found.append((names, []))
-        before = found[-1][1][-1] if found[-1][1] else None
-        if "onset" in clock and before is not None and clock["onset"] < before[2]:
-            raise InvalidValueError(
-                f"{path} row {line}, column {onset}: begins before the fixation in the row above. Rows of a scanpath "
-                "must stand in order; should a new trial begin here, tell it by image or subject."
-            )
-        begins = clock["onset"] if "onset" in clock else (before[2] + before[3] if before is not None else 0.0)
-        lasts = clock.get("duration", clock["end"] - begins if "end" in clock else math.nan)
-        if lasts < 0:
-            raise InvalidValueError(f"{path} row {line}, column {end}: ends before it begins.")
-        if trial_ms is not None:
-            lasts = trial_ms - begins
-            if lasts < 0:
-                raise InvalidValueError(f"{path} row {line}, column {onset}: begins after the trial's {trial_ms:g} ms.")
-            if before is not None:
-                before[3] = begins - before[2]
-        found[-1][1].append([*point, begins, lasts])
-    return [_scanpath(np.array(values), *names) for names, values in found]
+    if head.startswith((b"MATLAB", b"\x89HDF")):
+        raise InvalidValueError(f"{path} is a Matlab or HDF5 file, not a table of text; export it as CSV.")
 
 
-def _time_columns(onset: str | None, duration: str | None, end: str | None, trial_ms: float | None) -> dict[str, str]:
-    given = {kind: name for kind, name in (("onset", onset), ("duration", duration), ("end", end)) if name is not None}
-    kinds = set(given) | ({"trial_ms"} if trial_ms is not None else set())
-    if kinds not in ({"duration"}, {"onset", "duration"}, {"onset", "end"}, {"onset", "trial_ms"}):
-        raise InvalidValueError(
-            f"times must be duration, onset and duration, onset and end, or onset and trial_ms; got "
-            f"{' and '.join(sorted(kinds)) or 'none'}. Onsets alone do not tell how long the last fixation lasts."
-        )
-    if trial_ms is not None:
-        check.number("trial_ms", trial_ms)
-    return given
+def _own(path: Path, options: Options) -> list[Scanpath]:
+    size = options.image_size
+    if isinstance(size, Mapping):
+        found = read_csv(path)
+        absent = sorted({one.image for one in found} - set(size))
+        if absent:
+            raise InvalidValueError(f"image_size must hold every image of {path}; got none for {absent[0]!r}. Add it.")
+        return [one.with_frame(Frame(size[one.image], options.px_per_deg)) for one in found]
+    if size is None and options.px_per_deg is not None:
+        found = read_csv(path)
+        if any(one.frame is None for one in found):
+            raise InvalidValueError(f"px_per_deg needs the size of the images, too: give image_size=(H, W) for {path}.")
+        return [one.with_frame(Frame(one.frame.size, options.px_per_deg)) for one in found if one.frame is not None]
+    return read_csv(path, frame=None if size is None else Frame(size, options.px_per_deg))
 
 
-def _space(
-    units: str, origin_px: tuple[float, float] | None, px_per_deg: float | None, y_up: bool
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return what x and y are multiplied with, and what is then added."""
-    if origin_px is not None:
-        if not isinstance(origin_px, tuple) or len(origin_px) != 2:
-            raise InvalidTypeError(f"origin_px must be a pair (x, y) of numbers; got {origin_px!r}.")
-        origin_px = check.number("origin_px[0]", origin_px[0]), check.number("origin_px[1]", origin_px[1])
-    if units == "px":
-        if px_per_deg is not None or y_up:
-            raise InvalidValueError("px_per_deg and y_up are for units='deg'; got them with px.")
-        left, top = origin_px or (0.0, 0.0)
-        return (1.0, 1.0), (-left, -top)
-    if units != "deg":
-        raise InvalidValueError(f"units must be 'px' or 'deg'; got {units!r}.")
-    if origin_px is None or px_per_deg is None:
-        raise InvalidValueError(
-            "units='deg' needs origin_px, where degrees count from (usually the centre of the image), and px_per_deg."
-        )
-    scale = check.number("px_per_deg", px_per_deg, 0, open_low=True)
-    return (scale, -scale if y_up else scale), origin_px
+def _is_own(cells: Sequence[str]) -> bool:
+    return {"image", "subject", "index", "duration_ms"} <= set(cells)
 
 
-def _scanpath(values: np.ndarray[Any, Any], image: str, subject: str) -> Scanpath:
-    tensor = torch.from_numpy(values.astype(np.float32)).reshape(-1, 4)
-    return Scanpath(tensor[:, :2], tensor[:, 2], tensor[:, 3], image, subject)
+_HEADERS: dict[str, Callable[[list[str]], bool]] = {
+    "foveasim": _is_own,
+    "gazepoint": is_gazepoint,
+    "pupil_core": is_pupil_core,
+    "neon": is_neon,
+    "tobii": is_tobii,
+}
+_READERS: dict[str, Callable[[Path, str, Options], list[Look]]] = {
+    "eyelink": read_eyelink,
+    "tobii": read_tobii,
+    "pupil_core": read_pupil_core,
+    "neon": read_neon,
+    "gazepoint": read_gazepoint,
+    "begaze": read_begaze,
+    "table": read_columns,
+}
+
+
+def _scanpath(values: np.ndarray[Any, Any], image: str, subject: str, frame: Frame) -> Scanpath:
+    tensor = torch.from_numpy(values.astype(np.float64)).reshape(-1, 4)
+    return Scanpath(tensor[:, :2], tensor[:, 2], tensor[:, 3], image, subject, "", frame)
 
 
 def _load_mat(path: Path) -> Mapping[str, Any]:
@@ -219,7 +278,7 @@ def read_osie_mat(path: str | Path) -> list[Scanpath]:
             if len({column.shape for column in columns}) != 1 or columns[0].ndim != 1:
                 raise InvalidValueError(f"{path}: {where} has fix_x, fix_y and fix_duration of different lengths.")
             x, y, lasts = columns
-            found.append(_scanpath(np.stack((x, y, np.cumsum(lasts) - lasts, lasts), 1), name, str(subject)))
+            found.append(_scanpath(np.stack((x, y, np.cumsum(lasts) - lasts, lasts), 1), name, str(subject), _OSIE))
     return found
 
 

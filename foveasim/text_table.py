@@ -13,7 +13,7 @@ from foveasim.errors import InvalidValueError
 
 __all__ = ["read_number", "read_rows", "read_table", "read_text", "with_header"]
 
-_LARGEST = 1e15  # ms are 31,700 years; a float32 px would be infinite from 3.4e38 on
+_LARGEST = 1e20  # ns of an epoch are 1.7e18; a float32 px would be infinite from 3.4e38 on
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
