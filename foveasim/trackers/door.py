@@ -20,7 +20,7 @@ from foveasim.scanpath import Scanpath
 from foveasim.trackers.options import Options
 from foveasim.types import Frame
 
-__all__ = ["F64", "Look", "admit", "distinct_trials", "within"]
+__all__ = ["F64", "Look", "admit", "check_plausible", "distinct_trials", "within"]
 
 F64 = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def admit(path: Path, format: str, looks: Sequence[Look], options: Options) -> l
         )
         scanpaths.append(_placed(path, format, named, options))
     if options.plausible:
-        _check_plausible(path, scanpaths)
+        check_plausible(path, scanpaths)
     return distinct_trials(within(path, scanpaths, options))
 
 
@@ -217,7 +217,12 @@ def _fixations(path: Path, look: Look, x: F64, y: F64, scale: float | None, opti
 # Plausibility
 
 
-def _check_plausible(path: Path, scanpaths: Sequence[Scanpath]) -> None:
+def check_plausible(path: Path, scanpaths: Sequence[Scanpath]) -> None:
+    """Refuse what cannot be right: the wrong unit of time or of place, or another frame.
+
+    Raises:
+        InvalidValueError: The message names the likely cause and the option that mends it.
+    """
     points = np.concatenate([one.fixation_px.numpy() for one in scanpaths]) if scanpaths else np.zeros((0, 2))
     lasts = np.concatenate([one.duration_ms.numpy() for one in scanpaths]) if scanpaths else np.zeros(0)
     if not len(points):

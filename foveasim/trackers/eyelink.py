@@ -61,8 +61,9 @@ def read_eyelink(path: Path, text: str, options: Options) -> list[Look]:
     Raises:
         InvalidValueError: A damaged line, both eyes and no choice, or an eye that is not there.
     """
-    found = _parse(path, text)
-    events = options.fixations in (None, "file") and bool(found.fixations)
+    # Samples take most of the time, and are not needed where there are fixations
+    events = options.fixations in (None, "file") and re.search(r"^EFIX\s", text, re.MULTILINE) is not None
+    found = _parse(path, text, samples=not events)
     if not events and options.fixations == "file":
         raise InvalidValueError(
             f"{path} holds no fixations (lines EFIX), only samples. Give fixations='ivt', or convert it with events."
@@ -93,15 +94,15 @@ def read_eyelink(path: Path, text: str, options: Options) -> list[Look]:
     return looks
 
 
-def _parse(path: Path, text: str) -> _Recording:
+def _parse(path: Path, text: str, *, samples: bool) -> _Recording:
     found = _Recording()
     for line, raw in enumerate(text.splitlines(), start=1):
         words = raw.split()
-        if not words:
+        if not words or (raw[0].isdigit() and not samples):
             continue
         try:
             _take_line(found, words, raw)
-        except (ValueError, IndexError) as error:
+        except (ValueError, LookupError) as error:
             raise InvalidValueError(
                 f"{path} row {line}: expected a line {words[0]} of an EyeLink ASC file; got {raw[:80]!r}. The file is "
                 "damaged: convert the EDF anew by edf2asc."
