@@ -295,6 +295,8 @@ def _group(
     path: Path, header: Sequence[str], column: Mapping[str, int], rows: Sequence[tuple[int, list[str]]]
 ) -> list[Scanpath]:
     numbers = [(name, column[name]) for name in ("x_px", "y_px", "duration_ms", "onset_ms") if name in column]
+    of_frame = [(name, column[name]) for name in COLUMNS[-3:] if name in column]
+    frames: dict[tuple[str, ...], Frame | None] = {}  # nearly always one: to make it anew for each row takes as long
     found: list[tuple[tuple[str, ...], Frame | None, list[list[float]]]] = []
     for line, row in rows:
         names = tuple(_name(row[column[name]]) if name in column else "" for name in ("image", "subject", "trial"))
@@ -303,7 +305,10 @@ def _group(
             for name, at in numbers
         ]
         index = read_number(path, line, "index", row[column["index"]])
-        frame = _row_frame(path, line, {name: row[column[name]] for name in COLUMNS[-3:] if name in column})
+        stated = tuple(row[at] for _, at in of_frame)
+        if stated not in frames:
+            frames[stated] = _row_frame(path, line, {name: row[at] for name, at in of_frame})
+        frame = frames[stated]
         if index == 0:
             found.append((names, frame, []))
         if not found or found[-1][0] != names or index != len(found[-1][2]):

@@ -23,7 +23,7 @@ from foveasim.text_table import read_text
 from foveasim.trackers.begaze import is_begaze, read_begaze
 from foveasim.trackers.bids import is_bids, read_bids
 from foveasim.trackers.columns import read_columns
-from foveasim.trackers.door import Look, admit, check_plausible, within
+from foveasim.trackers.door import Look, admit, check_plausible, distinct_trials, within
 from foveasim.trackers.eyelink import is_eyelink, read_eyelink
 from foveasim.trackers.gazepoint import is_gazepoint, read_gazepoint
 from foveasim.trackers.options import FORMATS, Options
@@ -174,7 +174,7 @@ def read_scanpaths(
         own = _own(path, options)
         if plausible and not {"image_width_px", "px_per_deg"} & set(text.partition("\n")[0].split(",")):
             check_plausible(path, own)  # somebody else's, or an old one: what foveasim writes states its frame
-        return within(path, own, options)
+        return distinct_trials(within(path, own, options))
     looks = read_bids(path, options) if name == "bids" else _READERS[name](path, text, options)
     return admit(path, name, looks, options)
 

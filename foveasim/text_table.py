@@ -115,6 +115,9 @@ def with_header(
     count = len(header)
     fitted = []
     for line, row in rows[1:]:
+        if len(row) == count:
+            fitted.append((line, row))
+            continue
         cells = row[:count] if not any(row[count:]) else row
         if len(cells) > count or (len(cells) < count and not pad):
             raise InvalidValueError(

@@ -120,6 +120,10 @@ def test_eyelink_samples_alone_become_fixations(tmp_path: Path) -> None:
         (path,) = read_scanpaths(file, eye="left", px_per_deg=30.0, fixations=method)  # type: ignore[arg-type]
         assert path.fixation_px.tolist() == [[300, 200], [500, 400]]
         assert path.duration_ms.tolist() == [300, 290]
+    half_ms = [f"{400 + i // 2}\t  300.0\t  200.0\t900.0\t..." for i in range(800)]  # 2000 Hz, whole ms
+    right = write(tmp_path, "\n".join(["START\t400 \tRIGHT\tSAMPLES", *half_ms]), "right.asc")
+    (path,) = read_scanpaths(right, px_per_deg=30.0, eye="right")
+    assert path.duration_ms.tolist() == [400]
     with pytest.raises(InvalidValueError, match="holds no fixations"):
         read_scanpaths(file, eye="left", fixations="file")
 

@@ -131,6 +131,7 @@ def _take_line(found: _Recording, words: list[str], raw: str) -> None:
             found.coords = (float(coords[1]), float(coords[2]), float(coords[3]), float(coords[4]))
     elif word == "START":
         found.starts.append(_number(words[1]))
+        found.eyes = _named_eyes(words) or found.eyes
     elif word == "END":
         found.ends.append(_number(words[1]))
         if "RES" in words:
@@ -139,10 +140,14 @@ def _take_line(found: _Recording, words: list[str], raw: str) -> None:
     elif word in ("SAMPLES", "EVENTS"):
         found.kind = words[1]
         if word == "SAMPLES":
-            found.eyes = tuple(eye for eye in ("left", "right") if eye.upper() in words)
+            found.eyes = _named_eyes(words) or found.eyes
     elif word == "**" and "CONVERTED FROM" in raw:
         name = re.search(r"CONVERTED FROM (.+?\.edf)", raw, re.IGNORECASE)
         found.source = PureWindowsPath(name[1]).stem if name else ""
+
+
+def _named_eyes(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(eye for eye in ("left", "right") if eye.upper() in words)
 
 
 def _take_fixation(found: _Recording, words: Sequence[str]) -> None:
