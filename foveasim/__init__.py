@@ -10,8 +10,9 @@ Eyes that move                  ``Simulator``, ``Saccades``, ``open_scenes``, ``
 What passes between them        ``Scene``, ``Glimpse``, ``Belief``, ``Saccade``, ``Prediction``
 What is not seen                ``Predictor``
 Who looks                       ``make_agent``, ``Agent``, ``rollout``, ``Rollout``, ``compare``, ``CompareConfig``
-Scanpaths                       ``Scanpath``, ``read_scanpaths``, ``write_scanpaths``; in raw gaze
-                                ``find_fixations_ivt`` and ``find_fixations_idt``
+Scanpaths                       ``Scanpath`` and its ``Frame``, ``read_scanpaths``, ``write_scanpaths``; in raw gaze
+                                ``find_fixations_ivt`` and ``find_fixations_idt``; of and for other packages
+                                ``from_pysaliency``, ``to_pysaliency``, ``from_pymovements``, ``to_pymovements``
 Episodes that repeat themselves ``RecordEpisode``, ``read_episode``, ``replay_episode``
 The command line                ``main(["watch", "--agent", "walk"])``
 Errors raised on purpose        ``FoveasimError`` is the base of all, and ``errors`` holds them
@@ -35,6 +36,7 @@ _NAMES = {
     "Belief": "foveasim.types:Belief",
     "CompareConfig": "foveasim.agents.compare:CompareConfig",
     "FoveasimError": "foveasim.errors:FoveasimError",
+    "Frame": "foveasim.types:Frame",
     "Glimpse": "foveasim.types:Glimpse",
     "Masking": "foveasim.retina_masks:Masking",
     "Picture": "foveasim.picture:Picture",
@@ -57,15 +59,19 @@ _NAMES = {
     "find_fixations_idt": "foveasim.fixations:find_fixations_idt",
     "find_fixations_ivt": "foveasim.fixations:find_fixations_ivt",
     "foveate": "foveasim.foveated:foveate",
+    "from_pymovements": "foveasim.interchange:from_pymovements",
+    "from_pysaliency": "foveasim.interchange:from_pysaliency",
     "main": "foveasim.cli:main",
     "make_agent": "foveasim.agents.loading:make_agent",
     "make_retina": "foveasim.retina:make_retina",
     "metrics": "foveasim.metrics",
     "open_scenes": "foveasim.scenes:open_scenes",
     "read_episode": "foveasim.episode:read_episode",
-    "read_scanpaths": "foveasim.scanpath_readers:read_scanpaths",
+    "read_scanpaths": "foveasim.trackers.reading:read_scanpaths",
     "replay_episode": "foveasim.replay:replay_episode",
     "rollout": "foveasim.agents.runner:rollout",
+    "to_pymovements": "foveasim.interchange:to_pymovements",
+    "to_pysaliency": "foveasim.interchange:to_pysaliency",
     "write_scanpaths": "foveasim.scanpath:write_scanpaths",
 }
 

@@ -18,6 +18,10 @@ from foveasim.fixations import find_fixations_idt as find_fixations_idt
 from foveasim.fixations import find_fixations_ivt as find_fixations_ivt
 from foveasim.foveated import as_scene as as_scene
 from foveasim.foveated import foveate as foveate
+from foveasim.interchange import from_pymovements as from_pymovements
+from foveasim.interchange import from_pysaliency as from_pysaliency
+from foveasim.interchange import to_pymovements as to_pymovements
+from foveasim.interchange import to_pysaliency as to_pysaliency
 from foveasim.picture import Picture as Picture
 from foveasim.replay import RecordEpisode as RecordEpisode
 from foveasim.replay import replay_episode as replay_episode
@@ -27,11 +31,12 @@ from foveasim.retina_masks import Masking as Masking
 from foveasim.saccade import Saccades as Saccades
 from foveasim.scanpath import Scanpath as Scanpath
 from foveasim.scanpath import write_scanpaths as write_scanpaths
-from foveasim.scanpath_readers import read_scanpaths as read_scanpaths
 from foveasim.scenes import SceneSource as SceneSource
 from foveasim.scenes import open_scenes as open_scenes
 from foveasim.simulator import Simulator as Simulator
+from foveasim.trackers.reading import read_scanpaths as read_scanpaths
 from foveasim.types import Belief as Belief
+from foveasim.types import Frame as Frame
 from foveasim.types import Glimpse as Glimpse
 from foveasim.types import Prediction as Prediction
 from foveasim.types import Saccade as Saccade

@@ -19,6 +19,7 @@ ROOMS = (
     "foveasim.scenes",
     "foveasim.simulator",
     "foveasim.scanpath",
+    "foveasim.scanpath.trackers",
     "foveasim.metrics",
     "foveasim.drawing",
     "foveasim.player",

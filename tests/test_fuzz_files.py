@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from foveasim import read_scanpaths
 from foveasim.agents.mim.files import load_network, save_network, shipped_networks
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.rl.actors import Actor, ActorConfig
@@ -31,7 +32,6 @@ from foveasim.archives import unpack
 from foveasim.cli import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError
 from foveasim.scanpath import Scanpath, read_csv, write_scanpaths
-from foveasim.scanpath_readers import read_tracker_csv
 from foveasim.scenes import SceneSource, fit_picture, open_scenes
 from foveasim.video import VideoScenes
 
@@ -193,7 +193,8 @@ def test_any_table_is_right_or_explained(
     path.write_text("\n".join([header, *lines]), encoding="utf-8", errors="replace")
     for found in (
         answers(lambda: read_csv(path), str(path)),
-        answers(lambda: read_tracker_csv(path, duration="duration_ms"), str(path)),
+        answers(lambda: read_scanpaths(path), str(path)),
+        answers(lambda: read_scanpaths(path, columns={"x": "x", "y": "y", "duration": "duration_ms"}), str(path)),
     ):
         assert isinstance(found, FoveasimError) or all(torch.isfinite(one.fixation_px).all() for one in found)  # type: ignore[attr-defined]
 
