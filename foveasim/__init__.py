@@ -10,8 +10,9 @@ Eyes that move                  ``Simulator``, ``Saccades``, ``open_scenes``, ``
 What passes between them        ``Scene``, ``Glimpse``, ``Belief``, ``Saccade``, ``Prediction``
 What is not seen                ``Predictor``
 Who looks                       ``make_agent``, ``Agent``, ``rollout``, ``Rollout``, ``compare``, ``CompareConfig``
-Scanpaths                       ``Scanpath``, ``read_scanpaths``, ``write_scanpaths``; in raw gaze
-                                ``find_fixations_ivt`` and ``find_fixations_idt``
+Scanpaths                       ``Scanpath`` and its ``Frame``, ``read_scanpaths``, ``write_scanpaths``; in raw gaze
+                                ``find_fixations_ivt`` and ``find_fixations_idt``; of and for other packages
+                                ``from_pysaliency``, ``to_pysaliency``, ``from_pymovements``, ``to_pymovements``
 Episodes that repeat themselves ``RecordEpisode``, ``read_episode``, ``replay_episode``
 The command line                ``main(["watch", "--agent", "walk"])``
 Errors raised on purpose        ``FoveasimError`` is the base of all, and ``errors`` holds them
@@ -35,6 +36,7 @@ _NAMES = {
     "Belief": "foveasim.types:Belief",
     "CompareConfig": "foveasim.experiments.compare.command:CompareConfig",
     "FoveasimError": "foveasim.errors:FoveasimError",
+    "Frame": "foveasim.types:Frame",
     "Glimpse": "foveasim.types:Glimpse",
     "Masking": "foveasim.eye.masks:Masking",
     "Picture": "foveasim.images.picture:Picture",
@@ -57,15 +59,19 @@ _NAMES = {
     "find_fixations_idt": "foveasim.scanpath.fixations:find_fixations_idt",
     "find_fixations_ivt": "foveasim.scanpath.fixations:find_fixations_ivt",
     "foveate": "foveasim.eye.foveated:foveate",
+    "from_pymovements": "foveasim.scanpath.interchange:from_pymovements",
+    "from_pysaliency": "foveasim.scanpath.interchange:from_pysaliency",
     "main": "foveasim.cli.commands:main",
     "make_agent": "foveasim.agents.loading:make_agent",
     "make_retina": "foveasim.eye.retina:make_retina",
     "metrics": "foveasim.metrics",
     "open_scenes": "foveasim.scenes.source:open_scenes",
     "read_episode": "foveasim.recording.episode:read_episode",
-    "read_scanpaths": "foveasim.scanpath.readers:read_scanpaths",
+    "read_scanpaths": "foveasim.scanpath.trackers.reading:read_scanpaths",
     "replay_episode": "foveasim.recording.replay:replay_episode",
     "rollout": "foveasim.agents.rollout:rollout",
+    "to_pymovements": "foveasim.scanpath.interchange:to_pymovements",
+    "to_pysaliency": "foveasim.scanpath.interchange:to_pysaliency",
     "write_scanpaths": "foveasim.scanpath.scanpath:write_scanpaths",
 }
 

@@ -3,20 +3,63 @@
 Convention:
     Images are contiguous uint8 (B, H, W, 3), sRGB 0-255. Points are (x, y) float32 in px, x right, y down. Pixel
     centres lie at +0.5: the middle of the first pixel of a row is x = 0.5, the right edge of the last one is x = W.
-    Sizes are (H, W). A physical quantity carries its unit in its name.
+    Sizes are (H, W). A physical quantity carries its unit in its name. Amplitudes and durations of saccades are
+    float32; a moment on a clock is float64 ms: a float32 no longer tells 5 ms apart after a day.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from foveasim import validation
 from foveasim.errors import InvalidValueError
 
-__all__ = ["Belief", "Glimpse", "Lanes", "Measured", "Prediction", "Saccade", "Scene", "State"]
+__all__ = ["Belief", "Frame", "Glimpse", "Lanes", "Measured", "Prediction", "Saccade", "Scene", "State"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the numbers of a point mean: the picture that they count the pixels of, and the size of a degree in it.
+
+    Attributes:
+        size: (H, W) px of the picture or screen.
+        px_per_deg: Pixels of one degree of visual angle; None where nobody has said.
+
+    Raises:
+        InvalidTypeError: Not whole numbers, or a scale that is no number.
+        InvalidValueError: A side out of range, or a scale of 0 or less.
+
+    Example:
+        >>> Frame((600, 800), 24).px_per_deg
+        24.0
+    """
+
+    size: tuple[int, int]
+    px_per_deg: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", validation.size_hw("size", self.size, 1))
+        if self.px_per_deg is not None:
+            scale = validation.number("px_per_deg", self.px_per_deg, 0, open_low=True)
+            object.__setattr__(self, "px_per_deg", scale)
+
+    def resize(self, size: tuple[int, int]) -> Frame:
+        """Return the frame of the same picture at another size, a degree growing with it.
+
+        Where the sides grow unequally a degree has no one size any more, and ``px_per_deg`` is None.
+
+        Example:
+            >>> Frame((600, 800), 24.0).resize((300, 400))
+            Frame(size=(300, 400), px_per_deg=12.0)
+        """
+        down, across = size[0] / self.size[0], size[1] / self.size[1]
+        even = self.px_per_deg is not None and math.isclose(down, across, rel_tol=0.01)
+        return Frame(size, self.px_per_deg * (down + across) / 2 if even and self.px_per_deg else None)
 
 
 class Lanes:
@@ -91,7 +134,7 @@ class Scene(Lanes):
         label: (B,) int64, -1 where unknown.
         px_per_deg: (B,) float32, pixels of ``image`` for one degree of visual angle.
         name: B names, for people.
-        time_ms: (B,) float32, the moment of the frame; 0 for a still image.
+        time_ms: (B,) float64, the moment of the frame; 0 for a still image.
         objects: (B, H, W) uint8, how surely each pixel belongs to the main object, 255 where certain; None where
             nobody has said. It is what a teacher knows: no observation holds it.
     """
@@ -175,7 +218,7 @@ class State(Lanes):
         scene: The scenes at this moment.
         fixation_px: (B, 2) float32.
         belief: What has been seen in this episode.
-        clock_ms: (B,) float32, time since the episode began.
+        clock_ms: (B,) float64, time since the episode began.
         step: (B,) int64, saccades made in this episode.
         episode: (B,) int64, episodes finished since the lane was seeded.
         seed: (B,) int64.
@@ -200,7 +243,7 @@ class Measured(NamedTuple):
         target_px: (B, 2) float32.
         amplitude_deg: (B,) float32.
         duration_ms: (B,) float32.
-        clock_ms: (B,) float32.
+        clock_ms: (B,) float64.
         step: (B,) int64.
         coverage: (B,) float32, acuity-weighted share of the scene seen so far.
         coverage_before: (B,) float32, before the last saccade.

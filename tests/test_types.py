@@ -21,7 +21,7 @@ def scene(value: int) -> Scene:
         label=torch.full((LANES,), value),
         px_per_deg=torch.full((LANES,), float(value)),
         name=tuple(f"{value}-{lane}" for lane in range(LANES)),
-        time_ms=torch.full((LANES,), float(value)),
+        time_ms=torch.full((LANES,), float(value), dtype=torch.float64),
     )
 
 

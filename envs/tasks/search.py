@@ -120,7 +120,7 @@ class SearchVectorEnv(FoveaVectorEnv):
         self._px_per_deg = np.ones(num_envs, np.float32)
         self._set_size = np.zeros(num_envs, np.int64)
         self._found = np.zeros(num_envs, bool)
-        self._clock_ms = np.zeros(num_envs, np.float32)
+        self._clock_ms = np.zeros(num_envs, np.float64)
         super().__init__(num_envs, scenes=self.source, size=size, budget=budget, **options)
 
     def begin(self, seed: Any, options: dict[str, Any] | None) -> NDArray[np.bool_]:
@@ -150,7 +150,7 @@ class SearchVectorEnv(FoveaVectorEnv):
     def judge(self) -> tuple[dict[str, Any], NDArray[np.bool_]]:
         """Return the terms ``found`` and ``time_cost``, and which lanes, (B,) bool, have found their target."""
         clock = self.as_array(self.simulator.measured.clock_ms)
-        passed = clock - self._clock_ms
+        passed = (clock - self._clock_ms).astype(np.float32)
         self._found = (passed > 0) & (self._distance_px() <= self._radius_px)
         self._clock_ms = clock.copy()
         terms = {

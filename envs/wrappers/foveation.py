@@ -67,7 +67,7 @@ class FrameEyes:
         self._px_per_deg = torch.full((lanes,), px_per_deg)
         self._step_ms = torch.full((lanes,), step_ms)
         self.half_px = torch.tensor([[size[1] / 2, size[0] / 2]])
-        self._untitled = torch.full((lanes,), -1), ("",) * lanes, torch.zeros(lanes)
+        self._untitled = torch.full((lanes,), -1), ("",) * lanes, torch.zeros(lanes, dtype=torch.float64)
         self._seed, self._episode, self._step = torch.zeros(3, lanes, dtype=torch.int64).unbind(0)
         self._key = Key(self._seed, self._episode, self._step)  # a live view
         self._seeded = False

@@ -41,7 +41,7 @@ def as_scene(image: NDArray[np.uint8] | Tensor, px_per_deg: float | None = None)
         label=torch.full((lanes,), -1, dtype=torch.int64, device=device),
         px_per_deg=torch.full((lanes,), resolution(px_per_deg, (tensor.shape[1], tensor.shape[2])), device=device),
         name=("",) * lanes,
-        time_ms=torch.zeros(lanes, device=device),
+        time_ms=torch.zeros(lanes, dtype=torch.float64, device=device),
     )
 
 

@@ -68,7 +68,7 @@ class People:
     @cached_property
     def durations_ms(self) -> NDArray[np.float32]:
         """(F,) of each training fixation."""
-        return np.concatenate([path.duration_ms.numpy() for path in self.training])
+        return np.concatenate([path.duration_ms.numpy() for path in self.training]).astype(np.float32)
 
     @cached_property
     def training_px(self) -> NDArray[np.float32]:

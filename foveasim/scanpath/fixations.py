@@ -65,12 +65,10 @@ def _runs(lost: BOOL, time: F64, interval: float) -> list[tuple[int, int]]:
 def _scanpath(
     found: list[tuple[int, int]], time: F64, gaze: F64, interval: float, image: str, subject: str
 ) -> Scanpath:
-    points = np.array([np.nanmean(gaze[a:b], 0) for a, b in found]).reshape(-1, 2)
-    onset = np.array([time[a] for a, _ in found])
-    duration = np.array([time[b - 1] - time[a] + interval for a, b in found])
-    fixation_px, onset_ms, duration_ms = (
-        torch.from_numpy(values.astype(np.float32)) for values in (points, onset, duration)
-    )
+    points = np.array([np.nanmean(gaze[a:b], 0) for a, b in found], np.float64).reshape(-1, 2)
+    onset = np.array([time[a] for a, _ in found], np.float64)
+    duration = np.array([time[b - 1] - time[a] + interval for a, b in found], np.float64)
+    fixation_px, onset_ms, duration_ms = (torch.from_numpy(values) for values in (points, onset, duration))
     return Scanpath(fixation_px, onset_ms, duration_ms, image, subject)
 
 

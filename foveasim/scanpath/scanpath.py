@@ -1,9 +1,14 @@
-"""Scanpaths, and the CSV files that hold them.
+"""Scanpaths with their frame, and the CSV files that hold them.
 
 Convention:
-    One row a fixation, with the columns ``image,subject,index,x,y,duration_ms`` and, where the file knows it,
-    ``onset_ms``. ``index`` counts from 0 within a scanpath; x and y are px of the image, x right, y down. The public
-    fixation data of OSIE (Xu et al. 2014, Journal of Vision 14(1):28) in this layout is read as it is.
+    One row a fixation, with the columns ``image,subject,trial,index,x_px,y_px,duration_ms,onset_ms`` and the frame in
+    ``image_width_px,image_height_px,px_per_deg``, empty where nobody has said. ``index`` counts from 0 within a
+    scanpath; x and y are px of the image, x right, y down. Numbers are the shortest decimals to 0.001 px and 0.001 ms.
+    Cells are stripped of blanks. Names that begin with ``= + - @`` get a ``'`` before them, which the reader takes
+    away: a spreadsheet would work them out as formulas.
+
+    Files with ``x,y`` and without trial, onsets or frame are read as well: the public fixation data of OSIE (Xu et al.
+    2014, Journal of Vision 14(1):28) is, as it is.
 """
 
 from __future__ import annotations
@@ -11,8 +16,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -24,11 +30,29 @@ from foveasim import validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.geometry import rescale_px
 from foveasim.runs.whole_files import write_atomically
+from foveasim.scanpath.text_table import read_number, read_table
+from foveasim.types import Frame
 
-__all__ = ["COLUMNS", "Scanpath", "read_csv", "read_number", "read_table", "write_scanpaths"]
+__all__ = ["COLUMNS", "Scanpath", "distinct_trials", "read_csv", "write_scanpaths"]
 
-COLUMNS = ("image", "subject", "index", "x", "y", "duration_ms")
-"""Columns that a file must have; ``onset_ms`` may follow, and others are passed over."""
+COLUMNS = (
+    "image",
+    "subject",
+    "trial",
+    "index",
+    "x_px",
+    "y_px",
+    "duration_ms",
+    "onset_ms",
+    "image_width_px",
+    "image_height_px",
+    "px_per_deg",
+)
+"""Columns that are written; ``trial``, ``onset_ms`` and the frame may be missing in what is read, others may follow."""
+
+_OLD_NAMES = {"x_px": "x", "y_px": "y"}
+_NEEDED = ("image", "subject", "index", "x_px", "y_px", "duration_ms")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,14 +60,16 @@ class Scanpath:
     """Where one subject looked on one image, in order.
 
     Attributes:
-        fixation_px: (N, 2) float32, (x, y).
-        onset_ms: (N,) float32, when each fixation began; never falling.
-        duration_ms: (N,) float32, how long each lasted, 0 or more.
+        fixation_px: (N, 2) float32, (x, y), px of ``frame``.
+        onset_ms: (N,) float64, when each fixation began; never falling.
+        duration_ms: (N,) float64, how long each lasted, 0 or more.
         image: What was looked at.
         subject: Who looked.
+        trial: Which of several looks of one subject at one image.
+        frame: What the pixels are counted in; None only where a file does not say, see :meth:`with_frame`.
 
     Raises:
-        InvalidTypeError: Not numbers, or a name that is not text.
+        InvalidTypeError: Not numbers, a name that is not text, or a frame that is no Frame.
         InvalidValueError: Lengths that differ, a value that is not finite, or times that run backwards.
 
     Example:
@@ -56,6 +82,8 @@ class Scanpath:
     duration_ms: Tensor
     image: str = ""
     subject: str = ""
+    trial: str = ""
+    frame: Frame | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fixation_px", validation.points("fixation_px", self.fixation_px))
@@ -66,9 +94,13 @@ class Scanpath:
         if bool((self.onset_ms.diff() < 0).any()):
             first = int((self.onset_ms.diff() < 0).nonzero()[0, 0])
             raise InvalidValueError(f"onset_ms must never fall; fixation {first + 1} begins before fixation {first}.")
-        for name in ("image", "subject"):
+        for name in ("image", "subject", "trial"):
             if not isinstance(getattr(self, name), str):
                 raise InvalidTypeError(f"{name} must be text; got {getattr(self, name)!r}.")
+        if self.frame is not None and not isinstance(self.frame, Frame):
+            raise InvalidTypeError(
+                f"frame must be a Frame such as Frame((600, 800), 24.0), or None; got {self.frame!r}."
+            )
 
     def __len__(self) -> int:
         """Return N, the number of fixations."""
@@ -80,23 +112,89 @@ class Scanpath:
         named = "".join(f"{name}={value!r}, " for name, value in (("image", self.image), ("subject", self.subject)))
         return f"Scanpath({named}{len(self)} fixation{'s' * (len(self) != 1)}, {seconds:.2f} s)"
 
-    def rescale(self, size: tuple[int, int], new_size: tuple[int, int]) -> Self:
+    def with_frame(self, frame: Frame) -> Self:
+        """Say what the pixels are counted in, where the file did not.
+
+        Args:
+            frame: Its ``px_per_deg`` is taken where the scanpath has none.
+
+        Raises:
+            InvalidValueError: The scanpath states another frame. :meth:`rescale` carries it over to one.
+
+        Example:
+            >>> path = Scanpath([[400.0, 300.0]], [0.0], [200.0]).with_frame(Frame((600, 800), 24.0))
+            >>> path.rescale(Frame((300, 400))).fixation_px.tolist()
+            [[200.0, 150.0]]
+        """
+        own = self.frame
+        scales = [found.px_per_deg for found in (own, frame) if found is not None and found.px_per_deg is not None]
+        unequal = len(scales) == 2 and not math.isclose(*scales, rel_tol=1e-6)
+        if own is not None and (own.size != frame.size or unequal):
+            raise InvalidValueError(
+                f"frame must be the one that the scanpath states, {own}; got {frame}. Use rescale(frame) to carry the "
+                "scanpath over to another size."
+            )
+        return replace(self, frame=Frame(frame.size, scales[0] if scales else None))
+
+    def rescale(self, frame: Frame) -> Self:
         """Carry the scanpath over to the same image at another size.
 
         Args:
-            size: (H, W) of the image in which ``fixation_px`` is given.
-            new_size: (H, W) in which it is wanted.
+            frame: In which it is wanted. Without ``px_per_deg`` a degree grows with the image.
+
+        Raises:
+            InvalidValueError: The scanpath has no frame. Say it by :meth:`with_frame`.
         """
-        fixation_px = rescale_px(self.fixation_px, size, new_size)
-        return type(self)(fixation_px, self.onset_ms, self.duration_ms, self.image, self.subject)
+        own = self._known_frame()
+        wanted = own.resize(frame.size) if frame.px_per_deg is None else frame
+        return replace(self, fixation_px=rescale_px(self.fixation_px, own.size, frame.size), frame=wanted)
+
+    def outside(self) -> Tensor:
+        """Return which fixations lie beyond the edges of the frame, (N,) bool.
+
+        Raises:
+            InvalidValueError: The scanpath has no frame. Say it by :meth:`with_frame`.
+        """
+        height, width = self._known_frame().size
+        x, y = self.fixation_px.unbind(1)
+        return (x < 0) | (x > width) | (y < 0) | (y > height)
+
+    def inside(self) -> Self:
+        """Return the scanpath without the fixations that lie beyond the edges of the frame.
+
+        Raises:
+            InvalidValueError: The scanpath has no frame. Say it by :meth:`with_frame`.
+        """
+        kept = ~self.outside()
+        values = (self.fixation_px[kept], self.onset_ms[kept], self.duration_ms[kept])
+        return replace(self, fixation_px=values[0], onset_ms=values[1], duration_ms=values[2])
+
+    def _known_frame(self) -> Frame:
+        if self.frame is None:
+            raise InvalidValueError(
+                f"the scanpath of {self.subject!r} on {self.image!r} must have a frame, the size of the image in which "
+                "its pixels are counted; its file does not state one. Give it: path.with_frame(Frame((H, W)))."
+            )
+        return self.frame
+
+
+def distinct_trials(scanpaths: Sequence[Scanpath]) -> list[Scanpath]:
+    """Number the trials of those that share image, subject and trial: the second gets 2 behind its trial's name."""
+    seen: dict[tuple[str, str, str], int] = {}
+    apart = []
+    for path in scanpaths:
+        key = (path.image, path.subject, path.trial)
+        seen[key] = seen.get(key, 0) + 1
+        apart.append(path if seen[key] == 1 else replace(path, trial=f"{path.trial} {seen[key]}".strip()))
+    return apart
 
 
 def _times(name: str, value: object, count: int) -> Tensor:
     try:
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, np.float32))
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, np.float64))
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(f"{name} must be ({count},) numbers; got {value!r}.") from error
-    tensor = tensor.to(torch.float32)
+    tensor = tensor.to(torch.float64)
     if tensor.shape != (count,):
         raise InvalidValueError(f"{name} must be ({count},), one for each fixation; got {tuple(tensor.shape)}.")
     if not bool(torch.isfinite(tensor).all()):
@@ -104,9 +202,21 @@ def _times(name: str, value: object, count: int) -> Tensor:
     return tensor
 
 
-def _text(value: float) -> str:
-    """Shortest decimal that reads back as the same float32."""
-    return np.format_float_positional(np.float32(value), trim="-")
+def _decimal(value: float) -> str:
+    """Return the shortest decimal to 0.001."""
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _cell(name: str) -> str:
+    """Return a name as a cell, which no spreadsheet takes for a formula."""
+    name = name.strip().replace("\0", "")
+    return f"'{name}" if _FORMULA.match(name) else name
+
+
+def _name(cell: str) -> str:
+    """Return the name of a cell; the inverse of ``_cell``."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def write_scanpaths(path: str | Path, scanpaths: Iterable[Scanpath]) -> Path:
@@ -114,140 +224,142 @@ def write_scanpaths(path: str | Path, scanpaths: Iterable[Scanpath]) -> Path:
 
     Args:
         path: The file. It is written under a temporary name and renamed, so that a crash leaves the old file as it was.
-        scanpaths: In the order in which they are written. Two that follow each other must differ in image or subject,
-            or a reader could not tell them apart.
+        scanpaths: In the order in which they are written. Two that follow each other must differ in image, subject or
+            trial, or a reader could not tell them apart.
 
     Returns:
         ``path``.
 
     Raises:
-        InvalidValueError: No such folder, no permission, or two neighbours that share image and subject.
+        InvalidValueError: No such folder, no permission, or two neighbours that share image, subject and trial.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise InvalidValueError(f"cannot write {path}: the folder {path.parent} does not exist. Create it first.")
     rows: list[tuple[str, ...]] = []
-    last: tuple[str, str] | None = None
+    last: tuple[str, ...] | None = None
     for scanpath in scanpaths:
-        if last == (scanpath.image, scanpath.subject):
+        names = tuple(map(_cell, (scanpath.image, scanpath.subject, scanpath.trial)))
+        if last == names:
             raise InvalidValueError(
-                f"scanpaths that follow each other must differ in image or subject; both are {last}. "
-                "Name the second subject otherwise."
+                f"scanpaths that follow each other must differ in image, subject or trial; both are {names}. "
+                "Number the trials: dataclasses.replace(path, trial='2')."
             )
-        last = (scanpath.image, scanpath.subject)
-        values = torch.cat((scanpath.fixation_px, scanpath.duration_ms[:, None], scanpath.onset_ms[:, None]), 1)
-        rows.extend((*last, str(i), *(_text(value) for value in row)) for i, row in enumerate(values.tolist()))
+        last, frame = names, _frame_cells(scanpath.frame)
+        points = scanpath.fixation_px.to(torch.float64)
+        values = torch.cat((points, scanpath.duration_ms[:, None], scanpath.onset_ms[:, None]), 1).tolist()
+        rows.extend((*names, str(i), *map(_decimal, row), *frame) for i, row in enumerate(values))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*COLUMNS, "onset_ms"))
+    writer.writerow(COLUMNS)
     writer.writerows(rows)
     try:
-        write_atomically(path, text.getvalue().encode())
+        # A file name that is no UTF-8 comes as half a character each byte, which UTF-8 cannot hold
+        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
     except OSError as error:
         raise InvalidValueError(f"cannot write {path}: {error.strerror}.") from error
     return path
 
 
-def read_csv(path: str | Path) -> list[Scanpath]:
-    """Read the scanpaths of a CSV file.
+def _frame_cells(frame: Frame | None) -> tuple[str, str, str]:
+    if frame is None:
+        return "", "", ""
+    height, width = frame.size
+    return (
+        str(width),
+        str(height),
+        "" if frame.px_per_deg is None else np.format_float_positional(frame.px_per_deg, trim="-"),
+    )
+
+
+def read_csv(path: str | Path, *, frame: Frame | None = None) -> list[Scanpath]:
+    """Read the scanpaths of a CSV file in foveasim's own columns.
 
     Args:
         path: The file. Without a column ``onset_ms`` each fixation begins when the one before it ends, the flights
             between them counted as nothing, because such files do not hold their times.
+        frame: Size of the images in which the fixations are given, for a file that does not state it.
 
     Returns:
-        One scanpath for each run of rows with the same image and subject whose index counts up from 0.
+        One scanpath for each run of rows with the same image, subject and trial whose index counts up from 0. Where
+        neither the file nor ``frame`` says it, their frame is None.
 
     Raises:
-        InvalidValueError: No such file, or a wrong row; the message names row and column. Row 1 is the header.
+        InvalidValueError: No such file, a wrong row, or a frame that contradicts the file's; the message names row and
+            column. Row 1 is the header.
     """
     path = Path(path)
     header, rows = read_table(path)
-    missing = [name for name in COLUMNS if name not in header]
+    column = {name: header.index(name) for name in COLUMNS if name in header}
+    column |= {new: header.index(old) for new, old in _OLD_NAMES.items() if old in header and new not in column}
+    missing = [name for name in _NEEDED if name not in column]
     if missing:
         raise InvalidValueError(
             f"{path} row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; the header must name "
-            f"{', '.join(COLUMNS)}; got {', '.join(header) or 'nothing'}. Where a table has other columns, "
-            "say which holds what: read_scanpaths(path, image='TRIAL', x='FPOGX', …)."
+            f"{', '.join(_NEEDED)}; got {', '.join(header) or 'nothing'}. An eye tracker's file, or a table with other "
+            "columns, is read by foveasim.read_scanpaths."
         )
-    return _group(path, header, rows)
+    if ("image_width_px" in column) != ("image_height_px" in column):
+        raise InvalidValueError(
+            f"{path} row 1: image_width_px and image_height_px must come together; got one of them."
+        )
+    found = _group(path, header, column, rows)
+    return found if frame is None else [scanpath.with_frame(frame) for scanpath in found]
 
 
-def read_table(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a CSV file as text.
-
-    Args:
-        path: The file, in UTF-8, with or without a byte order mark.
-        delimiter: Between the fields.
-
-    Returns:
-        The names in the first row, and the other rows that are not empty, each with its number. Row 1 is the header.
-
-    Raises:
-        InvalidValueError: No such file, no CSV, or a row with more or fewer fields than the header.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = list(csv.reader(file, delimiter=delimiter, strict=True))
-    except OSError as error:
-        raise InvalidValueError(f"cannot read scanpaths from {path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
-    header = [name.strip() for name in table[0]] if table else []
-    rows = [(line, row) for line, row in enumerate(table[1:], start=2) if row]
+def _group(
+    path: Path, header: Sequence[str], column: Mapping[str, int], rows: Sequence[tuple[int, list[str]]]
+) -> list[Scanpath]:
+    numbers = [(name, column[name]) for name in ("x_px", "y_px", "duration_ms", "onset_ms") if name in column]
+    of_frame = [(name, column[name]) for name in COLUMNS[-3:] if name in column]
+    frames: dict[tuple[str, ...], Frame | None] = {}  # nearly always one: to make it anew for each row takes as long
+    found: list[tuple[tuple[str, ...], Frame | None, list[list[float]]]] = []
     for line, row in rows:
-        if len(row) != len(header):
-            raise InvalidValueError(
-                f"{path} row {line}: {len(row)} fields where the header has {len(header)}. "
-                "Give each row as many, and put text that holds the delimiter in quotes."
-            )
-    return header, rows
-
-
-def _group(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> list[Scanpath]:
-    column = {name: header.index(name) for name in (*COLUMNS, "onset_ms") if name in header}
-    numbers = [name for name in ("x", "y", "duration_ms", "onset_ms") if name in column]
-    found: list[tuple[str, str, list[list[float]]]] = []
-    for line, row in rows:
-        image, subject = row[column["image"]], row[column["subject"]]
+        names = tuple(_name(row[column[name]]) if name in column else "" for name in ("image", "subject", "trial"))
         values = [
-            read_number(path, line, name, row[column[name]], 0 if name == "duration_ms" else -math.inf)
-            for name in numbers
+            read_number(path, line, header[at], row[at], 0 if name == "duration_ms" else -math.inf)
+            for name, at in numbers
         ]
         index = read_number(path, line, "index", row[column["index"]])
+        stated = tuple(row[at] for _, at in of_frame)
+        if stated not in frames:
+            frames[stated] = _row_frame(path, line, {name: row[at] for name, at in of_frame})
+        frame = frames[stated]
         if index == 0:
-            found.append((image, subject, []))
-        if not found or found[-1][:2] != (image, subject) or index != len(found[-1][2]):
-            due = len(found[-1][2]) if found and found[-1][:2] == (image, subject) else 0
+            found.append((names, frame, []))
+        if not found or found[-1][0] != names or index != len(found[-1][2]):
+            due = len(found[-1][2]) if found and found[-1][0] == names else 0
             raise InvalidValueError(
-                f"{path} row {line}, column index: expected {due} as the next fixation of subject {subject!r} on image "
-                f"{image!r}; got {row[column['index']]!r}. Rows of a scanpath must stand together and count from 0."
+                f"{path} row {line}, column index: expected {due} as the next fixation of subject {names[1]!r} on "
+                f"image {names[0]!r}; got {row[column['index']]!r}. "
+                "Rows of a scanpath must stand together and count from 0."
             )
+        if found[-1][1] != frame:
+            raise InvalidValueError(f"{path} row {line}: states another frame than the row above; got {frame}.")
         if len(values) == 4 and found[-1][2] and values[3] < found[-1][2][-1][3]:
             raise InvalidValueError(
                 f"{path} row {line}, column onset_ms: must not begin before the fixation in the row above."
             )
         found[-1][2].append(values)
-    return [_scanpath(image, subject, torch.tensor(values)) for image, subject, values in found]
+    return [_scanpath(names, frame, torch.tensor(values, dtype=torch.float64)) for names, frame, values in found]
 
 
-def _scanpath(image: str, subject: str, values: Tensor) -> Scanpath:
+def _row_frame(path: Path, line: int, cells: Mapping[str, str]) -> Frame | None:
+    if not any(cells.values()):
+        return None
+    least = {"image_width_px": 1.0, "image_height_px": 1.0, "px_per_deg": 1e-6}
+    known = {name: read_number(path, line, name, cell, least[name]) for name, cell in cells.items() if cell}
+    width, height = known.get("image_width_px"), known.get("image_height_px")
+    if width is None or height is None or width % 1 or height % 1 or max(width, height) > 16384:
+        raise InvalidValueError(
+            f"{path} row {line}, columns image_width_px and image_height_px: expected whole numbers of px up to 16384; "
+            f"got {cells.get('image_width_px')!r} and {cells.get('image_height_px')!r}."
+        )
+    return Frame((int(height), int(width)), known.get("px_per_deg"))
+
+
+def _scanpath(names: tuple[str, ...], frame: Frame | None, values: Tensor) -> Scanpath:
     duration_ms = values[:, 2]
     onset_ms = values[:, 3] if values.shape[1] == 4 else torch.cumsum(duration_ms, 0) - duration_ms
-    return Scanpath(values[:, :2], onset_ms, duration_ms, image, subject)
-
-
-def read_number(path: Path, line: int, column: str, text: str, least: float = -math.inf) -> float:
-    """Read a number out of a row of a file.
-
-    Raises:
-        InvalidValueError: Not a finite number, or below ``least``; the message names row and column.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < least:
-        expected = "a finite number" if least == -math.inf else f"{least:g} or more"
-        raise InvalidValueError(f"{path} row {line}, column {column}: expected {expected}; got {text!r}.")
-    return value
+    image, subject, trial = names
+    return Scanpath(values[:, :2], onset_ms, duration_ms, image, subject, trial, frame)

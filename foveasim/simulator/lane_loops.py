@@ -31,9 +31,9 @@ _ROOMS = 8  # twice what one look takes, glimpse and belief: a caller holds the 
 _NO_COPY = (np.empty((0, 0, 0, 0), np.uint8), np.empty((0, 0, 0), np.uint8))
 
 
-def measure(image: Any, acuity: Any, points: Any, reals: Any, key: Any) -> Measured:
+def measure(image: Any, acuity: Any, points: Any, reals: Any, clocks: Any, key: Any) -> Measured:
     """Return views of belief and of the rows of a simulator's numbers, arrays or tensors, by their names."""
-    return Measured(image, acuity, points[0], points[2], reals[0], reals[1], reals[2], key[2], reals[4], reals[5])
+    return Measured(image, acuity, points[0], points[2], reals[0], reals[1], clocks[0], key[2], reals[2], reals[3])
 
 
 def spans_of(lanes: NDArray[np.bool_]) -> list[Span]:

@@ -119,7 +119,8 @@ class Simulator:
         self._key = torch.zeros(3, lanes, dtype=torch.int64, device=device)
         self.index, self.label = torch.zeros(2, lanes, dtype=torch.int64, device=device).unbind(0)
         self._points = torch.zeros(3, lanes, 2, device=device)
-        self._reals = torch.zeros(6, lanes, device=device)
+        self._reals = torch.zeros(4, lanes, device=device)
+        self._clocks = torch.zeros(2, lanes, dtype=torch.float64, device=device)
         self._fading: beliefs.Fading | None = None
         self._glimpse: Glimpse | None = None
         self.names: list[str] = [""] * lanes
@@ -131,17 +132,17 @@ class Simulator:
         self._remembered: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
         self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.fixation_px, self.start_px, self.target_px = self._points.unbind(0)
-        self.amplitude_deg, self.duration_ms, self.clock_ms, self._looked_ms = self._reals[:4].unbind(0)
-        self.coverage, self.coverage_before = self._reals[4:].unbind(0)
+        self.amplitude_deg, self.duration_ms, self.coverage, self.coverage_before = self._reals.unbind(0)
+        self.clock_ms, self._looked_ms = self._clocks.unbind(0)
         if not self._on_cpu:
             return
         # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
         self._kernels: ModuleType = importlib.import_module("foveasim.eye.kernels.step")
         self._np_all = np.ones(self.lanes, np.bool_)
-        self._np_key, self._np_reals = self._key.numpy(), self._reals.numpy()
+        self._np_key, self._np_reals, self._np_clocks = (x.numpy() for x in (self._key, self._reals, self._clocks))
         self._np_index, self._np_label = self.index.numpy(), self.label.numpy()
         self._np_points = self._points.numpy()
-        self._np_fixation, self._np_covered = self._np_points[0], self._np_reals[4:]
+        self._np_fixation, self._np_covered = self._np_points[0], self._np_reals[2:]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what shares memory: a copy makes views of its own."""
@@ -171,12 +172,13 @@ class Simulator:
             self._np_size, self._np_centre = np.array(self.size, np.int64), self._centre.numpy()
             image, acuity = self.belief.image.numpy(), self.belief.acuity.numpy()
             self._np_belief = (image.reshape(self.lanes, self.size[0], -1), acuity)
-            self.measured = measure(image, acuity, self._np_points, self._np_reals, self._np_key)
+            self.measured = measure(image, acuity, self._np_points, self._np_reals, self._np_clocks, self._np_key)
         else:
             self._measure_tensors()
 
     def _measure_tensors(self) -> None:
-        self.measured = measure(self.belief.image, self.belief.acuity, self._points, self._reals, self._key)
+        numbers = self._points, self._reals, self._clocks, self._key
+        self.measured = measure(self.belief.image, self.belief.acuity, *numbers)
 
     # Episodes
 
@@ -224,9 +226,9 @@ class Simulator:
         else:
             key[0, at] = self._like_lanes(which if seed is None else lane_seeds(seed, which))
             key[1, at] = 0
-        self._seeded = True
-        key[2, at] = 0
-        (self._np_reals if self._on_cpu else self._reals)[:, at] = 0
+        self._seeded, key[2, at] = True, 0
+        for numbers in (self._np_reals, self._np_clocks) if self._on_cpu else (self._reals, self._clocks):
+            numbers[:, at] = 0
         self._place_scenes(which, at, index, pictures)
         (self._np_points if self._on_cpu else self._points)[:, at] = self._start(which, fixation_px)
         self.measured.belief_acuity[at] = 0
@@ -335,6 +337,7 @@ class Simulator:
             self._limits,
             self.saccades.dwell_ms,
             self._np_reals,
+            self._np_clocks[0],
         )
 
     def _advance_tensors(self, target_px: Tensor, moving: NDArray[np.bool_] | None) -> None:
@@ -348,7 +351,7 @@ class Simulator:
         self.fixation_px.copy_(torch.where(move[:, None], made.landing_px, here))
         self.amplitude_deg.copy_(torch.where(move, made.amplitude_deg, 0))
         self.duration_ms.copy_(torch.where(move, made.duration_ms, 0))
-        self.clock_ms += torch.where(move, made.duration_ms + self.saccades.dwell_ms, 0)
+        self.clock_ms += torch.where(move, made.duration_ms.to(torch.float64) + self.saccades.dwell_ms, 0)
         self.step_count += move
 
     def refresh(self) -> None:
@@ -365,7 +368,7 @@ class Simulator:
             zoom: (B,) float32, for retinas that are ``zoomable``.
         """
         if self._fading is not None:
-            self._fading.fade(self.belief.acuity, self.clock_ms - self._looked_ms)
+            self._fading.fade(self.belief.acuity, (self.clock_ms - self._looked_ms).to(torch.float32))
             self._looked_ms.copy_(self.clock_ms)
         if self._on_cpu:
             self._look_arrays(zoom)
@@ -381,8 +384,7 @@ class Simulator:
     def _look_arrays(self, zoom: Tensor | None) -> None:
         plan = self._make_plan(zoom)
         # Let go of the last glimpse before there is a new one: many lanes' take as much as everything else.
-        self._seen = _NOTHING
-        self._glimpse = self._remembered = None
+        self._seen, self._glimpse, self._remembered = _NOTHING, None, None
         if plan is None:
             self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
             self._seen = self._glimpse.image.numpy(), self._glimpse.acuity.numpy()
@@ -468,8 +470,7 @@ class Simulator:
 
     def scene_image(self, lane: int) -> Tensor:
         """Return the scene before one lane at this moment, (H, W, 3) uint8: a live view."""
-        shown = self._shown
-        return shown.image[lane if shown.rows is None else int(shown.rows[lane])]
+        return self._shown.image[lane if self._shown.rows is None else int(self._shown.rows[lane])]
 
     @property
     def glimpse(self) -> Glimpse:

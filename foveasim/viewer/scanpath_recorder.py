@@ -68,8 +68,8 @@ class Trail:
 
     def scanpath(self, until_ms: float, image: str, subject: str) -> Scanpath:
         """Return what there is so far, the last fixation lasting until ``until_ms`` if it has not ended."""
-        onset = torch.tensor(self.onsets_ms)
-        ends = torch.tensor([*self.ends_ms, until_ms][: len(onset)])
+        onset = torch.tensor(self.onsets_ms, dtype=torch.float64)
+        ends = torch.tensor([*self.ends_ms, until_ms][: len(onset)], dtype=torch.float64)
         return Scanpath(torch.tensor(self.points_px), onset, (ends - onset).clamp_min(0), image, subject)
 
 

@@ -18,6 +18,7 @@ ROOMS = (
     "foveasim.scenes",
     "foveasim.simulator",
     "foveasim.scanpath",
+    "foveasim.scanpath.trackers",
     "foveasim.metrics",
     "foveasim.drawing",
     "foveasim.player",

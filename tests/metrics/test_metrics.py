@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveasim import Scanpath, metrics, read_scanpaths
+from foveasim import Frame, Scanpath, metrics, read_scanpaths
 
 SIZE, MAP = (600, 800), (300, 400)
 SIGMA_PX = 12.0  # of the map: one degree
@@ -31,7 +31,7 @@ class Osie:
 
     def points(self, images: list[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """All fixations on some images, px of the map."""
-        paths = [path.rescale(SIZE, MAP) for image in images for path in self.people[image]]
+        paths = [path.with_frame(Frame(SIZE)).rescale(Frame(MAP)) for image in images for path in self.people[image]]
         return np.concatenate([path.fixation_px.numpy() for path in paths])
 
 
@@ -67,7 +67,7 @@ def test_a_few_people_score_as_other_programs_say(fixtures: Path, image: str) ->
         assert metrics.mean_pairs(scores, same=True).mean == pytest.approx(expected, abs=1e-6)
     found = metrics.multimatch(people, people, SIZE)
     assert [metrics.mean_pairs(found[..., k], same=True).mean for k in range(5)] == pytest.approx(five, abs=1e-6)
-    points = [path.rescale(SIZE, MAP).fixation_px for path in people]
+    points = [path.with_frame(Frame(SIZE)).rescale(Frame(MAP)).fixation_px for path in people]
     maps = [metrics.fixation_map(torch.cat(points[:k] + points[k + 1 :]), MAP, SIGMA_PX) for k in range(len(points))]
     scores = [metrics.nss(one, own).mean() for one, own in zip(maps, points, strict=True)]
     assert np.mean(scores) == pytest.approx(saliency, abs=1e-5)
@@ -145,7 +145,7 @@ def leave_one_out(osie: Osie, images: list[str]) -> tuple[float, float]:
     centre_bias = metrics.fixation_density(osie.points(osie.train), MAP, SIGMA_PX)
     saliency, bits = [], []
     for image in images:
-        people = [path.rescale(SIZE, MAP).fixation_px for path in osie.people[image]]
+        people = [path.with_frame(Frame(SIZE)).rescale(Frame(MAP)).fixation_px for path in osie.people[image]]
         for k, own in enumerate(people):
             others = torch.cat(people[:k] + people[k + 1 :])
             saliency.append(metrics.nss(metrics.fixation_map(others, MAP, SIGMA_PX), own).mean())

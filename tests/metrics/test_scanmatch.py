@@ -9,6 +9,7 @@ import torch
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.metrics.scanmatch import nearest_distances, scanmatch, string_edit_distance
 from foveasim.scanpath.scanpath import Scanpath
+from foveasim.types import Frame
 
 SIZE = (600, 800)
 
@@ -104,8 +105,8 @@ def test_an_empty_string_has_no_score() -> None:
 
 def test_the_size_of_the_image_does_not_matter_but_the_grid_does() -> None:
     first, second = random_paths(5, 3), random_paths(5, 4)
-    half_first = [one.rescale((600, 800), (300, 400)) for one in first]
-    half_second = [one.rescale((600, 800), (300, 400)) for one in second]
+    half_first = [one.with_frame(Frame((600, 800))).rescale(Frame((300, 400))) for one in first]
+    half_second = [one.with_frame(Frame((600, 800))).rescale(Frame((300, 400))) for one in second]
     assert np.allclose(scanmatch(first, second, SIZE), scanmatch(half_first, half_second, (300, 400)))
     assert scanmatch(first, second, SIZE, grid=(8, 6)).mean() > scanmatch(first, second, SIZE).mean()
 

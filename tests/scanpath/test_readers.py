@@ -1,118 +1,16 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.scanpath.readers import ReadOptions, read_mit1003, read_osie_mat, read_scanpaths, read_tracker_csv
-from foveasim.scanpath.scanpath import COLUMNS, read_csv
-
-TABLE = (
-    "image,subject,x,y,t,len,t2\nbeach,ann,10,20,100,200,300\nbeach,ann,30,40,340,160,500\nbeach,bob,5,6,90,50,140\n"
-)
-
-
-def table(folder: Path, text: str = TABLE) -> Path:
-    file = folder / "export.csv"
-    file.write_text(text, encoding="utf-8")
-    return file
-
-
-def test_durations_alone_follow_each_other(tmp_path: Path) -> None:
-    ann, bob = read_tracker_csv(table(tmp_path), duration="len")
-    assert (ann.image, ann.subject, bob.subject) == ("beach", "ann", "bob")
-    assert ann.fixation_px.tolist() == [[10, 20], [30, 40]]
-    assert ann.onset_ms.tolist() == [0, 200]
-    assert ann.duration_ms.tolist() == [200, 160]
-    assert bob.onset_ms.tolist() == [0]
-
-
-@pytest.mark.parametrize("times", [{"duration": "len"}, {"end": "t2"}])
-def test_onsets_are_taken_as_they_are(tmp_path: Path, times: dict[str, Any]) -> None:
-    ann, bob = read_tracker_csv(table(tmp_path), onset="t", **times)
-    assert ann.onset_ms.tolist() == [100, 340]
-    assert ann.duration_ms.tolist() == [200, 160]
-    assert bob.onset_ms.tolist() == [90]
-
-
-def test_onsets_alone_last_to_the_next_and_to_the_end_of_the_trial(tmp_path: Path) -> None:
-    ann, bob = read_tracker_csv(table(tmp_path), onset="t", trial_ms=3000)
-    assert ann.duration_ms.tolist() == [240, 2660]
-    assert bob.duration_ms.tolist() == [2910]
-    with pytest.raises(InvalidValueError, match="row 3, column t: begins after the trial's 300 ms"):
-        read_tracker_csv(table(tmp_path), onset="t", trial_ms=300)
-
-
-def test_seconds_semicolons_and_names_of_ones_own(tmp_path: Path) -> None:
-    file = table(tmp_path, "\ufeffTRIAL;WHO;FPOGX;FPOGY;FPOGD\n1;ann;10;20;0.2\n1;ann;30;40;0.16\n")
-    (path,) = read_tracker_csv(
-        file, image="TRIAL", subject="WHO", x="FPOGX", y="FPOGY", duration="FPOGD", seconds=True, delimiter=";"
-    )
-    assert path.duration_ms.tolist() == [200, 160]
-    assert path.onset_ms.tolist() == [0, 200]
-
-
-def test_degrees_and_places_on_the_screen_become_px_of_the_image(tmp_path: Path) -> None:
-    file = table(tmp_path, "image,subject,x,y,len\na,b,1,-2,100\n")
-    options: dict[str, Any] = {"units": "deg", "origin_px": (400, 300), "px_per_deg": 24}
-    assert read_tracker_csv(file, duration="len", **options)[0].fixation_px.tolist() == [[424, 252]]
-    assert read_tracker_csv(file, duration="len", y_up=True, **options)[0].fixation_px.tolist() == [[424, 348]]
-    file = table(tmp_path, "image,subject,x,y,len\na,b,960,540,100\n")
-    (path,) = read_tracker_csv(file, duration="len", origin_px=(560, 240))
-    assert path.fixation_px.tolist() == [[400, 300]]
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("beach,ann,left,20,9,9,9", r"row 5, column x: expected a finite number; got 'left'"),
-        ("beach,ann,1,nan,9,9,9", "row 5, column y: expected a finite number; got 'nan'"),
-        ("beach,ann,1,,9,9,9", "row 5, column y: expected a finite number; got ''"),
-        ("beach,ann,1,2,9,-9,9", "row 5, column len: expected 0 or more; got '-9'"),
-        ("beach,bob,1,2,9,9,9", "row 5, column t: begins before the fixation in the row above"),
-        ("beach,ann,1,2,9", "row 5: 5 fields where the header has 7"),
-    ],
-)
-def test_a_wrong_row_is_named_with_its_column(tmp_path: Path, row: str, message: str) -> None:
-    with pytest.raises(InvalidValueError, match=message):
-        read_tracker_csv(table(tmp_path, TABLE + row + "\n"), onset="t", duration="len")
-
-
-def test_an_end_before_its_beginning_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValueError, match="row 5, column t2: ends before it begins"):
-        read_tracker_csv(table(tmp_path, TABLE + "beach,cy,1,2,9,9,8\n"), onset="t", end="t2")
-
-
-def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValueError, match=r"no column 'FPOGX', 'TIME'; the columns are image, subject, x, y"):
-        read_tracker_csv(table(tmp_path), x="FPOGX", duration="TIME")
-    with pytest.raises(InvalidValueError, match=r"nowhere\.csv"):
-        read_tracker_csv(tmp_path / "nowhere.csv", duration="len")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "got none"),
-        ({"onset": "t"}, "Onsets alone do not tell"),
-        ({"duration": "len", "end": "t2"}, "got duration and end"),
-        ({"duration": "len", "trial_ms": 3000.0}, "got duration and trial_ms"),
-        ({"duration": "len", "units": "deg"}, "needs origin_px"),
-        ({"duration": "len", "units": "cm"}, "'px' or 'deg'"),
-        ({"duration": "len", "px_per_deg": 24.0}, "for units='deg'"),
-        ({"duration": "len", "units": "deg", "origin_px": (1.0, 1.0), "px_per_deg": 0.0}, "px_per_deg"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidValueError, match=message):
-        read_tracker_csv(table(tmp_path), **options)
-    with pytest.raises(InvalidTypeError, match="origin_px"):
-        read_tracker_csv(table(tmp_path), duration="len", origin_px=[1, 2])  # type: ignore[arg-type]
+from foveasim import read_scanpaths
+from foveasim.errors import FoveasimError, InvalidValueError
+from foveasim.scanpath.readers import read_mit1003, read_osie_mat
+from foveasim.types import Frame
 
 
 def savemat(file: Path, content: dict[str, Any]) -> Path:
@@ -151,6 +49,7 @@ def test_osie_as_its_authors_store_it(tmp_path: Path) -> None:
     assert paths[0].fixation_px.tolist() == [[10.5, 30], [20, 40]]
     assert paths[0].onset_ms.tolist() == [0, 239]
     assert paths[0].duration_ms.tolist() == [239, 142]
+    assert {path.frame for path in paths} == {Frame((600, 800), 24.0)}
 
 
 def test_other_matlab_files_are_refused(tmp_path: Path) -> None:
@@ -207,40 +106,30 @@ def same(found: list[Any], expected: list[Any]) -> bool:
     )
 
 
-def test_one_reader_takes_every_file(tmp_path: Path) -> None:
-    own = tmp_path / "own.csv"
-    own.write_text(f"{','.join(COLUMNS)}\nbeach,ann,0,10,20,200\nbeach,ann,1,30,40,100\n")
-    assert same(read_scanpaths(own), read_csv(own)) and same(read_scanpaths(str(own)), read_csv(own))
-    export = table(tmp_path)
-    options: ReadOptions = {"onset": "t", "end": "t2", "origin_px": (1.0, 2.0)}
-    assert same(read_scanpaths(export, **options), read_tracker_csv(export, onset="t", end="t2", origin_px=(1.0, 2.0)))
-
-
 def test_one_reader_takes_matlab_files_and_folders(tmp_path: Path) -> None:
-    content = cell([stimulus("1001.jpg", ([10.5, 20.0], [30.0, 40.0], [239.0, 142.0]))])
+    content = cell([stimulus("1001.jpg", ([10.5, 820.0], [30.0, 40.0], [239.0, 142.0]))])
     osie = savemat(tmp_path / "osie" / "fixations.mat", {"fixations": content})
-    assert same(read_scanpaths(osie), read_osie_mat(osie))
+    assert same(read_scanpaths(osie), read_osie_mat(osie)) and same(read_scanpaths(osie, "osie"), read_osie_mat(osie))
+    (inside,) = read_scanpaths(str(osie), outside="drop")
+    assert (inside.fixation_px.tolist(), inside.frame) == ([[10.5, 30]], Frame((600, 800), 24.0))
     savemat(tmp_path / "DATA" / "hp" / "i.mat", {"i": {"DATA": {"eyeData": np.full((60, 2), 300.0)}}})
     folder = tmp_path / "DATA"
     assert same(read_scanpaths(folder, drop_first=False), read_mit1003(folder, drop_first=False))
     assert [len(path) for path in read_scanpaths(folder)] == [0]
-
-
-def test_the_options_of_the_one_reader_are_those_of_the_others() -> None:
-    others = [*inspect.signature(read_tracker_csv).parameters, *inspect.signature(read_mit1003).parameters]
-    assert {*ReadOptions.__annotations__} == {*others} - {"path", "folder"}
+    for size in ((768, 1024), {"i": (768, 1024)}):
+        assert [path.frame for path in read_scanpaths(folder, image_size=size)] == [Frame((768, 1024), 35.0)]
 
 
 def test_options_of_another_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidTypeError, match=r"no option 'colour'. It takes image, subject, x, y, onset"):
-        read_scanpaths(table(tmp_path), colour="red")  # type: ignore[call-arg]
-    with pytest.raises(InvalidValueError, match=r"drop_first must not be given for .*which is read as a table"):
-        read_scanpaths(table(tmp_path), drop_first=True)
-    with pytest.raises(InvalidValueError, match=r"which is read as MIT1003.s folder\. Leave it out"):
-        read_scanpaths(tmp_path, x="FPOGX")
-    with pytest.raises(InvalidValueError, match=r"x must not be given for .*OSIE's fixations.mat"):
-        read_scanpaths(tmp_path / "fixations.mat", x="FPOGX")
-    with pytest.raises(InvalidValueError, match=r"missing columns.*say which holds what: read_scanpaths\(path, image="):
-        read_scanpaths(table(tmp_path))
+    table = tmp_path / "own.csv"
+    table.write_text("image,subject,index,x,y,duration_ms\nbeach,ann,0,10,20,200\n")
+    with pytest.raises(InvalidValueError, match=r"as foveasim, which has no use for drop_first; it .*columns="):
+        read_scanpaths(table, drop_first=False)
+    with pytest.raises(InvalidValueError, match=r"mit1003.*for eye; it takes drop_first, image_size, outside\. "):
+        read_scanpaths(tmp_path, eye="left")
+    with pytest.raises(InvalidValueError, match=r"osie.*no use for subject; it takes outside\. Remove it\.$"):
+        read_scanpaths(tmp_path / "fixations.mat", subject="ann")
     with pytest.raises(InvalidValueError, match=r"cannot read scanpaths from .*gone\.csv"):
         read_scanpaths(tmp_path / "gone.csv")
+    with pytest.raises(InvalidValueError, match=r"cannot read scanpaths from .*gone\.mat"):
+        read_scanpaths(tmp_path / "gone.mat")

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from foveasim import read_scanpaths
 from foveasim.agents.gaze_policy.features import FeatureConfig
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig
 from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, save_policy
@@ -30,7 +31,6 @@ from foveasim.agents.scanpath_model.agent import load_scanpath
 from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, SceneError, WeightsError
 from foveasim.images.archives import unpack
-from foveasim.scanpath.readers import read_tracker_csv
 from foveasim.scanpath.scanpath import Scanpath, read_csv, write_scanpaths
 from foveasim.scenes.source import SceneSource, fit_picture, open_scenes
 from foveasim.scenes.video import VideoScenes
@@ -193,7 +193,8 @@ def test_any_table_is_right_or_explained(
     path.write_text("\n".join([header, *lines]), encoding="utf-8", errors="replace")
     for found in (
         answers(lambda: read_csv(path), str(path)),
-        answers(lambda: read_tracker_csv(path, duration="duration_ms"), str(path)),
+        answers(lambda: read_scanpaths(path), str(path)),
+        answers(lambda: read_scanpaths(path, columns={"x": "x", "y": "y", "duration": "duration_ms"}), str(path)),
     ):
         assert isinstance(found, FoveasimError) or all(torch.isfinite(one.fixation_px).all() for one in found)  # type: ignore[attr-defined]
 

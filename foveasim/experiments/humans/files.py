@@ -44,7 +44,8 @@ class KeptViewings:
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(people.image).data)
         for path in (*(path for group in people.paths for path in group), *people.training):
-            digest.update(path.fixation_px.numpy().tobytes() + path.duration_ms.numpy().tobytes())
+            # As float32, whose digest runs of 0.1 wrote down
+            digest.update(path.fixation_px.numpy().tobytes() + path.duration_ms.numpy().astype(np.float32).tobytes())
         self._files = KeptFiles(out, digest.hexdigest(), "other people or other options")
 
     def take(self, entry: Entry) -> Viewing | None:

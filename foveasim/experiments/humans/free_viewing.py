@@ -296,4 +296,5 @@ def _durations(label: str, value: object, lanes: int) -> NDArray[np.float32]:
 
 def scanpath_of(fixation_px: Tensor, duration_ms: Tensor, image: str, subject: str) -> Scanpath:
     """Return the scanpath of fixations (N, 2) float32 that follow each other at once, for (N,) float32 ms each."""
-    return Scanpath(fixation_px, torch.cumsum(duration_ms, 0) - duration_ms, duration_ms, image, subject)
+    lasts = duration_ms.to(torch.float64)
+    return Scanpath(fixation_px, torch.cumsum(lasts, 0) - lasts, lasts, image, subject)

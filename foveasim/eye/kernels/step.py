@@ -259,6 +259,7 @@ def move_lanes(
     limits: F32,
     dwell_ms: float,
     reals: F32,
+    clock: F64,
 ) -> bool:
     """Make one saccade in every lane that moves and let time pass there: all of a simulator's step but the looking.
 
@@ -275,14 +276,14 @@ def move_lanes(
         stream: Stream of the endpoint scatter.
         limits: (4,) float32.
         dwell_ms: Rest at the new fixation, ms.
-        reals: (at least 3, B) float32: the saccade's amplitude in deg and its duration in ms, written; the clock in ms,
-            updated.
+        reals: (at least 2, B) float32: the saccade's amplitude in deg and its duration in ms, written.
+        clock: (B,) float64, ms, updated.
 
     Returns:
         Whether normalised aims lie in [-1, 1]; NaN does not. Otherwise nothing was done.
     """
     fixation, start, target = points[0], points[1], points[2]
-    amplitude, duration, clock = reals[0], reals[1], reals[2]
+    amplitude, duration = reals[0], reals[1]
     if unit != PX:
         for b in range(fixation.shape[0]):
             if not (abs(aim[b, 0]) <= 1 and abs(aim[b, 1]) <= 1):
@@ -298,7 +299,7 @@ def move_lanes(
     execute_saccades(start, target, size, px_per_deg, key, stream, limits, fixation, amplitude, duration)
     for b in range(fixation.shape[0]):
         if moving[b]:
-            clock[b] += duration[b] + np.float32(dwell_ms)
+            clock[b] += np.float64(duration[b]) + dwell_ms
             key[2, b] += 1
         else:
             fixation[b, 0], fixation[b, 1] = start[b, 0], start[b, 1]

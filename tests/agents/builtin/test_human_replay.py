@@ -116,7 +116,7 @@ def test_names_of_digits_are_of_that_person_and_image(
     (tmp_path / "config.yaml").write_text(f"agent_arguments: {{{arguments}}}\n", encoding="utf-8")
     dotted = [f"--agent_arguments.{part.replace(': ', '=')}" for part in arguments.split(", ", 3)]
     for words in (["--agent_arguments", f"{{{arguments}}}"], ["--config", "config.yaml"], dotted):
-        out = ["record", "uniform", "--out", "out.gif", "--scanpath", "out.csv", "--overwrite", "--network", "none"]
+        out = ["record", "uniform", "--out=out.gif", "--scanpath=out.csv", "--overwrite", "--network", "none"]
         shown = ["--size", "240x320", "--seconds", "0.5", "--fps", "10", "--dwell_ms", "100"]
         assert main([*out, *shown, "--agent", "human_replay", *words]) == 0
         found = read_csv(tmp_path / "out.csv")[0].fixation_px[-1]

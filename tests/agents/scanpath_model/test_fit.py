@@ -168,7 +168,8 @@ def test_one_command_fits_and_goes_on(folder: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(scanpath_fit, "collect_beliefs", refuse)
     first = out.read_bytes()
-    fit(FitConfig(data=str(folder), out=str(out), work=str(work), epochs=1, overwrite=True), tell=lambda line: None)
+    again = FitConfig(data=str(folder), out=str(out), work=str(work), epochs=1, overwrite=True)
+    fit(again, tell=lambda line: None)
     assert out.read_bytes() == first
 
 

@@ -124,7 +124,7 @@ def test_saccades_are_executed_as_by_torch(eye: Saccades) -> None:
 
 def moved(aim: np.ndarray, unit: int) -> tuple[bool, np.ndarray, np.ndarray]:
     """Move two lanes, of which the first moves, from the same place in a scene of 40 x 60."""
-    points, reals, key = np.full((3, 2, 2), 10, np.float32), np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
+    points, reals, key = np.full((3, 2, 2), 10, np.float32), np.zeros((2, 2), np.float32), np.zeros((3, 2), np.int64)
     about = (
         np.array([40, 60]),
         np.ones(2, np.float32),
@@ -132,7 +132,7 @@ def moved(aim: np.ndarray, unit: int) -> tuple[bool, np.ndarray, np.ndarray]:
         int(Stream.SCATTER),
         np.array(Saccades().limits, np.float32),
     )
-    done = move_lanes(points, aim.astype(np.float32), unit, np.array([True, False]), *about, 250.0, reals)
+    done = move_lanes(points, aim.astype(np.float32), unit, np.array([True, False]), *about, 250.0, reals, np.zeros(2))
     return done, points, key
 
 

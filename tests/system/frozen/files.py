@@ -26,8 +26,9 @@ from foveasim.envs.tasks.classify import ClassifyEnv
 from foveasim.images.object_masks import read_mask
 from foveasim.recording.episode import read_episode
 from foveasim.recording.replay import replay_episode
-from foveasim.scanpath.readers import read_mit1003, read_osie_mat, read_tracker_csv
+from foveasim.scanpath.readers import read_mit1003, read_osie_mat
 from foveasim.scanpath.scanpath import Scanpath, read_csv
+from foveasim.scanpath.trackers.reading import read_scanpaths
 from frozen.digest import close, digest, here, json_digest, numbers
 from frozen.paths import RECORDED
 from frozen.record import COMPARE, HUMANS, PRETRAIN, TRAIN, command
@@ -281,18 +282,17 @@ def scanpaths() -> dict[str, Any]:
         RECORDED / "humans" / "scanpaths.csv",
     ]
     found: dict[str, Any] = {path.name: _paths(read_csv(path)) for path in files}
-    found["duration.csv"] = _paths(read_tracker_csv(folder / "duration.csv", duration="duration_ms"))
+    named = {"image": "image", "subject": "subject", "x": "x", "y": "y"}
+    lasting = {**named, "duration": "duration_ms"}
+    found["duration.csv"] = _paths(read_scanpaths(folder / "duration.csv", columns=lasting))
+    screen = {"image": "pic", "subject": "who", "x": "FPOGX", "y": "FPOGY", "onset": "t0 [s]", "end": "t1 [s]"}
     found["onset_end.tsv"] = _paths(
-        read_tracker_csv(
-            folder / "onset_end.tsv",
-            **{"image": "pic", "subject": "who", "x": "FPOGX", "y": "FPOGY", "onset": "t0", "end": "t1"},  # type: ignore[arg-type]
-            seconds=True,
-            delimiter="\t",
-            origin_px=(2.0, 3.0),
-        )
+        read_scanpaths(folder / "onset_end.tsv", columns=screen, origin_px=(2.0, 3.0), image_size=(600, 800))
     )
-    degrees: dict[str, Any] = {"units": "deg", "origin_px": (400.0, 300.0), "px_per_deg": 24.0, "y_up": True}
-    found["trial.csv"] = _paths(read_tracker_csv(folder / "trial.csv", onset="onset", trial_ms=900.0, **degrees))
+    degrees: dict[str, Any] = {"units": "deg", "deg_origin_px": (400.0, 300.0), "px_per_deg": 24.0, "y_up": True}
+    found["trial.csv"] = _paths(
+        read_scanpaths(folder / "trial.csv", columns={**named, "onset": "onset"}, trial_ms=900.0, **degrees)
+    )
     found["osie.mat"] = _paths(read_osie_mat(folder / "osie.mat"))
     found["mit1003"] = _paths(read_mit1003(folder / "mit1003"))
     agent = make_agent(
