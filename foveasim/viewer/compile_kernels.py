@@ -95,7 +95,7 @@ def _built_in() -> list[str]:
 
 def _look_around(retinas: Iterable[Retina], stop: threading.Event) -> None:
     from foveasim.agents.noise import LaneNoise
-    from foveasim.viewer.display_eye import Sight
+    from foveasim.viewer.display_eye import DisplayEye
 
     noise = LaneNoise()
     noise.reset(np.ones(1, np.bool_))
@@ -104,10 +104,10 @@ def _look_around(retinas: Iterable[Retina], stop: threading.Event) -> None:
         for half_life_ms in (None, _HALF_LIFE_MS):
             if stop.is_set():
                 return
-            sight = Sight(_Noise(), 0, retina, saccades=Saccades(scatter=0.1), half_life_ms=half_life_ms)
-            sight.depart((30.0, 30.0))
-            sight.look(100.0)
-            sight.observation(0.5)
+            display_eye = DisplayEye(_Noise(), 0, retina, saccades=Saccades(scatter=0.1), half_life_ms=half_life_ms)
+            display_eye.start_saccade((30.0, 30.0))
+            display_eye.sense(100.0)
+            display_eye.observation(0.5)
 
 
 def _compiled() -> int:

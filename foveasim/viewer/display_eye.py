@@ -1,7 +1,7 @@
 """One eye seen at two resolutions: the scene's own for people, a small one for agent and network.
 
 Both look at the same scene from the same fixations, and see as much of it in degrees of visual angle, so what is shown
-is crisp while the mind works on little. A retina whose lengths are in pixels is shown at the mind's resolution.
+is crisp while the agent works on little. A retina whose lengths are in pixels is shown at the agent's resolution.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from foveasim.scenes.source import SceneSource, open_scenes
 from foveasim.simulator.simulator import Simulator
 
 __all__ = [
-    "EYE_LONG_SIDE_PX",
+    "AGENT_SHORT_SIDE_PX",
+    "DISPLAY_LONG_SIDE_PX",
     "MAX_ASPECT",
-    "MIND_SHORT_SIDE_PX",
-    "FirstSight",
-    "Opener",
-    "Sight",
+    "DisplayEye",
+    "FirstUsableScene",
+    "ScenePreloader",
     "close_source",
     "open_source",
 ]
 
-EYE_LONG_SIDE_PX = 720
+DISPLAY_LONG_SIDE_PX = 720
 """Longest side at which the eye works. Larger scenes are shrunk, to keep 60 frames a second; no panel shows more."""
 
-MIND_SHORT_SIDE_PX = 96
+AGENT_SHORT_SIDE_PX = 96
 """Short side at which agent and network work; the shipped networks were trained at it."""
 
 MAX_ASPECT = 8
-"""How many times as long as wide a scene may be: beyond it, the mind would work on more than 768 px, and slowly."""
+"""How many times as long as wide a scene may be: beyond it, the agent would work on more than 768 px, and slowly."""
 
 Image = NDArray[np.uint8]
 
 
-FirstSight: TypeAlias = "tuple[int, Sight, list[str]]"
-"""The number of the first scene that can be used, its sight, and what is wrong with those before it."""
+FirstUsableScene: TypeAlias = "tuple[int, DisplayEye, list[str]]"
+"""The number of the first scene that can be used, its eye, and what is wrong with those before it."""
 
 
 def open_source(scenes: object, px_per_deg: float | None, seed: int) -> SceneSource:
@@ -72,11 +72,11 @@ def close_source(source: SceneSource) -> None:
 
 
 class _Resized:
-    """A source whose pictures are brought to a size that depends on theirs, ``came`` for the last one."""
+    """A source whose pictures are brought to a size that depends on theirs, ``last_size`` for the last one."""
 
     def __init__(self, source: SceneSource, rule: Callable[[tuple[int, int]], tuple[int, int]]) -> None:
         self._source, self._rule = source, rule
-        self.came = (0, 0)
+        self.last_size = (0, 0)
 
     @property
     def moving(self) -> bool:
@@ -96,26 +96,26 @@ class _Resized:
                 f"{picture.name}: {picture.size[1]} x {picture.size[0]} px is too long and thin; its long side may be "
                 f"{MAX_ASPECT} times its short side. Crop it first."
             )
-        self.came = picture.size
+        self.last_size = picture.size
         return fit_picture(picture, self._rule(picture.size), "stretch")
 
 
-def _eye_size(size: tuple[int, int]) -> tuple[int, int]:
-    scale = min(1.0, EYE_LONG_SIDE_PX / max(size))
+def _display_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, DISPLAY_LONG_SIDE_PX / max(size))
     return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
 
 
-def _mind_size(size: tuple[int, int]) -> tuple[int, int]:
-    scale = MIND_SHORT_SIDE_PX / min(size)
+def _agent_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = AGENT_SHORT_SIDE_PX / min(size)
     return max(8, round(size[0] * scale / 8) * 8), max(8, round(size[1] * scale / 8) * 8)
 
 
-def _given_size(size: tuple[int, int], _: tuple[int, int]) -> tuple[int, int]:
+def _fixed_size(size: tuple[int, int], _: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-class Sight:
-    """An eye before one scene.
+class DisplayEye:
+    """An eye before one scene, at the display's resolution and at the agent's.
 
     Args:
         source: Where the scene comes from.
@@ -125,20 +125,20 @@ class Sight:
         half_life_ms: Time after which half of what was seen is forgotten, or None.
         seed: Of the retina's and the saccades' random numbers.
         fixation_norm: (x, y) where it starts, normalised; None for the centre.
-        mind_size: (H, W) in px at which the mind works, whatever the scene's aspect; None makes it fit the scene.
+        agent_size: (H, W) in px at which the agent works, whatever the scene's aspect; None makes it fit the scene.
 
     Raises:
         SceneError: The scene cannot be read, or is too long and thin.
-        InvalidValueError: The retina cannot work at the size of the eye or the mind.
+        InvalidValueError: The retina cannot work at the size of the eye or the agent.
 
     Attributes:
         scene: (H, W, 3) uint8, the scene at the eye's resolution. These arrays are read-only and replaced, not changed.
         glimpse: (H, W, 3) uint8, what the eye sees.
         belief: (H, W, 3) uint8, what it has seen so far.
-        shown: Glimpse and belief that people see, these or those before.
+        displayed: Glimpse and belief that people see, these or those before.
         acuity: (H, W) uint8, how sharply.
-        mind_acuity: (h, w) uint8, how sharply the mind has seen so far, on its own grid.
-        fovea_px: How far from the fixation the mind sees at half acuity or better, px of the scene as the eye sees it;
+        agent_acuity: (h, w) uint8, how sharply the agent has seen so far, on its own grid.
+        fovea_px: How far from the fixation the agent sees at half acuity or better, px of the scene as the eye sees it;
             0 where it does so everywhere.
         target: (S, S, 3) uint8, what is to be found in the scene, seen closely; None where nothing is.
     """
@@ -153,45 +153,47 @@ class Sight:
         half_life_ms: float | None = None,
         seed: int = 0,
         fixation_norm: tuple[float, float] | None = None,
-        mind_size: tuple[int, int] | None = None,
+        agent_size: tuple[int, int] | None = None,
     ) -> None:
-        able = Saccades(
+        without_dwell = Saccades(
             saccades.max_amplitude_deg, saccades.scatter, saccades.slope_ms_per_deg, saccades.intercept_ms, dwell_ms=0
         )
-        exact = Saccades(dwell_ms=0)
-        mind_rule = _mind_size if mind_size is None else functools.partial(_given_size, mind_size)
-        small = _Resized(source, mind_rule)
-        self._mind = Simulator(small, retina, saccades=exact, half_life_ms=half_life_ms)
-        self._mind.begin(seed, index=index)
-        eye_size, size = _eye_size(small.came), self._mind.size
-        eye_retina = retina.at_scale(math.sqrt(eye_size[0] * eye_size[1] / (size[0] * size[1])))
-        eye_rule = mind_rule if eye_retina is None else _eye_size
-        self._eye = Simulator(
-            _Resized(source, eye_rule), eye_retina or retina, saccades=able, half_life_ms=half_life_ms
+        exact_saccades = Saccades(dwell_ms=0)
+        agent_rule = _agent_size if agent_size is None else functools.partial(_fixed_size, agent_size)
+        agent_scenes = _Resized(source, agent_rule)
+        self._agent_simulator = Simulator(agent_scenes, retina, saccades=exact_saccades, half_life_ms=half_life_ms)
+        self._agent_simulator.begin(seed, index=index)
+        display_size, size = _display_size(agent_scenes.last_size), self._agent_simulator.size
+        display_retina = retina.at_scale(math.sqrt(display_size[0] * display_size[1] / (size[0] * size[1])))
+        display_rule = agent_rule if display_retina is None else _display_size
+        self._simulator = Simulator(
+            _Resized(source, display_rule), display_retina or retina, saccades=without_dwell, half_life_ms=half_life_ms
         )
-        self._eye.begin(seed, index=index)
+        self._simulator.begin(seed, index=index)
         if fixation_norm is not None:
             start = torch.tensor([fixation_norm], dtype=torch.float64)  # float32 would not give the same pixel back
-            self._eye.fixation_px.copy_(geometry.norm_to_px(start, self._eye.size))
-        self._mind.fixation_px.copy_(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
-        self._display = source.display(index) if isinstance(source, SearchSource) else None
-        self._source_size = source.size if isinstance(source, SearchSource) else self._eye.size
-        self.target = None if self._display is None else _close(self._display)
+            self._simulator.fixation_px.copy_(geometry.norm_to_px(start, self._simulator.size))
+        self._agent_simulator.fixation_px.copy_(
+            geometry.rescale_px(self._simulator.fixation_px, self._simulator.size, self._agent_simulator.size)
+        )
+        self._search_display = source.display(index) if isinstance(source, SearchSource) else None
+        self._source_size = source.size if isinstance(source, SearchSource) else self._simulator.size
+        self.target = None if self._search_display is None else _crop_target(self._search_display)
         self.retina = retina
-        self.name = self._eye.names[0]
-        self.shown: tuple[Image, Image]
+        self.name = self._simulator.names[0]
+        self.displayed: tuple[Image, Image]
         self._show_scene()
-        self._look(0.0)
+        self._sense(0.0)
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the scene as the eye sees it, px."""
-        return self._eye.size
+        return self._simulator.size
 
     @property
     def fixation_px(self) -> tuple[float, float]:
         """Where the eye is, or lands."""
-        x, y = self._eye.fixation_px[0].tolist()
+        x, y = self._simulator.fixation_px[0].tolist()
         return x, y
 
     def to_norm(self, point_px: tuple[float, float]) -> tuple[float, float]:
@@ -207,17 +209,17 @@ class Sight:
     @property
     def reward(self) -> float:
         """What the last saccade earns in an env: the gain of acuity-weighted coverage minus the cost of moving."""
-        return sum(float(term[0]) for term in Coverage()(self._mind).values())
+        return sum(float(term[0]) for term in Coverage()(self._agent_simulator).values())
 
     @property
     def found(self) -> bool:
         """Whether the eye has moved to the target, as in ``foveasim/Search-v0``."""
-        if self._display is None or not int(self._eye.step_count[0]):
+        if self._search_display is None or not int(self._simulator.step_count[0]):
             return False
-        gaze = geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._source_size)[0].numpy()
-        return bool(np.hypot(*(gaze - self._display.items_px[0])) <= self._display.radius_px)
+        gaze = geometry.rescale_px(self._simulator.fixation_px, self._simulator.size, self._source_size)[0].numpy()
+        return bool(np.hypot(*(gaze - self._search_display.items_px[0])) <= self._search_display.radius_px)
 
-    def depart(self, target_px: tuple[float, float]) -> float:
+    def start_saccade(self, target_px: tuple[float, float]) -> float:
         """Move the eye, without looking yet.
 
         Args:
@@ -226,27 +228,27 @@ class Sight:
         Returns:
             How long the saccade takes, ms.
         """
-        self._eye.advance(torch.tensor([target_px], dtype=torch.float32))
-        return float(self._eye.duration_ms[0])
+        self._simulator.advance(torch.tensor([target_px], dtype=torch.float32))
+        return float(self._simulator.duration_ms[0])
 
-    def look(self, at_ms: float, *, show_later: bool = False) -> None:
+    def sense(self, at_ms: float, *, show_later: bool = False) -> None:
         """Take a glimpse from where the eye now is.
 
         Args:
             at_ms: Time since the scene began; forgetting goes by it.
-            show_later: Whether :attr:`shown` waits for :meth:`show`: to see and to draw what is seen takes long for one
+            show_later: Whether :attr:`displayed` waits for :meth:`show`: to sense and to draw takes long for one
                 frame.
         """
-        before = self.shown
-        self._follow()
-        self._look(at_ms)
-        self.shown = before if show_later else self.shown
+        before = self.displayed
+        self._move_agent_simulator()
+        self._sense(at_ms)
+        self.displayed = before if show_later else self.displayed
 
     def show(self) -> None:
         """Show the glimpse that was taken last."""
-        self.shown = self.glimpse, self.belief
+        self.displayed = self.glimpse, self.belief
 
-    def watch(self, at_ms: float, *, resting: bool) -> bool:
+    def refresh(self, at_ms: float, *, resting: bool) -> bool:
         """Bring a moving scene to the present.
 
         Args:
@@ -256,14 +258,14 @@ class Sight:
         Returns:
             Whether the eye saw something new.
         """
-        for simulator in (self._eye, self._mind):
+        for simulator in (self._simulator, self._agent_simulator):
             simulator.clock_ms.fill_(at_ms)
             simulator.refresh()
-        changed = not np.array_equal(self.scene, self._eye.prepared.image[0].numpy())
+        changed = not np.array_equal(self.scene, self._simulator.prepared.image[0].numpy())
         if changed:
             self._show_scene()
         if changed and resting:
-            self._look(at_ms)
+            self._sense(at_ms)
         return changed and resting
 
     def observation(self, time_left: float) -> dict[str, NDArray[Any]]:
@@ -272,41 +274,45 @@ class Sight:
         Args:
             time_left: Share of the budget that is left, 0 to 1.
         """
-        code = ObservationCode(belief=True, patch=self._mind.glimpse.patch is not None, scene=True)
-        half = np.array([self._mind.size[1] / 2, self._mind.size[0] / 2], np.float32)
-        seen = code.build(self._mind, half, np.array([[time_left]], np.float32))
-        if self._display is not None:
-            seen["target"] = _at_scale(self._display, self._mind.size[0] / self._source_size[0])[None]
+        code = ObservationCode(belief=True, patch=self._agent_simulator.glimpse.patch is not None, scene=True)
+        half = np.array([self._agent_simulator.size[1] / 2, self._agent_simulator.size[0] / 2], np.float32)
+        seen = code.build(self._agent_simulator, half, np.array([[time_left]], np.float32))
+        if self._search_display is not None:
+            scale = self._agent_simulator.size[0] / self._source_size[0]
+            seen["target"] = _scale_target(self._search_display, scale)[None]
         return seen
 
-    def _follow(self) -> None:
-        self._mind.advance(geometry.rescale_px(self._eye.fixation_px, self._eye.size, self._mind.size))
-        self._mind.step_count.copy_(self._eye.step_count)  # an interrupted saccade counts, and both draw by the count
+    def _move_agent_simulator(self) -> None:
+        self._agent_simulator.advance(
+            geometry.rescale_px(self._simulator.fixation_px, self._simulator.size, self._agent_simulator.size)
+        )
+        # An interrupted saccade counts, and both draw by the count.
+        self._agent_simulator.step_count.copy_(self._simulator.step_count)
 
-    def _look(self, at_ms: float) -> None:
-        for simulator in (self._eye, self._mind):
+    def _sense(self, at_ms: float) -> None:
+        for simulator in (self._simulator, self._agent_simulator):
             simulator.clock_ms.fill_(at_ms)
-            simulator.look()
-        self.glimpse = _frozen(self._eye.glimpse.image)
-        x, y = self._mind.fixation_px[0].tolist()
-        sharp = self._mind.glimpse.acuity[0].numpy() >= 128
-        self.fovea_px = _fovea_px(sharp, (x, y)) * max(self._eye.size) / max(self._mind.size)
-        self.belief = _frozen(self._eye.belief.image.clone())
-        self.acuity = _frozen(self._eye.belief.acuity.clone())
-        self.mind_acuity = _frozen(self._mind.belief.acuity.clone())
+            simulator.sense()
+        self.glimpse = _as_read_only(self._simulator.glimpse.image)
+        x, y = self._agent_simulator.fixation_px[0].tolist()
+        sharp = self._agent_simulator.glimpse.acuity[0].numpy() >= 128
+        self.fovea_px = _fovea_px(sharp, (x, y)) * max(self._simulator.size) / max(self._agent_simulator.size)
+        self.belief = _as_read_only(self._simulator.belief.image.clone())
+        self.acuity = _as_read_only(self._simulator.belief.acuity.clone())
+        self.agent_acuity = _as_read_only(self._agent_simulator.belief.acuity.clone())
         self.show()
 
     def _show_scene(self) -> None:
-        self.scene = _frozen(self._eye.prepared.image.clone())
+        self.scene = _as_read_only(self._simulator.prepared.image.clone())
 
 
-class Opener:
-    """Opens the scenes of sources as sights; on request ahead of time, in a thread, so that no frame waits for one.
+class ScenePreloader:
+    """Opens scenes, each with its eye; on request ahead of time, in a thread, so that no frame waits for one.
 
     One thread at a time uses a source: whatever is opened waits for what is opened ahead.
 
     Args:
-        saccades: See :class:`Sight`.
+        saccades: See :class:`DisplayEye`.
         half_life_ms: Likewise.
         seed: Likewise.
     """
@@ -314,51 +320,53 @@ class Opener:
     def __init__(self, saccades: Saccades, half_life_ms: float | None, seed: int) -> None:
         self._saccades, self._half_life_ms, self._seed = saccades, half_life_ms, seed
         self._thread: Thread | None = None
-        self._ahead: tuple[_Wanted, FirstSight | Exception] | None = None
+        self._preloaded: tuple[_Request, FirstUsableScene | Exception] | None = None
 
     def open(
         self,
         source: SceneSource,
         index: int,
         retina: Retina,
-        mind_size: tuple[int, int] | None,
+        agent_size: tuple[int, int] | None,
         fixation_norm: tuple[float, float] | None = None,
-    ) -> Sight:
-        """Open one scene; arguments and errors as in :class:`Sight`."""
+    ) -> DisplayEye:
+        """Open one scene; arguments and errors as in :class:`DisplayEye`."""
         self.close()
-        return self._open(source, index, retina, mind_size, fixation_norm)
+        return self._open(source, index, retina, agent_size, fixation_norm)
 
-    def first(self, source: SceneSource, start: int, retina: Retina, mind_size: tuple[int, int] | None) -> FirstSight:
+    def open_first_usable(
+        self, source: SceneSource, start: int, retina: Retina, agent_size: tuple[int, int] | None
+    ) -> FirstUsableScene:
         """Open the first scene from ``start`` on that can be used; after the last comes the first.
 
         Returns:
-            Its number, the sight, and what is wrong with those that came before it.
+            Its number, the eye, and what is wrong with those that came before it.
 
         Raises:
             SceneError: None can be used.
         """
         self.close()
-        wanted = _Wanted(source, start, retina, mind_size)
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == wanted and ahead[0].source is source:
-            found = ahead[1]
+        request = _Request(source, start, retina, agent_size)
+        preloaded, self._preloaded = self._preloaded, None
+        if preloaded is not None and preloaded[0] == request and preloaded[0].source is source:
+            found = preloaded[1]
             if isinstance(found, Exception):
                 raise found
             return found
-        return self._first(wanted)
+        return self._open_first_usable(request)
 
-    def prepare(self, source: SceneSource, start: int, retina: Retina, mind_size: tuple[int, int] | None) -> None:
-        """Begin to do what :meth:`first` will be asked for; what it raises, :meth:`first` raises."""
+    def preload(self, source: SceneSource, start: int, retina: Retina, agent_size: tuple[int, int] | None) -> None:
+        """Begin to open what :meth:`open_first_usable` will return; that raises what goes wrong."""
         self.close()
-        wanted = _Wanted(source, start, retina, mind_size)
+        request = _Request(source, start, retina, agent_size)
 
         def work() -> None:
             try:
-                self._ahead = wanted, self._first(wanted)
+                self._preloaded = request, self._open_first_usable(request)
             except Exception as error:  # whatever it is, it belongs to whoever asks for the scene
-                self._ahead = wanted, error
+                self._preloaded = request, error
 
-        self._thread = Thread(target=work, name="foveasim-opener", daemon=True)
+        self._thread = Thread(target=work, name="foveasim-preloader", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -367,11 +375,11 @@ class Opener:
             self._thread.join()
             self._thread = None
 
-    def _first(self, wanted: _Wanted) -> FirstSight:
-        count, unusable = len(wanted.source), list[str]()
-        for index in ((wanted.start + attempt) % count for attempt in range(count)):
+    def _open_first_usable(self, request: _Request) -> FirstUsableScene:
+        count, unusable = len(request.source), list[str]()
+        for index in ((request.start + attempt) % count for attempt in range(count)):
             try:
-                return index, self._open(wanted.source, index, wanted.retina, wanted.mind_size, None), unusable
+                return index, self._open(request.source, index, request.retina, request.agent_size, None), unusable
             except FoveasimError as error:
                 unusable.append(str(error))
         many = f"none of {count} scenes can be used. The first: " if count > 1 else ""
@@ -382,10 +390,10 @@ class Opener:
         source: SceneSource,
         index: int,
         retina: Retina,
-        mind_size: tuple[int, int] | None,
+        agent_size: tuple[int, int] | None,
         fixation_norm: tuple[float, float] | None,
-    ) -> Sight:
-        return Sight(
+    ) -> DisplayEye:
+        return DisplayEye(
             source,
             index,
             retina,
@@ -393,27 +401,27 @@ class Opener:
             half_life_ms=self._half_life_ms,
             seed=self._seed,
             fixation_norm=fixation_norm,
-            mind_size=mind_size,
+            agent_size=agent_size,
         )
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What an opener was asked for."""
+class _Request:
+    """What a preloader was asked for."""
 
     source: SceneSource = field(compare=False)  # by identity, whatever sources themselves think
     start: int
     retina: Retina
-    mind_size: tuple[int, int] | None
+    agent_size: tuple[int, int] | None
 
 
-def _close(display: Display) -> Image:
+def _crop_target(display: Display) -> Image:
     """Return what is to be found with little ground around it."""
     margin = max(0, (len(display.target) - math.ceil(3 * display.radius_px)) // 2)
     return display.target[margin : len(display.target) - margin, margin : len(display.target) - margin]
 
 
-def _at_scale(display: Display, scale: float) -> Image:
+def _scale_target(display: Display, scale: float) -> Image:
     """Return what is to be found as large as where the scene is scaled, (S, S, 3) uint8, on its own ground."""
     target = display.target
     if scale == 1:
@@ -438,7 +446,7 @@ def _fovea_px(sharp: NDArray[np.bool_], fixation_px: tuple[float, float]) -> flo
     return float(min((int(np.argmin(way)) for way in ways if not way.all()), default=0))
 
 
-def _frozen(lane: Tensor) -> Image:
+def _as_read_only(lane: Tensor) -> Image:
     image: Image = lane[0].numpy()
     image.flags.writeable = False
     return image

@@ -20,7 +20,7 @@ from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.scanpath.scanpath import Scanpath
 from foveasim.viewer.agent_worker import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
-from foveasim.viewer.display_eye import Opener, Sight, close_source, open_source
+from foveasim.viewer.display_eye import DisplayEye, ScenePreloader, close_source, open_source
 from foveasim.viewer.scanpath_recorder import Flight, Notices, Trail
 
 __all__ = ["HEATS", "Session"]
@@ -79,7 +79,7 @@ class Session:
         if half_life_ms is not None:
             validation.number("half_life_ms", half_life_ms, 1e-3, 1e15)
         self._px_per_deg, self._threaded = px_per_deg, threaded
-        self._opener = Opener(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
+        self._preloader = ScenePreloader(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
         self._source = open_source(scenes, px_per_deg, self.seed)
         self._plain_retina, self.fovea_scale = make_retina(retina), 1.0
         self._agent_name, self.index, self._moment = _name(agent), 0, 0
@@ -96,7 +96,7 @@ class Session:
         self._agent_failed, self._fresh_agent, self._ask_later = False, True, False
         self._thinker = Thinker(make_agent(agent, seed=self.seed), open_predictor(network), threaded=threaded)
         try:
-            self.index, self._sight = self._find_scene(0)
+            self.index, self._display_eye = self._find_scene(0)
             self._start()
         except FoveasimError:
             self._thinker.close()
@@ -116,17 +116,17 @@ class Session:
     @property
     def retina(self) -> Retina:
         """The retina, its fovea scaled."""
-        return self._sight.retina
+        return self._display_eye.retina
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the scene as the eye sees it, px; points are given in it."""
-        return self._sight.size
+        return self._display_eye.size
 
     @property
     def scene_name(self) -> str:
         """Name of the scene."""
-        return self._sight.name
+        return self._display_eye.name
 
     @property
     def fixations(self) -> int:
@@ -164,24 +164,24 @@ class Session:
 
     def view(self) -> View:
         """Return what there is to see at this moment."""
-        thought, sight = self._thought, self._sight
+        thought, display_eye = self._thought, self._display_eye
         heat: Heat | None = None
         if self.heat == "acuity":
-            heat = Heat("acuity", sight.mind_acuity, "0", "1")
+            heat = Heat("acuity", display_eye.agent_acuity, "0", "1")
         elif thought is not None:
             values = thought.std if self.heat == "uncertainty" else thought.error
             heat = None if values is None else Heat(self.heat, values, "0", f"{HEAT_GREY_LEVELS}")
-        guess = sight.shown[1] if thought is None or thought.prediction is None else thought.prediction
+        guess = display_eye.displayed[1] if thought is None or thought.prediction is None else thought.prediction
         return View(
-            scene=sight.scene,
-            glimpse=sight.shown[0],
-            belief=sight.shown[1],
+            scene=display_eye.scene,
+            glimpse=display_eye.displayed[0],
+            belief=display_eye.displayed[1],
             prediction=None if self._thinker.imaginer is None else guess,
             heat=heat,
             fixation_px=np.array(self._trail.points_px[-LATEST:], np.float32),
             gaze_px=self.gaze_px,
             moving=self.in_flight,
-            fovea_px=sight.fovea_px,
+            fovea_px=display_eye.fovea_px,
             earlier=max(0, self.fixations - LATEST),
             errors=tuple(self._trail.errors[-LATEST:]),
             past_errors=tuple(self._past_errors),
@@ -190,8 +190,8 @@ class Session:
             retina=self.retina.name if self.fovea_scale == 1 else f"{self.retina.name} {self.fovea_scale:.2f}x",
             scene_name=self.scene_name,
             reward=self._reward,
-            target=sight.target,
-            found=sight.found and not self.in_flight,
+            target=display_eye.target,
+            found=display_eye.found and not self.in_flight,
             speed=self.speed,
             paused=self.paused,
             alert=self.alert or self.notice,
@@ -211,7 +211,7 @@ class Session:
             InvalidValueError: Not finite.
         """
         self._flight = None
-        self._sight.depart((validation.number("x_px", x_px), validation.number("y_px", y_px)))
+        self._display_eye.start_saccade((validation.number("x_px", x_px), validation.number("y_px", y_px)))
         self._land(new=not drag)
 
     def hold(self, held: bool) -> None:
@@ -259,11 +259,11 @@ class Session:
         self._thinker.set_agent(make_agent(spec, seed=self.seed))
         if self._thinker.size != before[1]:
             try:
-                sight = self._open_scene()
+                display_eye = self._open_scene()
             except FoveasimError as error:
                 self._thinker.set_agent(before[0])
                 raise AgentError(f"{_name(spec)} cannot look at this scene: {error}") from error
-            self._begin_scene(sight, _name(spec))
+            self._begin_scene(display_eye, _name(spec))
             return
         self._agent_name, self.alert = _name(spec), ""
         self._agent_failed, self._fresh_agent = False, True
@@ -298,11 +298,11 @@ class Session:
         before = self._plain_retina, self.fovea_scale
         self._plain_retina, self.fovea_scale = retina, fovea_scale
         try:
-            sight = self._open_scene()
+            display_eye = self._open_scene()
         except FoveasimError:
             self._plain_retina, self.fovea_scale = before
             raise
-        self._begin_scene(sight)
+        self._begin_scene(display_eye)
 
     def next_scene(self) -> None:
         """Go on to the next scene that can be used; a notice names those that cannot.
@@ -310,8 +310,8 @@ class Session:
         Raises:
             SceneError: None can.
         """
-        self.index, sight = self._find_scene(self.index + 1)
-        self._begin_scene(sight)
+        self.index, display_eye = self._find_scene(self.index + 1)
+        self._begin_scene(display_eye)
 
     def load_file(self, path: str | Path) -> None:
         """Look at an image, a video or a folder instead; the present scenes stay if it cannot be used.
@@ -323,19 +323,19 @@ class Session:
         before = self._source, self.index
         self._source = source
         try:
-            self.index, sight = self._find_scene(0)
+            self.index, display_eye = self._find_scene(0)
         except FoveasimError:
             self._source, self.index = before
             close_source(source)
             raise
         close_source(before[0])
-        self._begin_scene(sight)
+        self._begin_scene(display_eye)
         self._past_errors = []
 
     def close(self) -> None:
         """End the threads, without waiting for an agent that takes long, and let go of a camera."""
         self._thinker.close()
-        self._opener.close()
+        self._preloader.close()
         close_source(self._source)
 
     # What happens
@@ -351,7 +351,7 @@ class Session:
         """
         left = validation.number("dt_ms", dt_ms, 0) * self.speed
         self._notices.pass_time(dt_ms)
-        self._sight.show()
+        self._display_eye.show()
         self.think()
         while left > 0 and (not self.paused or self._single):
             due = self._due_ms()
@@ -366,12 +366,12 @@ class Session:
                 self._clock_ms += left  # the eye waits for the agent, and time goes on
                 break
         if self._source.moving and not self.paused:
-            self._watch()
+            self._refresh_scene()
 
-    def _watch(self) -> None:
+    def _refresh_scene(self) -> None:
         """Bring a moving scene to the present; one that can no longer be read is over."""
         try:
-            saw = self._sight.watch(self._clock_ms, resting=self._flight is None)
+            saw = self._display_eye.refresh(self._clock_ms, resting=self._flight is None)
         except SceneError as error:
             self._notices.say(str(error))
             self.next_scene()
@@ -403,24 +403,26 @@ class Session:
                 self._single = False  # nobody will ever say where to
             return False
         self._trail.end(self._clock_ms)
-        duration_ms = self._sight.depart(self._target_px)
+        duration_ms = self._display_eye.start_saccade(self._target_px)
         self._target_px = None
-        self._flight = Flight(self._trail.points_px[-1], self._sight.fixation_px, duration_ms)
+        self._flight = Flight(self._trail.points_px[-1], self._display_eye.fixation_px, duration_ms)
         return True
 
     @property
     def _over(self) -> bool:
-        return bool(self.budget and self.fixations >= self.budget) or self._sight.found
+        return bool(self.budget and self.fixations >= self.budget) or self._display_eye.found
 
-    def _find_scene(self, start: int) -> tuple[int, Sight]:
+    def _find_scene(self, start: int) -> tuple[int, DisplayEye]:
         """Return the first scene from ``start`` on that can be used, and its number; a notice counts the others."""
-        index, sight, unusable = self._opener.first(self._source, start, self._scaled_retina, self._thinker.size)
+        index, display_eye, unusable = self._preloader.open_first_usable(
+            self._source, start, self._scaled_retina, self._thinker.size
+        )
         self._notices.count("scenes skipped", unusable)
-        return index, sight
+        return index, display_eye
 
-    def _open_scene(self) -> Sight:
-        retina, gaze = self._scaled_retina, self._sight.to_norm(self.gaze_px)
-        return self._opener.open(self._source, self.index, retina, self._thinker.size, gaze)
+    def _open_scene(self) -> DisplayEye:
+        retina, gaze = self._scaled_retina, self._display_eye.to_norm(self.gaze_px)
+        return self._preloader.open(self._source, self.index, retina, self._thinker.size, gaze)
 
     @property
     def _scaled_retina(self) -> Retina:
@@ -434,12 +436,12 @@ class Session:
         if known and self.retina.name not in known:
             self._notices.say_once(message)
 
-    def _begin_scene(self, sight: Sight, agent_name: str = "") -> None:
+    def _begin_scene(self, display_eye: DisplayEye, agent_name: str = "") -> None:
         """Keep what is over, the scanpath and the course of the error, and look at another scene."""
         self._past_scanpaths.append(self._trail.scanpath(self._clock_ms, self.scene_name, self._agent_name))
         if any(math.isfinite(error) for error in self.errors):
             self._past_errors = [*self._past_errors, self.errors][-_KEEP_PAST:]
-        self._sight, self._agent_name = sight, agent_name or self._agent_name
+        self._display_eye, self._agent_name = display_eye, agent_name or self._agent_name
         self._start()
 
     def _start(self) -> None:
@@ -451,19 +453,19 @@ class Session:
         self._settle(new=True)
 
     def _land(self, *, new: bool, show_later: bool = False) -> None:
-        self._sight.look(self._clock_ms, show_later=show_later)
+        self._display_eye.sense(self._clock_ms, show_later=show_later)
         self._settle(new=new)
 
     def _settle(self, *, new: bool) -> None:
         """Note a glimpse and think about it."""
         if new:
-            self._trail.begin(self._sight.fixation_px, self._clock_ms)
-            self._reward = self._sight.reward if self.fixations > 1 else None
+            self._trail.begin(self._display_eye.fixation_px, self._clock_ms)
+            self._reward = self._display_eye.reward if self.fixations > 1 else None
         else:
-            self._trail.points_px[-1] = self._sight.fixation_px
+            self._trail.points_px[-1] = self._display_eye.fixation_px
         self._rest_ms = self.dwell_ms * (_LAST_DWELL if self._over else 1)
         if self._over and new and self._threaded and not self._source.moving:
-            self._opener.prepare(self._source, self.index + 1, self._scaled_retina, self._thinker.size)
+            self._preloader.preload(self._source, self.index + 1, self._scaled_retina, self._thinker.size)
         self._perceive(choose=not self._agent_failed, new=True)
 
     def _perceive(self, *, choose: bool, new: bool = False) -> None:
@@ -475,8 +477,10 @@ class Session:
         choose = choose and not self.held
         left = max(0.0, 1 - (self.fixations - 1) / self.budget) if self.budget else 1.0
         fresh, self._fresh_agent = self._fresh_agent, False
-        sight, seen = self._sight, self._sight.observation(left)
-        self._thinker.consider(Percept(self._moment, seen, sight.scene, sight.belief, sight.acuity, choose, fresh))
+        display_eye, seen = self._display_eye, self._display_eye.observation(left)
+        self._thinker.consider(
+            Percept(self._moment, seen, display_eye.scene, display_eye.belief, display_eye.acuity, choose, fresh)
+        )
         if not self._threaded:
             self.think()
 
@@ -493,7 +497,7 @@ class Session:
             elif result.target_norm is None:
                 self._agent_failed = True
             else:
-                self._target_px = self._sight.to_px(result.target_norm)
+                self._target_px = self._display_eye.to_px(result.target_norm)
 
 
 def _name(spec: object) -> str:

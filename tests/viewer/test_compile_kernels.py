@@ -11,16 +11,16 @@ from foveasim.eye.retina import RETINAS, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.scenes.source import open_scenes
 from foveasim.viewer.compile_kernels import _compiled, warm_up
-from foveasim.viewer.display_eye import Sight
+from foveasim.viewer.display_eye import DisplayEye
 
 
 def test_a_window_compiles_nothing_after_warming_up() -> None:
     warm_up([make_retina("pyramid", preset="paper")])
     before, signatures = _compiled(), _signatures()
     for name in RETINAS:
-        sight = Sight(open_scenes("photos"), 0, make_retina(name), saccades=Saccades())
-        sight.depart((100.0, 90.0))
-        sight.look(300.0)
+        display_eye = DisplayEye(open_scenes("photos"), 0, make_retina(name), saccades=Saccades())
+        display_eye.start_saccade((100.0, 90.0))
+        display_eye.sense(300.0)
     assert _compiled() == before
     assert _signatures() == signatures
 

@@ -1,4 +1,4 @@
-"""One eye at two resolutions: what is shown is what the mind gets, in degrees; and scenes that cannot be shown."""
+"""One eye at two resolutions: what is shown is what the agent gets, in degrees; and scenes that cannot be shown."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import Picture
 from foveasim.scenes.search import SearchScenes
 from foveasim.scenes.source import open_scenes
-from foveasim.viewer.display_eye import Opener, Sight
+from foveasim.viewer.display_eye import DisplayEye, ScenePreloader
 from foveasim.viewer.session import Session
 
 
-def sight(retina: str, scenes: object = "photos", **options: object) -> Sight:
-    return Sight(open_scenes(scenes), 0, make_retina(retina, **options), saccades=Saccades())
+def display_eye(retina: str, scenes: object = "photos", **options: object) -> DisplayEye:
+    return DisplayEye(open_scenes(scenes), 0, make_retina(retina, **options), saccades=Saccades())
 
 
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -38,10 +38,10 @@ def shrunk(image: NDArray[np.uint8], like: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 @pytest.mark.parametrize("place", [(0.5, 0.5), (0.2, 0.7), (0.0, 0.0)])
-def test_the_eye_shows_what_the_mind_gets(place: tuple[float, float]) -> None:
-    eye = sight("pyramid")
-    eye.depart((place[0] * eye.size[1], place[1] * eye.size[0]))
-    eye.look(100.0)
+def test_the_eye_shows_what_the_agent_gets(place: tuple[float, float]) -> None:
+    eye = display_eye("pyramid")
+    eye.start_saccade((place[0] * eye.size[1], place[1] * eye.size[0]))
+    eye.sense(100.0)
     seen = eye.observation(1.0)
     glimpse, scene = seen["glimpse"][0], seen["scene"][0]
     assert eye.size == (512, 512) and glimpse.shape[:2] == (96, 96)
@@ -51,11 +51,11 @@ def test_the_eye_shows_what_the_mind_gets(place: tuple[float, float]) -> None:
     assert np.array_equal(eye.glimpse[row, column], eye.scene[row, column])
 
 
-def test_lengths_in_pixels_are_shown_at_the_size_of_the_mind() -> None:
-    for eye in (sight("patches"), sight("window", size_deg=None), sight("pyramid", preset="paper")):
-        eye.depart((10.0, 20.0))
-        eye.depart((30.0, 50.0))  # a saccade that is interrupted
-        eye.look(100.0)
+def test_lengths_in_pixels_are_shown_at_the_size_of_the_agent() -> None:
+    for eye in (display_eye("patches"), display_eye("window", size_deg=None), display_eye("pyramid", preset="paper")):
+        eye.start_saccade((10.0, 20.0))
+        eye.start_saccade((30.0, 50.0))  # a saccade that is interrupted
+        eye.sense(100.0)
         seen = eye.observation(1.0)
         assert eye.size == (96, 96)
         assert np.array_equal(eye.glimpse, seen["glimpse"][0])
@@ -73,8 +73,8 @@ def test_a_retina_at_another_scale() -> None:
         make_retina("disc").at_scale(0.0)
 
 
-def test_the_fovea_is_that_of_the_mind() -> None:
-    eye = sight("pyramid")
+def test_the_fovea_is_that_of_the_agent() -> None:
+    eye = display_eye("pyramid")
     # Half acuity lies at e2 = 2.3 degrees; the short side, 512 px, spans 27.4.
     assert eye.fovea_px == pytest.approx(2.3 * 512 / 27.43, abs=512 / 96)
 
@@ -168,13 +168,13 @@ class Watched:
     labels: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        self.asked: list[tuple[int, str]] = []
+        self.requests: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
         return 4
 
     def picture(self, index: int, time_ms: float = 0.0) -> Picture:
-        self.asked.append((index, threading.current_thread().name))
+        self.requests.append((index, threading.current_thread().name))
         if index == 0:
             raise SceneError("scene 0 is torn")
         image = np.random.default_rng(index).integers(0, 256, (64, 64, 3), np.uint8)
@@ -182,29 +182,29 @@ class Watched:
 
 
 def test_what_was_opened_ahead_is_what_would_have_been_opened() -> None:
-    eye, plain, early = make_retina("disc"), Opener(Saccades(), None, 0), Opener(Saccades(), None, 0)
+    eye, plain, early = make_retina("disc"), ScenePreloader(Saccades(), None, 0), ScenePreloader(Saccades(), None, 0)
     source = Watched()
-    early.prepare(source, 0, eye, None)
+    early.preload(source, 0, eye, None)
     early.close()
-    asked = len(source.asked)
-    assert {name for _, name in source.asked} == {"foveasim-opener"}
-    index, got, unusable = early.first(source, 0, make_retina("disc"), None)
-    assert len(source.asked) == asked  # nothing was opened again
-    want = plain.first(Watched(), 0, eye, None)
+    requests = len(source.requests)
+    assert {name for _, name in source.requests} == {"foveasim-preloader"}
+    index, got, unusable = early.open_first_usable(source, 0, make_retina("disc"), None)
+    assert len(source.requests) == requests  # nothing was opened again
+    want = plain.open_first_usable(Watched(), 0, eye, None)
     assert (index, unusable) == (want[0], want[2]) == (1, ["scene 0 is torn"])
     assert np.array_equal(got.glimpse, want[1].glimpse)
-    early.first(source, 0, eye, None)
-    assert len(source.asked) > asked  # it is given out once
+    early.open_first_usable(source, 0, eye, None)
+    assert len(source.requests) > requests  # it is given out once
 
 
 @pytest.mark.parametrize("other", ["start", "retina", "size", "source"])
 def test_what_was_opened_ahead_for_something_else_is_not_used(other: str) -> None:
-    source, opener, eye = Watched(), Opener(Saccades(), None, 0), make_retina("disc")
-    opener.prepare(source, 1, eye, None)
+    source, preloader, eye = Watched(), ScenePreloader(Saccades(), None, 0), make_retina("disc")
+    preloader.preload(source, 1, eye, None)
     start, retina = (2 if other == "start" else 1), (make_retina("pyramid") if other == "retina" else eye)
-    asked = Watched() if other == "source" else source
-    index, got, _ = opener.first(asked, start, retina, (64, 96) if other == "size" else None)
-    assert asked.asked[-1] == (start, "MainThread")
+    requests = Watched() if other == "source" else source
+    index, got, _ = preloader.open_first_usable(requests, start, retina, (64, 96) if other == "size" else None)
+    assert requests.requests[-1] == (start, "MainThread")
     assert (index, got.retina) == (start, retina)
 
 
@@ -213,26 +213,26 @@ def test_what_cannot_be_opened_ahead_is_said_to_whoever_asks() -> None:
         def picture(self, index: int, time_ms: float = 0.0) -> Picture:
             raise SceneError(f"scene {index} is torn")
 
-    source, opener, eye = Torn(), Opener(Saccades(), None, 0), make_retina("disc")
-    opener.prepare(source, 1, eye, None)
+    source, preloader, eye = Torn(), ScenePreloader(Saccades(), None, 0), make_retina("disc")
+    preloader.preload(source, 1, eye, None)
     with pytest.raises(SceneError, match=r"none of 4 scenes can be used\. The first: scene 1 is torn"):
-        opener.first(source, 1, eye, None)
+        preloader.open_first_usable(source, 1, eye, None)
 
 
 def test_a_session_beside_a_window_opens_the_next_scene_on_the_last_fixation() -> None:
     source = Watched()
     session = Session(source, "raster", "disc", budget=2, dwell_ms=100, threaded=True)
-    before = [index for index, name in source.asked if name == "foveasim-opener"]
+    before = [index for index, name in source.requests if name == "foveasim-preloader"]
     assert (session.scene_name, before) == ("noise 1", [])
     deadline = time.monotonic() + 10
     while session.fixations < 2 and time.monotonic() < deadline:
         session.advance(10)
     session.set_paused(True)
-    session._opener.close()
-    assert {index for index, name in source.asked if name == "foveasim-opener"} == {2}
-    opened = len(source.asked)
+    session._preloader.close()
+    assert {index for index, name in source.requests if name == "foveasim-preloader"} == {2}
+    opened = len(source.requests)
     session.next_scene()
-    assert (session.scene_name, len(source.asked)) == ("noise 2", opened)
+    assert (session.scene_name, len(source.requests)) == ("noise 2", opened)
     session.close()
 
 
@@ -262,32 +262,32 @@ def test_a_target_is_found_by_moving_onto_it_as_in_the_env() -> None:
     scenes = SearchScenes(kinds="colour", set_sizes=(4,))
     display = scenes.display(0)
     x, y = display.items_px[0].tolist()
-    eye = sight("pyramid", scenes)
+    eye = display_eye("pyramid", scenes)
     assert eye.target is not None and eye.target.shape == (18, 18, 3)  # one and a half items of 12 px
     assert np.array_equal(eye.observation(1.0)["target"], display.target[None])
     assert not eye.found
     for away, found in ((display.radius_px + 0.1, False), (display.radius_px - 0.1, True)):
-        eye.depart((x + away * (1 if x < 48 else -1), y))
+        eye.start_saccade((x + away * (1 if x < 48 else -1), y))
         assert eye.found == found
-    resting = Sight(scenes, 0, make_retina("pyramid"), saccades=Saccades(), fixation_norm=(x / 48 - 1, y / 48 - 1))
+    resting = DisplayEye(scenes, 0, make_retina("pyramid"), saccades=Saccades(), fixation_norm=(x / 48 - 1, y / 48 - 1))
     assert not resting.found
 
 
-def test_a_target_is_as_large_as_the_mind_sees_the_scene() -> None:
+def test_a_target_is_as_large_as_the_agent_sees_the_scene() -> None:
     display = (large := SearchScenes(kinds="colour", size=(384, 512), set_sizes=(4,))).display(0)
-    eye = sight("pyramid", large)
+    eye = display_eye("pyramid", large)
     (target,) = eye.observation(1.0)["target"]
     assert eye.size == (384, 512) and target.shape == (36, 36, 3)
     own = (np.abs(target.astype(int) - 128).max(2) > 8).sum()
     area = math.pi * (display.radius_px / 4) ** 2 if own < 140 else (display.radius_px / 2) ** 2  # a disc or a square
     assert own == pytest.approx(area, rel=0.2)
-    eye.depart((float(display.items_px[0, 0]), float(display.items_px[0, 1])))
+    eye.start_saccade((float(display.items_px[0, 0]), float(display.items_px[0, 1])))
     assert eye.found
 
 
 def test_other_scenes_have_no_target() -> None:
-    eye = sight("disc")
-    eye.depart((10.0, 10.0))
+    eye = display_eye("disc")
+    eye.start_saccade((10.0, 10.0))
     assert eye.target is None and not eye.found and "target" not in eye.observation(1.0)
 
 
@@ -300,29 +300,29 @@ class Finds:
         self.scenes, self.seen, self.shapes = scenes, -1, list[tuple[int, ...]]()
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        self.seen, self.asked = self.seen + 1, 0
+        self.seen, self.requests = self.seen + 1, 0
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
         self.shapes.append(observation["target"].shape)
-        self.asked += 1
+        self.requests += 1
         x, y = self.scenes.display(self.seen).items_px[0] / 48 - 1
-        return np.array([(0.0, 0.0) if self.asked == 1 else (x, y)], np.float32)
+        return np.array([(0.0, 0.0) if self.requests == 1 else (x, y)], np.float32)
 
 
 def test_a_search_goes_on_to_the_next_display_when_the_target_is_found() -> None:
     scenes = SearchScenes(kinds="colour")
     agent = Finds(scenes)
     session = Session(scenes, agent, "disc", dwell_ms=100, threaded=False)
-    shown = []
+    states = []
     for _ in range(120):
         view = session.view()
-        shown.append((session.scene_name, session.fixations, view.found))
+        states.append((session.scene_name, session.fixations, view.found))
         assert view.target is not None
         session.advance(10)
     assert set(agent.shapes) == {(1, 36, 36, 3)}
-    assert ("search 0", 2, False) in shown and ("search 0", 3, True) in shown and ("search 1", 1, False) in shown
-    assert not any(name == "search 0" and count > 3 for name, count, _ in shown)
-    assert sum(entry == ("search 0", 3, True) for entry in shown) >= 29  # time to take it in: three dwells
+    assert ("search 0", 2, False) in states and ("search 0", 3, True) in states and ("search 1", 1, False) in states
+    assert not any(name == "search 0" and count > 3 for name, count, _ in states)
+    assert sum(entry == ("search 0", 3, True) for entry in states) >= 29  # time to take it in: three dwells
 
 
 def test_who_looks_for_a_target_says_so_before_scenes_without_one() -> None:

@@ -17,7 +17,7 @@ from foveasim.errors import AgentError, FoveasimError, InvalidTypeError, Invalid
 from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
 from foveasim.types import Prediction
-from foveasim.viewer.display_eye import EYE_LONG_SIDE_PX
+from foveasim.viewer.display_eye import DISPLAY_LONG_SIDE_PX
 from foveasim.viewer.session import Session
 
 
@@ -375,7 +375,7 @@ def test_every_retina_can_be_worn(name: str) -> None:
     assert session.fixations > 1
 
 
-def test_a_second_spot_lies_at_one_place_for_eye_and_mind() -> None:
+def test_a_second_spot_lies_at_one_place_for_eye_and_agent() -> None:
     agent = Corners()
     session = Session(noise(size=(192, 192)), agent, "two_spot", threaded=False)
     session.point(30, 40)
@@ -402,7 +402,7 @@ def test_the_fovea_grows_and_shrinks_within_limits() -> None:
 
 
 def test_large_scenes_are_shrunk_and_small_ones_kept() -> None:
-    assert make(scenes=noise(1, (1000, 2000))).size == (EYE_LONG_SIDE_PX // 2, EYE_LONG_SIDE_PX)
+    assert make(scenes=noise(1, (1000, 2000))).size == (DISPLAY_LONG_SIDE_PX // 2, DISPLAY_LONG_SIDE_PX)
     assert make(scenes=noise(1, (40, 70))).size == (40, 70)
 
 
