@@ -1,6 +1,6 @@
-"""What goes on behind the eye: the network predicts and the agent chooses, beside the window, so that it never waits.
+"""What goes on behind the eye: network and agent work beside the window, which never waits for them.
 
-A :class:`Percept` goes in; a :class:`Thought` and, where the agent was asked, a :class:`Choice` come out.
+A :class:`Snapshot` goes in; a :class:`PredictionResult` and, where the agent was asked, a :class:`Choice` come out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from foveasim.types import Prediction
 
 __all__ = [
     "HEAT_GREY_LEVELS",
+    "AgentWorker",
     "Choice",
-    "Percept",
-    "Thinker",
-    "Thought",
+    "PredictionResult",
+    "Snapshot",
     "check_prediction",
     "compose_sharp",
     "open_predictor",
@@ -44,26 +44,26 @@ __all__ = [
 HEAT_GREY_LEVELS = 64
 """Error at the high end of the heat map: a quarter of the range, which a good prediction seldom exceeds."""
 
-_PATIENCE_S = 0.5  # most thoughts are over by then
-_GIVES_WAY = 5  # a thread's niceness: a frame and the display's server, which shows it, get a core at once
+_JOIN_TIMEOUT_S = 0.5  # most work is over by then
+_NICENESS = 5  # a thread's niceness: a frame and the display's server, which shows it, get a core at once
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Percept:
+class Snapshot:
     """A moment, copied out of the simulators.
 
     Attributes:
-        moment: Which one; the thought about it carries the same number.
-        observation: What the mind's eye delivers, every key with its lane axis: glimpse, acuity, fixation, time,
+        moment: Which one; results about it carry the same number.
+        observation: What the agent's eye delivers, every key with its lane axis: glimpse, acuity, fixation, time,
             belief, belief_acuity, scene, and patch where the retina has one.
         scene: (H, W, 3) uint8 at the resolution of the window, to judge by.
         belief: (H, W, 3) uint8, likewise.
         belief_acuity: (H, W) uint8, likewise.
         choose: Whether the agent is asked where to look next.
-        reset: Whether the agent is told first that a new scene began.
+        reset: Whether the agent is reset first, as a new scene began.
     """
 
     moment: int
@@ -80,7 +80,7 @@ class Choice:
     """Where an agent looks next.
 
     Attributes:
-        moment: That of the percept.
+        moment: That of the snapshot.
         target_norm: (x, y), normalised; None where it failed.
         failure: What it did wrong, "" if nothing.
     """
@@ -91,13 +91,13 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Thought:
-    """What the mind makes of a percept.
+class PredictionResult:
+    """What the network, or an agent that predicts, makes of a snapshot.
 
     Attributes:
-        moment: That of the percept.
+        moment: That of the snapshot.
         prediction: (H, W, 3) uint8 at the resolution of the window, sharp where seen; None without a network.
-        error: (h, w) uint8 at the mind's size, see :func:`picture_error`, 255 for :data:`HEAT_GREY_LEVELS` or more.
+        error: (h, w) uint8 at the agent's size, see :func:`picture_error`, 255 for :data:`HEAT_GREY_LEVELS` or more.
         std: (h, w) uint8, the network's own uncertainty on the same scale, or None.
         rmse: Root mean square of the error of the picture shown, grey levels.
         failure: What whoever predicts did wrong, "" if nothing.
@@ -111,11 +111,11 @@ class Thought:
     failure: str
 
 
-def picture_error(shown: Image, scene: Image, size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
+def picture_error(displayed: Image, scene: Image, size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
     """Return how far a picture is from the scene.
 
     Args:
-        shown: (H, W, 3) uint8.
+        displayed: (H, W, 3) uint8.
         scene: (H, W, 3) uint8.
         size: (h, w) of the map.
 
@@ -128,7 +128,7 @@ def picture_error(shown: Image, scene: Image, size: tuple[int, int]) -> tuple[ND
         >>> error.shape, float(error.max()), rmse
         ((4, 4), 30.0, 30.0)
     """
-    away = cv2.absdiff(shown, scene)
+    away = cv2.absdiff(displayed, scene)
     squares = cv2.multiply(away, away, dtype=cv2.CV_32F)
     small = cv2.resize(squares, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     error: NDArray[np.float32] = np.sqrt(small.mean(2)).astype(np.float32)
@@ -146,9 +146,9 @@ def check_prediction(prediction: object, shape: tuple[int, ...]) -> Prediction:
         AgentError: No prediction, or one with a wrong type, shape or value; the message says what to do.
     """
     if not isinstance(prediction, Prediction):
-        came = "None" if prediction is None else f"a {type(prediction).__name__}"
+        got = "None" if prediction is None else f"a {type(prediction).__name__}"
         raise AgentError(
-            f"imagine() must return a Prediction; got {came}. Return foveasim.types.Prediction(image), image a tensor "
+            f"imagine() must return a Prediction; got {got}. Return foveasim.types.Prediction(image), image a tensor "
             f"{shape} in [0, 1]; whoever predicts nothing has no imagine()."
         )
     _check_part("image", prediction.image, shape, 1.0)
@@ -157,7 +157,7 @@ def check_prediction(prediction: object, shape: tuple[int, ...]) -> Prediction:
     return prediction
 
 
-def _check_part(name: str, value: object, shape: tuple[int, ...], most: float) -> None:
+def _check_part(name: str, value: object, shape: tuple[int, ...], maximum: float) -> None:
     if not isinstance(value, Tensor):
         hint = " Use torch.from_numpy(...)." if isinstance(value, np.ndarray) else ""
         raise AgentError(f"imagine() must return {name} as a torch tensor {shape}; got {type(value).__name__}.{hint}")
@@ -173,15 +173,15 @@ def _check_part(name: str, value: object, shape: tuple[int, ...], most: float) -
     if not bool(torch.isfinite(value).all()):
         raise AgentError(f"imagine() must return finite numbers as {name}; got NaN or infinity.")
     low, high = float(value.min()), float(value.max())
-    if low < 0 or high > most:
-        limits = f"in [0, {most:g}]" if np.isfinite(most) else "of 0 or more"
+    if low < 0 or high > maximum:
+        limits = f"in [0, {maximum:g}]" if np.isfinite(maximum) else "of 0 or more"
         raise AgentError(
             f"imagine() must return {name} {limits}; it goes from {low:.3g} to {high:.3g}. Rescale or clamp it."
         )
 
 
-def _channels_first(came: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    return len(shape) == 4 and came == (shape[0], shape[3], shape[1], shape[2])
+def _channels_first(got: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and got == (shape[0], shape[3], shape[1], shape[2])
 
 
 def compose_sharp(prediction: NDArray[np.float32], belief_small: Image, belief: Image, belief_acuity: Image) -> Image:
@@ -213,15 +213,15 @@ def compose_sharp(prediction: NDArray[np.float32], belief_small: Image, belief: 
     return sharp.astype(np.uint8, copy=False)
 
 
-class Thinker:
-    """Runs one agent and one predictor on percepts, each in a thread of its own, or both at once.
+class AgentWorker:
+    """Runs one agent and one predictor on snapshots, each in a thread of its own, or both at once.
 
     A slow agent so never holds up prediction, except one that predicts itself: an object is used by one thread only.
 
     Args:
         agent: Who looks; its own ``imagine`` is used where it has one.
         predictor: What predicts otherwise, or None.
-        threaded: Whether to think beside the caller; at once, and so repeatably, if not.
+        threaded: Whether to work beside the caller; at once, and so repeatably, if not.
 
     Raises:
         AgentError: The agent's ``needs``, ``action_mode``, ``size`` or ``grid`` cannot be met.
@@ -229,125 +229,125 @@ class Thinker:
 
     def __init__(self, agent: Agent, predictor: Imagines | None, *, threaded: bool) -> None:
         self._predictor = predictor
-        self._ready: SimpleQueue[Thought | Choice] = SimpleQueue()
+        self._ready: SimpleQueue[PredictionResult | Choice] = SimpleQueue()
         self.set_agent(agent)
-        cores = max(1, torch.get_num_threads() // 2)  # for each; whoever shows what they think needs some too
-        self._predicting = _Desk(self._predict, "foveasim-predictor" if threaded else None, cores)
-        self._choosing = _Desk(self._choose, "foveasim-agent" if threaded else None, cores)
+        cores = max(1, torch.get_num_threads() // 2)  # for each; whoever shows the results needs some too
+        self._prediction_queue = _SnapshotQueue(self._predict, "foveasim-predictor" if threaded else None, cores)
+        self._choice_queue = _SnapshotQueue(self._choose, "foveasim-agent" if threaded else None, cores)
 
     def set_agent(self, agent: Agent) -> None:
-        """Let another agent look. Ask it only with percepts that say ``reset`` first.
+        """Let another agent look. Submit only snapshots that say ``reset`` first.
 
         Raises:
             AgentError: Its ``needs``, ``action_mode``, ``size`` or ``grid`` cannot be met.
         """
-        self._looker = _Looker.of(agent)
+        self._agent_spec = _AgentSpec.of(agent)
 
     @property
     def agent(self) -> Agent:
         """Who looks."""
-        return self._looker.agent
+        return self._agent_spec.agent
 
     @property
     def size(self) -> tuple[int, int] | None:
         """(H, W) of the only observations that the agent takes, px; None where it takes any."""
-        return self._looker.size
+        return self._agent_spec.size
 
     @property
     def imaginer(self) -> Imagines | None:
         """Who predicts."""
-        agent = self._looker.agent
+        agent = self._agent_spec.agent
         return agent if isinstance(agent, Imagines) else self._predictor
 
     @property
     def predicting(self) -> bool:
         """Whether a prediction is under way."""
-        return self._desk.busy
+        return self._current_prediction_queue.busy
 
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
-        return self._predicting.busy or self._choosing.busy
+        return self._prediction_queue.busy or self._choice_queue.busy
 
     @property
-    def _desk(self) -> _Desk:
+    def _current_prediction_queue(self) -> _SnapshotQueue:
         """Where predictions are made."""
-        return self._choosing if isinstance(self._looker.agent, Imagines) else self._predicting
+        return self._choice_queue if isinstance(self._agent_spec.agent, Imagines) else self._prediction_queue
 
-    def consider(self, percept: Percept) -> None:
-        """Think about a percept, in threads from the next :meth:`collect` on.
+    def submit(self, snapshot: Snapshot) -> None:
+        """Work on a snapshot, in threads from the next :meth:`collect` on.
 
         An earlier one that still waits for its turn is dropped, but not its ``reset``.
         """
-        self._desk.consider(percept, self._looker)
-        if self._desk is not self._choosing and (percept.reset or percept.choose):
-            self._choosing.consider(percept, self._looker)
+        self._current_prediction_queue.submit(snapshot, self._agent_spec)
+        if self._current_prediction_queue is not self._choice_queue and (snapshot.reset or snapshot.choose):
+            self._choice_queue.submit(snapshot, self._agent_spec)
 
-    def collect(self) -> Iterator[Thought | Choice]:
+    def collect(self) -> Iterator[PredictionResult | Choice]:
         """Begin what waits and yield what is ready, oldest first, without waiting."""
-        self._predicting.carry_on()
-        self._choosing.carry_on()
+        self._prediction_queue.start_pending()
+        self._choice_queue.start_pending()
         while not self._ready.empty():
             yield self._ready.get()
 
     def close(self) -> None:
         """End the threads, leaving alone what takes long: it ends with the process at the latest."""
-        self._predicting.close()
-        self._choosing.close()
+        self._prediction_queue.close()
+        self._choice_queue.close()
         torch.set_num_threads(torch.get_num_threads())  # for threads to come, to which theirs would be passed on
 
-    def _choose(self, percept: Percept, looker: _Looker) -> None:
-        agent, failures = looker.agent, list[str]()
-        if percept.reset:
+    def _choose(self, snapshot: Snapshot, agent_spec: _AgentSpec) -> None:
+        agent, failures = agent_spec.agent, list[str]()
+        if snapshot.reset:
             _guard(lambda: agent.reset(np.ones(1, np.bool_)), agent, failures)
         if isinstance(agent, Imagines):
-            self._predict(percept, looker)
+            self._predict(snapshot, agent_spec)
         target = None
-        if percept.choose and not failures and not isinstance(agent, Human):
-            target = _guard(lambda: looker.choose(percept.observation), agent, failures)
+        if snapshot.choose and not failures and not isinstance(agent, Human):
+            target = _guard(lambda: agent_spec.choose(snapshot.observation), agent, failures)
         if target is not None or failures:
-            self._ready.put(Choice(percept.moment, target, failures[0] if failures else ""))
+            self._ready.put(Choice(snapshot.moment, target, failures[0] if failures else ""))
 
-    def _predict(self, percept: Percept, looker: _Looker) -> None:
-        seen, failures = percept.observation, list[str]()
-        prediction = self._imagine(seen, looker, failures)
-        small, shown, std = seen["belief"][0], None, None
+    def _predict(self, snapshot: Snapshot, agent_spec: _AgentSpec) -> None:
+        seen, failures = snapshot.observation, list[str]()
+        prediction = self._imagine(seen, agent_spec, failures)
+        small, displayed, std = seen["belief"][0], None, None
         if prediction is not None:
             image = prediction.image[0].cpu().numpy().astype(np.float32, copy=False)
-            shown = compose_sharp(image, small, percept.belief, percept.belief_acuity)
+            displayed = compose_sharp(image, small, snapshot.belief, snapshot.belief_acuity)
             std = None if prediction.std is None else _heat(255 * prediction.std[0].float().cpu().numpy())
         size = (small.shape[0], small.shape[1])
-        error, rmse = picture_error(percept.belief if shown is None else shown, percept.scene, size)
+        error, rmse = picture_error(snapshot.belief if displayed is None else displayed, snapshot.scene, size)
         failure = failures[0] if failures else ""
-        self._ready.put(Thought(percept.moment, shown, _heat(error), std, rmse, failure))
+        self._ready.put(PredictionResult(snapshot.moment, displayed, _heat(error), std, rmse, failure))
 
-    def _imagine(self, seen: dict[str, NDArray[Any]], looker: _Looker, failures: list[str]) -> Prediction | None:
-        imaginer = looker.agent if isinstance(looker.agent, Imagines) else self._predictor
+    def _imagine(self, seen: dict[str, NDArray[Any]], agent_spec: _AgentSpec, failures: list[str]) -> Prediction | None:
+        imaginer = agent_spec.agent if isinstance(agent_spec.agent, Imagines) else self._predictor
         if imaginer is None:
             return None
-        allowed = {key: value for key, value in seen.items() if key != "scene" or "scene" in looker.needs}
+        allowed = {key: value for key, value in seen.items() if key != "scene" or "scene" in agent_spec.needs}
         shape = seen["belief"].shape
         return _guard(lambda: check_prediction(imaginer.imagine(allowed), shape), imaginer, failures)
 
 
-class _Abandoned(BaseException):
-    """Ends a thought that nobody waits for any more; no agent's ``except Exception`` keeps it."""
+class _WorkCancelled(BaseException):
+    """Ends work that nobody waits for any more; no agent's ``except Exception`` catches it."""
 
 
-class _Desk:
-    """Where one percept after the other is thought about; of those that come meanwhile, the newest waits.
+class _SnapshotQueue:
+    """Works on one snapshot after the other; of those that come meanwhile, the newest waits.
 
     Args:
-        think: What is done with each.
-        name: Of the thread; None thinks at once.
+        process: What is done with each.
+        name: Of the thread; None works at once.
         cores: That torch uses in the thread.
     """
 
-    def __init__(self, think: Callable[[Percept, _Looker], None], name: str | None, cores: int) -> None:
-        self._think, self._cores = think, cores
-        self._waiting: tuple[Percept, _Looker] | None = None
+    def __init__(self, process: Callable[[Snapshot, _AgentSpec], None], name: str | None, cores: int) -> None:
+        self._process, self._cores = process, cores
+        self._pending: tuple[Snapshot, _AgentSpec] | None = None
         self._running = False
-        self._given: SimpleQueue[tuple[Percept, _Looker] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[Snapshot, _AgentSpec] | None] = SimpleQueue()
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._thread: Thread | None = None
         if name is not None:
@@ -356,60 +356,62 @@ class _Desk:
 
     @property
     def busy(self) -> bool:
-        """Whether a percept is thought about or waits."""
-        return self._running or self._waiting is not None
+        """Whether a snapshot is worked on or waits."""
+        return self._running or self._pending is not None
 
-    def consider(self, percept: Percept, looker: _Looker) -> None:
-        """Think about a percept, in a thread from the next :meth:`carry_on` on.
+    def submit(self, snapshot: Snapshot, agent_spec: _AgentSpec) -> None:
+        """Work on a snapshot, in a thread from the next :meth:`start_pending` on.
 
-        It takes the place of one that waits, whose ``reset`` and ``choose`` are kept.
+        It takes the place of one that waits, whose ``reset`` and ``choose`` it takes over.
         """
         if self._thread is None:
-            self._think(percept, looker)
+            self._process(snapshot, agent_spec)
             return
-        if self._waiting is not None:
-            old = self._waiting[0]
-            percept = replace(percept, reset=percept.reset or old.reset, choose=percept.choose or old.choose)
-        self._waiting = percept, looker
+        if self._pending is not None:
+            pending = self._pending[0]
+            snapshot = replace(
+                snapshot, reset=snapshot.reset or pending.reset, choose=snapshot.choose or pending.choose
+            )
+        self._pending = snapshot, agent_spec
 
-    def carry_on(self) -> None:
+    def start_pending(self) -> None:
         """Take note of what is done and begin what waits.
 
         Raises:
-            BaseException: What thinking raised.
+            BaseException: What the work raised.
         """
         if self._running and not self._done.empty():
             self._running = False
             error = self._done.get()
             if error is not None:
                 raise error
-        if self._waiting is not None and not self._running:
+        if self._pending is not None and not self._running:
             self._running = True
-            self._given.put(self._waiting)
-            self._waiting = None
+            self._tasks.put(self._pending)
+            self._pending = None
 
     def close(self) -> None:
         """Drop what waits and end the thread; what does not end within a second ends with the process."""
-        self._waiting = None
+        self._pending = None
         if self._thread is not None:
-            self._given.put(None)
-            self._thread.join(_PATIENCE_S)
+            self._tasks.put(None)
+            self._thread.join(_JOIN_TIMEOUT_S)
             if self._thread.is_alive() and self._thread.ident is not None:
                 # An interpreter that ends while a thread is inside torch aborts: end the thread between two calls.
                 raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-                raise_in(ctypes.c_ulong(self._thread.ident), ctypes.py_object(_Abandoned))
-                self._thread.join(_PATIENCE_S)
+                raise_in(ctypes.c_ulong(self._thread.ident), ctypes.py_object(_WorkCancelled))
+                self._thread.join(_JOIN_TIMEOUT_S)
 
     def _work(self) -> None:
         if sys.platform == "linux":  # elsewhere it would be the whole process that gives way
-            os.nice(_GIVES_WAY)
+            os.nice(_NICENESS)
         # Here, because a thread that has used torch once keeps its own number, whatever the others set later.
         torch.set_num_threads(self._cores)
-        with suppress(_Abandoned):
-            while (given := self._given.get()) is not None:
+        with suppress(_WorkCancelled):
+            while (task := self._tasks.get()) is not None:
                 try:
-                    self._think(*given)
-                except _Abandoned:
+                    self._process(*task)
+                except _WorkCancelled:
                     raise
                 except BaseException as error:  # the caller's thread raises it
                     self._done.put(error)
@@ -437,8 +439,8 @@ def open_predictor(network: Imagines | str | Path | None) -> Imagines | None:
 
 
 @dataclass(frozen=True)
-class _Looker:
-    """An agent and what it says about itself, so that a thought under way is not mixed up with the next agent."""
+class _AgentSpec:
+    """An agent and what it says about itself, so that work under way is not mixed up with the next agent."""
 
     agent: Agent
     needs: tuple[str, ...]
@@ -446,8 +448,8 @@ class _Looker:
     size: tuple[int, int] | None
 
     @classmethod
-    def of(cls, agent: Agent) -> _Looker:
-        """Ask an agent.
+    def of(cls, agent: Agent) -> _AgentSpec:
+        """Read what an agent says about itself.
 
         Raises:
             AgentError: What it says cannot be met.

@@ -1,4 +1,4 @@
-"""One eye, one mind, one scene after the other: what happens over time, without a window.
+"""One eye, one agent, one scene after the other: what happens over time, without a window.
 
 Time is given from outside by :meth:`Session.advance`, so a session runs live or frame by frame.
 """
@@ -19,7 +19,7 @@ from foveasim.errors import AgentError, FoveasimError, SceneError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.scanpath.scanpath import Scanpath
-from foveasim.viewer.agent_worker import HEAT_GREY_LEVELS, Percept, Thinker, Thought, open_predictor
+from foveasim.viewer.agent_worker import HEAT_GREY_LEVELS, AgentWorker, PredictionResult, Snapshot, open_predictor
 from foveasim.viewer.display_eye import DisplayEye, ScenePreloader, close_source, open_source
 from foveasim.viewer.scanpath_recorder import Flight, Notices, Trail
 
@@ -89,19 +89,19 @@ class Session:
         self._past_errors: list[tuple[float, ...]] = []
         self._past_scanpaths: list[Scanpath] = []
         self._flight: Flight | None = None
-        self._thought: Thought | None = None
+        self._prediction_result: PredictionResult | None = None
         self._target_px: tuple[float, float] | None = None
         self._rest_ms = self._clock_ms = 0.0
         self._reward: float | None = None
-        self._agent_failed, self._fresh_agent, self._ask_later = False, True, False
-        self._thinker = Thinker(make_agent(agent, seed=self.seed), open_predictor(network), threaded=threaded)
+        self._agent_failed, self._agent_needs_reset, self._choice_deferred = False, True, False
+        self._worker = AgentWorker(make_agent(agent, seed=self.seed), open_predictor(network), threaded=threaded)
         try:
             self.index, self._display_eye = self._find_scene(0)
             self._start()
         except FoveasimError:
-            self._thinker.close()
+            self._worker.close()
             raise
-        self.think()
+        self.poll_agent()
 
     # What is there
 
@@ -111,7 +111,7 @@ class Session:
     @property
     def agent(self) -> Agent:
         """Who looks."""
-        return self._thinker.agent
+        return self._worker.agent
 
     @property
     def retina(self) -> Retina:
@@ -149,9 +149,9 @@ class Session:
         return self._flight is not None
 
     @property
-    def thinking(self) -> bool:
+    def busy(self) -> bool:
         """Whether agent or network are at work."""
-        return self._thinker.busy
+        return self._worker.busy
 
     @property
     def errors(self) -> tuple[float, ...]:
@@ -164,19 +164,19 @@ class Session:
 
     def view(self) -> View:
         """Return what there is to see at this moment."""
-        thought, display_eye = self._thought, self._display_eye
+        result, display_eye = self._prediction_result, self._display_eye
         heat: Heat | None = None
         if self.heat == "acuity":
             heat = Heat("acuity", display_eye.agent_acuity, "0", "1")
-        elif thought is not None:
-            values = thought.std if self.heat == "uncertainty" else thought.error
+        elif result is not None:
+            values = result.std if self.heat == "uncertainty" else result.error
             heat = None if values is None else Heat(self.heat, values, "0", f"{HEAT_GREY_LEVELS}")
-        guess = display_eye.displayed[1] if thought is None or thought.prediction is None else thought.prediction
+        prediction = display_eye.displayed[1] if result is None or result.prediction is None else result.prediction
         return View(
             scene=display_eye.scene,
             glimpse=display_eye.displayed[0],
             belief=display_eye.displayed[1],
-            prediction=None if self._thinker.imaginer is None else guess,
+            prediction=None if self._worker.imaginer is None else prediction,
             heat=heat,
             fixation_px=np.array(self._trail.points_px[-LATEST:], np.float32),
             gaze_px=self.gaze_px,
@@ -217,8 +217,8 @@ class Session:
     def hold(self, held: bool) -> None:
         """Keep the agent from moving the eye, and from being asked where to, as long as a mouse button is down."""
         self.held = held
-        if not held and self._ask_later:
-            self._perceive(choose=True)
+        if not held and self._choice_deferred:
+            self._submit_snapshot(choose=True)
 
     def set_paused(self, paused: bool) -> None:
         """Stop or go on."""
@@ -241,7 +241,7 @@ class Session:
 
     def next_heat(self) -> str:
         """Switch to the next heat map that there is; returns its name."""
-        uncertain = self._thought is not None and self._thought.std is not None
+        uncertain = self._prediction_result is not None and self._prediction_result.std is not None
         known = [name for name in HEATS if uncertain or name != "uncertainty"]
         self.heat = known[(known.index(self.heat) + 1) % len(known)] if self.heat in known else known[0]
         return self.heat
@@ -255,20 +255,20 @@ class Session:
             UnknownNameError: No agent of that name.
             AgentError: It is no agent, or the scene cannot be shown at the size that it takes.
         """
-        before = self._thinker.agent, self._thinker.size
-        self._thinker.set_agent(make_agent(spec, seed=self.seed))
-        if self._thinker.size != before[1]:
+        before = self._worker.agent, self._worker.size
+        self._worker.set_agent(make_agent(spec, seed=self.seed))
+        if self._worker.size != before[1]:
             try:
                 display_eye = self._open_scene()
             except FoveasimError as error:
-                self._thinker.set_agent(before[0])
+                self._worker.set_agent(before[0])
                 raise AgentError(f"{_name(spec)} cannot look at this scene: {error}") from error
             self._begin_scene(display_eye, _name(spec))
             return
         self._agent_name, self.alert = _name(spec), ""
-        self._agent_failed, self._fresh_agent = False, True
+        self._agent_failed, self._agent_needs_reset = False, True
         self._note_training()
-        self._perceive(choose=True, new=True)
+        self._submit_snapshot(choose=True, new=True)
 
     def set_retina(self, retina: str | Retina) -> None:
         """See with another retina, the scene begun anew at the present gaze.
@@ -334,7 +334,7 @@ class Session:
 
     def close(self) -> None:
         """End the threads, without waiting for an agent that takes long, and let go of a camera."""
-        self._thinker.close()
+        self._worker.close()
         self._preloader.close()
         close_source(self._source)
 
@@ -352,7 +352,7 @@ class Session:
         left = validation.number("dt_ms", dt_ms, 0) * self.speed
         self._notices.pass_time(dt_ms)
         self._display_eye.show()
-        self.think()
+        self.poll_agent()
         while left > 0 and (not self.paused or self._single):
             due = self._due_ms()
             spent = min(left, due)
@@ -376,8 +376,8 @@ class Session:
             self._notices.say(str(error))
             self.next_scene()
             return
-        if saw and not self._thinker.predicting:
-            self._perceive(choose=False)
+        if saw and not self._worker.predicting:
+            self._submit_snapshot(choose=False)
 
     def _due_ms(self) -> float:
         """Time until the next thing happens."""
@@ -397,7 +397,7 @@ class Session:
         if self._over and not human and not self._single:
             self.next_scene()
             return True
-        self.think()
+        self.poll_agent()
         if self._target_px is None:
             if self._agent_failed or human:
                 self._single = False  # nobody will ever say where to
@@ -415,14 +415,14 @@ class Session:
     def _find_scene(self, start: int) -> tuple[int, DisplayEye]:
         """Return the first scene from ``start`` on that can be used, and its number; a notice counts the others."""
         index, display_eye, unusable = self._preloader.open_first_usable(
-            self._source, start, self._scaled_retina, self._thinker.size
+            self._source, start, self._scaled_retina, self._worker.size
         )
         self._notices.count("scenes skipped", unusable)
         return index, display_eye
 
     def _open_scene(self) -> DisplayEye:
         retina, gaze = self._scaled_retina, self._display_eye.to_norm(self.gaze_px)
-        return self._preloader.open(self._source, self.index, retina, self._thinker.size, gaze)
+        return self._preloader.open(self._source, self.index, retina, self._worker.size, gaze)
 
     @property
     def _scaled_retina(self) -> Retina:
@@ -430,7 +430,7 @@ class Session:
 
     def _note_training(self) -> None:
         """Say once where the network does not know the retina."""
-        imaginer = self._thinker.imaginer
+        imaginer = self._worker.imaginer
         known = getattr(imaginer, "retinas", ())
         message = f"{agent_name(imaginer)} was not trained on {self.retina.name}, only on {', '.join(known)}"
         if known and self.retina.name not in known:
@@ -445,9 +445,9 @@ class Session:
         self._start()
 
     def _start(self) -> None:
-        self._trail, self._flight, self._thought = Trail(), None, None
+        self._trail, self._flight, self._prediction_result = Trail(), None, None
         self._clock_ms = 0.0
-        self._agent_failed, self._fresh_agent = False, True
+        self._agent_failed, self._agent_needs_reset = False, True
         self.alert = ""
         self._note_training()
         self._settle(new=True)
@@ -457,7 +457,7 @@ class Session:
         self._settle(new=new)
 
     def _settle(self, *, new: bool) -> None:
-        """Note a glimpse and think about it."""
+        """Note a glimpse and hand it to agent and network."""
         if new:
             self._trail.begin(self._display_eye.fixation_px, self._clock_ms)
             self._reward = self._display_eye.reward if self.fixations > 1 else None
@@ -465,34 +465,34 @@ class Session:
             self._trail.points_px[-1] = self._display_eye.fixation_px
         self._rest_ms = self.dwell_ms * (_LAST_DWELL if self._over else 1)
         if self._over and new and self._threaded and not self._source.moving:
-            self._preloader.preload(self._source, self.index + 1, self._scaled_retina, self._thinker.size)
-        self._perceive(choose=not self._agent_failed, new=True)
+            self._preloader.preload(self._source, self.index + 1, self._scaled_retina, self._worker.size)
+        self._submit_snapshot(choose=not self._agent_failed, new=True)
 
-    def _perceive(self, *, choose: bool, new: bool = False) -> None:
+    def _submit_snapshot(self, *, choose: bool, new: bool = False) -> None:
         """Hand the present moment to agent and network; of what came before a new one, nothing counts any more."""
         if new:
             self._moment += 1
             self._target_px = None
-        self._ask_later = self.held and (choose or self._ask_later)
+        self._choice_deferred = self.held and (choose or self._choice_deferred)
         choose = choose and not self.held
         left = max(0.0, 1 - (self.fixations - 1) / self.budget) if self.budget else 1.0
-        fresh, self._fresh_agent = self._fresh_agent, False
+        needs_reset, self._agent_needs_reset = self._agent_needs_reset, False
         display_eye, seen = self._display_eye, self._display_eye.observation(left)
-        self._thinker.consider(
-            Percept(self._moment, seen, display_eye.scene, display_eye.belief, display_eye.acuity, choose, fresh)
+        self._worker.submit(
+            Snapshot(self._moment, seen, display_eye.scene, display_eye.belief, display_eye.acuity, choose, needs_reset)
         )
         if not self._threaded:
-            self.think()
+            self.poll_agent()
 
-    def think(self) -> None:
-        """Begin to think about what is new, and take what thinking has come to; :meth:`advance` does so first."""
-        for result in self._thinker.collect():
+    def poll_agent(self) -> None:
+        """Begin the work on what is new and take in the results that are ready; :meth:`advance` does so first."""
+        for result in self._worker.collect():
             if result.moment != self._moment:
                 continue  # about a fixation that is over
             if result.failure:
                 self.alert = result.failure
-            if isinstance(result, Thought):
-                self._thought = result
+            if isinstance(result, PredictionResult):
+                self._prediction_result = result
                 self._trail.errors[-1] = result.rmse
             elif result.target_norm is None:
                 self._agent_failed = True

@@ -201,7 +201,7 @@ class Window:
         surface = self._pygame.display.get_surface()
         frame = self._pygame.image.frombuffer(picture.data, picture.shape[1::-1], "RGB")
         surface.blit(frame, (0, 0))
-        self.session.think()  # now, for what the eye sees when it lands takes long to draw, on the same cores
+        self.session.poll_agent()  # now, for what the eye sees when it lands takes long to draw, on the same cores
         return picture
 
     def show(self) -> None:

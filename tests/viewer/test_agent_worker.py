@@ -27,16 +27,16 @@ def test_composing_keeps_detail_and_shows_the_guess() -> None:
     acuity = np.zeros((64, 64), np.uint8)
     acuity[:, :32] = 255
     guess = np.full((8, 8, 3), 0.25, np.float32)
-    shown = compose_sharp(guess, np.zeros((8, 8, 3), np.uint8), detail, acuity)
-    assert np.array_equal(shown[:, :32], detail[:, :32])
-    assert (np.abs(shown[:, 32:].astype(int) - 64) <= 1).all()
+    displayed = compose_sharp(guess, np.zeros((8, 8, 3), np.uint8), detail, acuity)
+    assert np.array_equal(displayed[:, :32], detail[:, :32])
+    assert (np.abs(displayed[:, 32:].astype(int) - 64) <= 1).all()
 
 
 def test_the_error_is_that_of_the_picture_shown() -> None:
     scene = np.full((8, 8, 3), 200, np.uint8)
-    shown = scene.copy()
-    shown[4:] = 0
-    error, rmse = picture_error(shown, scene, (4, 4))
+    displayed = scene.copy()
+    displayed[4:] = 0
+    error, rmse = picture_error(displayed, scene, (4, 4))
     assert error[:2].max() == 0
     assert error[2:].min() == pytest.approx(200)
     assert rmse == pytest.approx(200 / math.sqrt(2))
@@ -47,20 +47,20 @@ class Looker:
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.pause_s = pause_s
-        self.asked = 0
+        self.calls = 0
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         pass
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        self.asked += 1
+        self.calls += 1
         for _ in range(round(self.pause_s / 0.01)):
             time.sleep(0.01)
         return np.zeros((1, 2), np.float32)
 
 
 class Dreamer:
-    """Predicts what it is told to."""
+    """Predicts what it is given."""
 
     def __init__(self, dream: Any) -> None:
         self.dream = dream
@@ -108,7 +108,7 @@ def test_a_bad_prediction_is_an_alert(dream: Any, message: str, threaded: bool) 
 
 def settle(session: Session) -> None:
     deadline = time.perf_counter() + 5
-    while session.thinking and time.perf_counter() < deadline:
+    while session.busy and time.perf_counter() < deadline:
         time.sleep(0.002)
         session.advance(0)
 
@@ -149,7 +149,7 @@ def test_a_slow_agent_holds_up_neither_prediction_nor_the_end() -> None:
             time.sleep(0.002)
             session.advance(1)
         assert math.isfinite(session.errors[-1])
-    assert agent.asked == 1
+    assert agent.calls == 1
     session.close()
     assert time.perf_counter() - start < 2.9
 
@@ -172,17 +172,17 @@ def test_an_agent_that_never_ends_is_left_behind() -> None:
 def test_an_agent_is_asked_once_after_the_mouse_is_let_go() -> None:
     agent = Looker()
     session = Session(SCENE, agent, network=Dreamer(Prediction(WHOLE)), threaded=False)
-    asked = agent.asked
+    calls = agent.calls
     session.hold(True)
     session.point(10, 10)
     for x in range(11, 40):
         session.point(x, 10, drag=True)
         session.advance(16)
         assert math.isfinite(session.errors[-1])
-    assert agent.asked == asked
+    assert agent.calls == calls
     session.hold(False)
     session.hold(False)
-    assert agent.asked == asked + 1
+    assert agent.calls == calls + 1
     session.advance(310)
     assert session.in_flight
 
@@ -211,7 +211,7 @@ def test_what_the_mind_predicts_is_better_than_what_the_eye_has_seen(retina: str
     assert np.mean(guessed) < (0.92 if retina == "pyramid" else 0.97) * np.mean(seen)
 
 
-def test_thoughts_leave_cores_to_the_window() -> None:
+def test_agent_and_network_leave_cores_to_the_window() -> None:
     """Whatever thread asks, torch goes by what was set in it, or before it first used torch."""
     used: list[int] = []
 
@@ -233,17 +233,17 @@ def test_thoughts_leave_cores_to_the_window() -> None:
         torch.set_num_threads(before)
 
 
-def test_thinking_beside_the_caller_begins_when_the_caller_says_so() -> None:
+def test_work_beside_the_caller_begins_when_the_caller_says_so() -> None:
     looker = Looker()
     session = Session("noise", looker, "disc", None, threaded=True)
-    wait_for(lambda: looker.asked == 1)
+    wait_for(lambda: looker.calls == 1)
     session.point(5, 5)
     time.sleep(0.05)
-    assert looker.asked == 1
-    session.think()
-    wait_for(lambda: looker.asked == 2)
+    assert looker.calls == 1
+    session.poll_agent()
+    wait_for(lambda: looker.calls == 2)
     session.close()
-    assert looker.asked == 2
+    assert looker.calls == 2
 
 
 def wait_for(happens: Callable[[], bool]) -> None:
@@ -253,7 +253,7 @@ def wait_for(happens: Callable[[], bool]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, where a thread has a niceness of its own")
-def test_thoughts_give_way_to_the_window() -> None:
+def test_agent_and_network_give_way_to_the_window() -> None:
     found: list[int] = []
 
     class Noting(Looker):
@@ -268,4 +268,4 @@ def test_thoughts_give_way_to_the_window() -> None:
         time.sleep(0.001)
     session.close()
     mine = os.getpriority(os.PRIO_PROCESS, 0)
-    assert found[0] > mine or mine == 19  # the least there is
+    assert found[0] > mine or mine == 19  # the lowest priority there is

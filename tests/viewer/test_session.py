@@ -464,13 +464,13 @@ def test_what_cannot_be_used_is_refused() -> None:
     assert session.fixations > 1
 
 
-def test_thinking_beside_the_caller_comes_to_the_same() -> None:
+def test_work_beside_the_caller_comes_to_the_same() -> None:
     session = make("raster", network=Grey(), threaded=True)
     alone = make("raster", network=Grey())
     alone.advance(1000)
     for _ in range(200):
         session.advance(5)
-        while session.thinking:
+        while session.busy:
             time.sleep(0.001)
             session.advance(0)
     assert np.allclose(session.scanpaths()[0].fixation_px, alone.scanpaths()[0].fixation_px)
@@ -489,6 +489,6 @@ def test_a_slow_agent_does_not_hold_up_the_caller() -> None:
     for x in range(20):
         session.point(10 + x, 20)
         session.advance(16)
-    assert time.perf_counter() - start < 3  # 20 thoughts take 6 s, on a busy machine as well
+    assert time.perf_counter() - start < 3  # 20 predictions take 6 s, on a busy machine as well
     assert session.gaze_px == (29, 20)
     session.close()

@@ -136,7 +136,7 @@ def mouse(window: Window, kind: str, x: float, y: float) -> None:
 
 def settle(window: Window) -> None:
     deadline = time.monotonic() + 10
-    while window.session.thinking and time.monotonic() < deadline:
+    while window.session.busy and time.monotonic() < deadline:
         time.sleep(0.002)
         window.session.advance(0)
 
