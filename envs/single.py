@@ -15,7 +15,7 @@ from foveasim.errors import InvalidValueError
 
 __all__ = ["FoveaEnv"]
 
-_LEAST_DRAWN_PX = 160  # foveasim.drawing.layout.LEAST_SIZE, which stands above the envs
+_LEAST_DRAWN_PX = 160  # foveasim.drawing.layout.MIN_SIDE_PX, which stands above the envs
 
 
 class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):

@@ -19,7 +19,7 @@ from foveasim.bench.timing import Case, Setting, SkippedError, Spread, spread
 from foveasim.drawing.canvas import Image
 from foveasim.drawing.env_render import display_driver
 from foveasim.drawing.render import render
-from foveasim.viewer.compile_kernels import warm_up
+from foveasim.viewer.compile_kernels import compile_kernels
 from foveasim.viewer.config import LookConfig
 from foveasim.viewer.window import FPS, Window
 
@@ -120,7 +120,7 @@ def _window(setting: Setting) -> dict[str, Spread]:
     config, seconds = LookConfig(seed=setting.seed), _LONGER * setting.seconds
     between, work = [], []
     with _screen():
-        warm_up()
+        compile_kernels()
         window = _TimedWindow(config.open_session(threaded=True), size=_SIZE)
         try:
             window.run_for(seconds / 2)
@@ -138,7 +138,7 @@ def _window(setting: Setting) -> dict[str, Spread]:
 
 def _headless(setting: Setting) -> dict[str, Spread]:
     """Time what the window does for a frame but showing it, as quick as it goes; each frame is 1/60 s of its time."""
-    warm_up()
+    compile_kernels()
     session = LookConfig(seed=setting.seed).open_session(threaded=True)
     try:
         repeats = []
@@ -148,7 +148,7 @@ def _headless(setting: Setting) -> dict[str, Spread]:
             while not times or time.perf_counter() < until:
                 start = time.perf_counter()
                 session.advance(1000 / FPS)
-                render(session.view(), _SIZE)
+                render(session.current_view(), _SIZE)
                 times.append(1000 * (time.perf_counter() - start))
             repeats.append(times)
     finally:

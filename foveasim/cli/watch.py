@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from foveasim.drawing.env_render import display_driver
 from foveasim.recording.record import record_frames
 from foveasim.runs.outputs import free_names
-from foveasim.viewer.compile_kernels import warm_up
+from foveasim.viewer.compile_kernels import compile_kernels
 from foveasim.viewer.config import LookConfig
 from foveasim.viewer.window import Window
 
@@ -80,7 +80,7 @@ def open_window(config: WatchConfig) -> Window:
     Raises:
         FoveasimError: A name, a file or a number that cannot be used.
     """
-    warm_up([config.make_retina()])
+    compile_kernels([config.make_retina()])
     session = config.open_session(threaded=True)
     size = (int(config.size[0]), int(config.size[1]))
     return Window(session, size=size, fullscreen=config.fullscreen, folder=config.folder, agent=config.agent)

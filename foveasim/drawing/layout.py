@@ -10,9 +10,9 @@ from functools import lru_cache
 from foveasim import validation
 from foveasim.drawing.canvas import Rect
 
-__all__ = ["LEAST_SIZE", "Layout", "arrange"]
+__all__ = ["MIN_SIDE_PX", "Layout", "arrange"]
 
-LEAST_SIZE = 160
+MIN_SIDE_PX = 160
 """Shortest side of a window in px: below it nothing can be read."""
 
 
@@ -129,9 +129,9 @@ def arrange(size: tuple[int, int], scene_size: tuple[int, int], small: int = 3) 
         small: Number of small image panels.
 
     Raises:
-        InvalidValueError: A side shorter than :data:`LEAST_SIZE`.
+        InvalidValueError: A side shorter than :data:`MIN_SIDE_PX`.
     """
-    height, width = validation.size_hw("size", size, least=LEAST_SIZE)
+    height, width = validation.size_hw("size", size, least=MIN_SIDE_PX)
     scale = min(max(math.sqrt(height * width / (720 * 1280)), 0.6), 6.0)
     margin, gap, title, status = (max(1, round(v * scale)) for v in (20, 16, 26, 34))
     aspect = scene_size[1] / scene_size[0]

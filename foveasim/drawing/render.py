@@ -139,7 +139,7 @@ def render(view: View, size: tuple[int, int]) -> Image:
 
     Args:
         view: What to show.
-        size: (H, W) of the picture, px; each side at least :data:`foveasim.drawing.layout.LEAST_SIZE`.
+        size: (H, W) of the picture, px; each side at least :data:`foveasim.drawing.layout.MIN_SIDE_PX`.
 
     Returns:
         (H, W, 3) uint8, freshly made.

@@ -19,7 +19,7 @@ from foveasim.recording.replay import noted, play
 from foveasim.runs.interrupts import Stop
 from foveasim.runs.outputs import Inputs, check_outputs, episode_beside, free_names, settled
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
-from foveasim.viewer.compile_kernels import warm_up
+from foveasim.viewer.compile_kernels import compile_kernels
 from foveasim.viewer.config import LookConfig
 from foveasim.viewer.session import Session
 
@@ -120,7 +120,7 @@ def record_frames(
     with ExitStack() as stack:
         stop = Stop()
         stack.enter_context(stop.listening())
-        warm_up([config.make_retina()])
+        compile_kernels([config.make_retina()])
         noting = _Noting(config, fps) if episode else None
         session = (config if noting is None else noting.config).open_session(threaded=False)
         stack.callback(session.close)
@@ -213,7 +213,7 @@ def _roll(
             return
         if session.alert:
             raise FoveasimError(session.alert)
-        picture = render(session.view(), size)
+        picture = render(session.current_view(), size)
         for movie in movies:
             movie.add(picture)
         session.advance(1000 / fps)

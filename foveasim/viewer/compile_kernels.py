@@ -15,13 +15,13 @@ from foveasim.eye.retina import RETINAS, Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import Picture
 
-__all__ = ["warm_up"]
+__all__ = ["compile_kernels"]
 
 _SIZE = (96, 160)  # the smallest at which every retina chooses the array types that it has at full size
 _HALF_LIFE_MS = 1000.0  # any: forgetting has kernels of its own
 
 
-class _Noise:
+class _NoiseScene:
     """One scene of noise."""
 
     moving = False
@@ -35,7 +35,7 @@ class _Noise:
         return Picture(image, -1, "noise", geometry.default_px_per_deg(_SIZE))
 
 
-def warm_up(retinas: Iterable[Retina] = ()) -> int:
+def compile_kernels(retinas: Iterable[Retina] = ()) -> int:
     """Run every kernel that a session runs, once, so that none is compiled while a person waits for a window.
 
     Where kernels have to be compiled, which happens once after an installation, a line in the terminal says so.
@@ -48,21 +48,21 @@ def warm_up(retinas: Iterable[Retina] = ()) -> int:
     """
     from rich.console import Console
 
-    chosen = [*(make_retina(name) for name in _built_in()), *retinas]
+    every = [*(make_retina(name) for name in _built_in()), *retinas]
     stop = threading.Event()
     status = Console(stderr=True).status("")
-    shown = False
+    displayed = False
     before = _compiled()
     with ThreadPoolExecutor(1, "foveasim-warm") as pool:
-        work = pool.submit(_look_around, chosen, stop)
+        work = pool.submit(_run_kernels, every, stop)
         try:
             while not _wait(work, 0.1):
                 count = _compiled() - before
                 if count:
                     status.update(f"compiling kernels, once after an installation, for about a minute: {count}")
-                    if not shown:
+                    if not displayed:
                         status.start()
-                        shown = True
+                        displayed = True
         finally:
             stop.set()
             status.stop()
@@ -93,7 +93,7 @@ def _built_in() -> list[str]:
     return names
 
 
-def _look_around(retinas: Iterable[Retina], stop: threading.Event) -> None:
+def _run_kernels(retinas: Iterable[Retina], stop: threading.Event) -> None:
     from foveasim.agents.noise import LaneNoise
     from foveasim.viewer.display_eye import DisplayEye
 
@@ -104,7 +104,9 @@ def _look_around(retinas: Iterable[Retina], stop: threading.Event) -> None:
         for half_life_ms in (None, _HALF_LIFE_MS):
             if stop.is_set():
                 return
-            display_eye = DisplayEye(_Noise(), 0, retina, saccades=Saccades(scatter=0.1), half_life_ms=half_life_ms)
+            display_eye = DisplayEye(
+                _NoiseScene(), 0, retina, saccades=Saccades(scatter=0.1), half_life_ms=half_life_ms
+            )
             display_eye.start_saccade((30.0, 30.0))
             display_eye.sense(100.0)
             display_eye.observation(0.5)

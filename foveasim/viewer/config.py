@@ -7,7 +7,7 @@ from typing import Any
 
 from foveasim import validation
 from foveasim.agents.loading import make_agent
-from foveasim.drawing.layout import LEAST_SIZE
+from foveasim.drawing.layout import MIN_SIDE_PX
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
@@ -77,7 +77,7 @@ class LookConfig:
         Raises:
             FoveasimError: A name, a file or a number that cannot be used.
         """
-        validation.size_hw("size", tuple(self.size), least=LEAST_SIZE)
+        validation.size_hw("size", tuple(self.size), least=MIN_SIDE_PX)
         # By its name, the session says who looks as the person did.
         arguments = self.agent_arguments
         agent = make_agent(self.agent, **{"seed": self.seed, **arguments}) if arguments else self.agent
@@ -97,9 +97,9 @@ class LookConfig:
         try:
             session.set_speed(self.speed)
             validation.number("fovea", self.fovea, 0, open_low=True)
-            most = reachable_fovea(session.retina, self.fovea)
-            if self.fovea > 1 and 1 < most < self.fovea:
-                raise InvalidValueError(f"fovea must be at most {most:.2f} for {self.retina!r}; got {self.fovea}.")
+            maximum = reachable_fovea(session.retina, self.fovea)
+            if self.fovea > 1 and 1 < maximum < self.fovea:
+                raise InvalidValueError(f"fovea must be at most {maximum:.2f} for {self.retina!r}; got {self.fovea}.")
             if self.fovea != 1 and not session.scale_fovea(self.fovea):
                 raise InvalidValueError(
                     f"fovea must be from 0.25 to 4, and 1 for a retina without a fovea to scale; got {self.fovea} for "

@@ -10,13 +10,13 @@ import torch
 from foveasim.eye.saccade import progress
 from foveasim.scanpath.scanpath import Scanpath
 
-__all__ = ["Flight", "Notices", "Trail"]
+__all__ = ["OngoingSaccade", "ScanpathRecorder", "StatusMessages"]
 
-_NOTICE_MS = 6000.0
+_MESSAGE_MS = 6000.0
 
 
 @dataclass
-class Flight:
+class OngoingSaccade:
     """A saccade under way.
 
     Attributes:
@@ -39,7 +39,7 @@ class Flight:
 
 
 @dataclass
-class Trail:
+class ScanpathRecorder:
     """The fixations on one scene, as they come.
 
     Attributes:
@@ -73,7 +73,7 @@ class Trail:
         return Scanpath(torch.tensor(self.points_px), onset, (ends - onset).clamp_min(0), image, subject)
 
 
-class Notices:
+class StatusMessages:
     """What a person should know, each shown for six seconds.
 
     Attributes:
@@ -83,28 +83,28 @@ class Notices:
     def __init__(self) -> None:
         self.text = ""
         self._left_ms = 0.0
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         self._once = ""
 
-    def say(self, message: str) -> None:
+    def add(self, message: str) -> None:
         """Show a message, beside one that is still shown."""
         self.text = f"{self.text} · {message}" if self.text else message
-        self._left_ms = _NOTICE_MS
+        self._left_ms = _MESSAGE_MS
 
-    def say_once(self, message: str) -> None:
+    def add_once(self, message: str) -> None:
         """Show a message unless it was shown before, in place of the last one that was to be shown once."""
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._reported:
+            self._reported.add(message)
             self.text = " · ".join(part for part in self.text.split(" · ") if part != self._once)
             self._once = message
-            self.say(message)
+            self.add(message)
 
-    def count(self, what: str, messages: list[str]) -> None:
+    def add_count(self, what: str, messages: list[str]) -> None:
         """Show how many messages are new, and the first of them."""
-        new = [message for message in messages if message not in self._said]
-        self._said.update(new)
+        new = [message for message in messages if message not in self._reported]
+        self._reported.update(new)
         if new:
-            self.say(f"{what}: {len(new)}. {new[0]}")
+            self.add(f"{what}: {len(new)}. {new[0]}")
 
     def pass_time(self, dt_ms: float) -> None:
         """Let time pass."""

@@ -21,7 +21,7 @@ from foveasim.eye.saccade import Saccades
 from foveasim.scanpath.scanpath import Scanpath
 from foveasim.viewer.agent_worker import HEAT_GREY_LEVELS, AgentWorker, PredictionResult, Snapshot, open_predictor
 from foveasim.viewer.display_eye import DisplayEye, ScenePreloader, close_source, open_source
-from foveasim.viewer.scanpath_recorder import Flight, Notices, Trail
+from foveasim.viewer.scanpath_recorder import OngoingSaccade, ScanpathRecorder, StatusMessages
 
 __all__ = ["HEATS", "Session"]
 
@@ -30,8 +30,8 @@ HEATS = ("error", "acuity", "uncertainty")
 
 _SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _FOVEA_LIMITS = (0.25, 4.0)
-_KEEP_PAST = 6  # curves of earlier scenes in the plot
-_LAST_DWELL = 3  # dwells of the last fixation: time to take it in before the scene changes
+_MAX_PAST_CURVES = 6  # curves of earlier scenes in the plot
+_LAST_DWELL_FACTOR = 3  # dwells of the last fixation: time to take it in before the scene changes
 
 
 class Session:
@@ -81,17 +81,17 @@ class Session:
         self._px_per_deg, self._threaded = px_per_deg, threaded
         self._preloader = ScenePreloader(Saccades() if saccades is None else saccades, half_life_ms, self.seed)
         self._source = open_source(scenes, px_per_deg, self.seed)
-        self._plain_retina, self.fovea_scale = make_retina(retina), 1.0
+        self._unscaled_retina, self.fovea_scale = make_retina(retina), 1.0
         self._agent_name, self.index, self._moment = _name(agent), 0, 0
-        self.paused = self.held = self._single = False
+        self.paused = self.held = self._single_step = False
         self.speed, self.heat, self.alert = 1.0, HEATS[0], ""
-        self._notices, self._trail = Notices(), Trail()
+        self._messages, self._recorder = StatusMessages(), ScanpathRecorder()
         self._past_errors: list[tuple[float, ...]] = []
         self._past_scanpaths: list[Scanpath] = []
-        self._flight: Flight | None = None
+        self._saccade: OngoingSaccade | None = None
         self._prediction_result: PredictionResult | None = None
         self._target_px: tuple[float, float] | None = None
-        self._rest_ms = self._clock_ms = 0.0
+        self._dwell_left_ms = self._clock_ms = 0.0
         self._reward: float | None = None
         self._agent_failed, self._agent_needs_reset, self._choice_deferred = False, True, False
         self._worker = AgentWorker(make_agent(agent, seed=self.seed), open_predictor(network), threaded=threaded)
@@ -131,22 +131,22 @@ class Session:
     @property
     def fixations(self) -> int:
         """Fixations on this scene so far."""
-        return len(self._trail.points_px)
+        return len(self._recorder.points_px)
 
     @property
     def gaze_px(self) -> tuple[float, float]:
         """Where the eye points at this moment."""
-        return self._flight.gaze() if self._flight is not None else self._trail.points_px[-1]
+        return self._saccade.gaze() if self._saccade is not None else self._recorder.points_px[-1]
 
     @property
-    def notice(self) -> str:
-        """What is said for a while, such as which scenes were skipped; "" if nothing."""
-        return self._notices.text
+    def status_message(self) -> str:
+        """What is shown for a while, such as which scenes were skipped; "" if nothing."""
+        return self._messages.text
 
     @property
     def in_flight(self) -> bool:
         """Whether a saccade is under way."""
-        return self._flight is not None
+        return self._saccade is not None
 
     @property
     def busy(self) -> bool:
@@ -156,13 +156,13 @@ class Session:
     @property
     def errors(self) -> tuple[float, ...]:
         """Prediction error after each fixation on this scene, grey levels; NaN where it is not known (yet)."""
-        return tuple(self._trail.errors)
+        return tuple(self._recorder.errors)
 
     def scanpaths(self) -> list[Scanpath]:
         """Return the scanpaths of every scene so far, the present one last, in px of the scene as the eye sees it."""
-        return [*self._past_scanpaths, self._trail.scanpath(self._clock_ms, self.scene_name, self._agent_name)]
+        return [*self._past_scanpaths, self._recorder.scanpath(self._clock_ms, self.scene_name, self._agent_name)]
 
-    def view(self) -> View:
+    def current_view(self) -> View:
         """Return what there is to see at this moment."""
         result, display_eye = self._prediction_result, self._display_eye
         heat: Heat | None = None
@@ -178,12 +178,12 @@ class Session:
             belief=display_eye.displayed[1],
             prediction=None if self._worker.imaginer is None else prediction,
             heat=heat,
-            fixation_px=np.array(self._trail.points_px[-LATEST:], np.float32),
+            fixation_px=np.array(self._recorder.points_px[-LATEST:], np.float32),
             gaze_px=self.gaze_px,
             moving=self.in_flight,
             fovea_px=display_eye.fovea_px,
             earlier=max(0, self.fixations - LATEST),
-            errors=tuple(self._trail.errors[-LATEST:]),
+            errors=tuple(self._recorder.errors[-LATEST:]),
             past_errors=tuple(self._past_errors),
             budget=self.budget,
             agent=self._agent_name,
@@ -194,7 +194,7 @@ class Session:
             found=display_eye.found and not self.in_flight,
             speed=self.speed,
             paused=self.paused,
-            alert=self.alert or self.notice,
+            alert=self.alert or self.status_message,
         )
 
     # What the person does
@@ -210,7 +210,7 @@ class Session:
         Raises:
             InvalidValueError: Not finite.
         """
-        self._flight = None
+        self._saccade = None
         self._display_eye.start_saccade((validation.number("x_px", x_px), validation.number("y_px", y_px)))
         self._land(new=not drag)
 
@@ -223,11 +223,11 @@ class Session:
     def set_paused(self, paused: bool) -> None:
         """Stop or go on."""
         self.paused = paused
-        self._single = False
+        self._single_step = False
 
     def single_step(self) -> None:
         """Make one saccade, then stand still."""
-        self._single = True
+        self._single_step = True
 
     def set_speed(self, speed: float) -> None:
         """Set how fast time runs, 1 for real time."""
@@ -267,7 +267,7 @@ class Session:
             return
         self._agent_name, self.alert = _name(spec), ""
         self._agent_failed, self._agent_needs_reset = False, True
-        self._note_training()
+        self._report_untrained_retina()
         self._submit_snapshot(choose=True, new=True)
 
     def set_retina(self, retina: str | Retina) -> None:
@@ -277,7 +277,7 @@ class Session:
             UnknownNameError: No retina of that name.
             FoveasimError: It cannot work on this scene.
         """
-        self._wear(make_retina(retina), self.fovea_scale)
+        self._replace_retina(make_retina(retina), self.fovea_scale)
 
     def scale_fovea(self, factor: float) -> bool:
         """Make the fovea larger or smaller, the scene begun anew at the present gaze.
@@ -288,24 +288,24 @@ class Session:
         scale = self.fovea_scale * validation.number("factor", factor, 0, open_low=True)
         scale = 1.0 if abs(scale - 1) < 1e-6 else scale  # up and down again is where it was
         low, high = _FOVEA_LIMITS
-        if not low * 0.999 <= scale <= high * 1.001 or self._plain_retina.scaled(2.0) == self._plain_retina:
+        if not low * 0.999 <= scale <= high * 1.001 or self._unscaled_retina.scaled(2.0) == self._unscaled_retina:
             return False
-        self._wear(self._plain_retina, scale)
+        self._replace_retina(self._unscaled_retina, scale)
         return True
 
-    def _wear(self, retina: Retina, fovea_scale: float) -> None:
+    def _replace_retina(self, retina: Retina, fovea_scale: float) -> None:
         """Begin the scene anew with a retina; it stays as it was if the retina cannot work on it."""
-        before = self._plain_retina, self.fovea_scale
-        self._plain_retina, self.fovea_scale = retina, fovea_scale
+        before = self._unscaled_retina, self.fovea_scale
+        self._unscaled_retina, self.fovea_scale = retina, fovea_scale
         try:
             display_eye = self._open_scene()
         except FoveasimError:
-            self._plain_retina, self.fovea_scale = before
+            self._unscaled_retina, self.fovea_scale = before
             raise
         self._begin_scene(display_eye)
 
     def next_scene(self) -> None:
-        """Go on to the next scene that can be used; a notice names those that cannot.
+        """Go on to the next scene that can be used; a status message names those that cannot.
 
         Raises:
             SceneError: None can.
@@ -350,19 +350,19 @@ class Session:
             SceneError: The next scene is due and none can be read.
         """
         left = validation.number("dt_ms", dt_ms, 0) * self.speed
-        self._notices.pass_time(dt_ms)
+        self._messages.pass_time(dt_ms)
         self._display_eye.show()
         self.poll_agent()
-        while left > 0 and (not self.paused or self._single):
+        while left > 0 and (not self.paused or self._single_step):
             due = self._due_ms()
             spent = min(left, due)
             left -= spent
             self._clock_ms += spent
-            if self._flight is not None:
-                self._flight.elapsed_ms += spent
+            if self._saccade is not None:
+                self._saccade.elapsed_ms += spent
             elif not self.held:
-                self._rest_ms = max(0.0, self._rest_ms - spent)
-            if spent >= due and not self._happen():
+                self._dwell_left_ms = max(0.0, self._dwell_left_ms - spent)
+            if spent >= due and not self._run_due_event():
                 self._clock_ms += left  # the eye waits for the agent, and time goes on
                 break
         if self._source.moving and not self.paused:
@@ -371,53 +371,53 @@ class Session:
     def _refresh_scene(self) -> None:
         """Bring a moving scene to the present; one that can no longer be read is over."""
         try:
-            saw = self._display_eye.refresh(self._clock_ms, resting=self._flight is None)
+            changed = self._display_eye.refresh(self._clock_ms, resting=self._saccade is None)
         except SceneError as error:
-            self._notices.say(str(error))
+            self._messages.add(str(error))
             self.next_scene()
             return
-        if saw and not self._worker.predicting:
+        if changed and not self._worker.predicting:
             self._submit_snapshot(choose=False)
 
     def _due_ms(self) -> float:
         """Time until the next thing happens."""
-        if self._flight is not None:
-            return self._flight.duration_ms - self._flight.elapsed_ms
-        return math.inf if self.held else 0.0 if self._single else self._rest_ms
+        if self._saccade is not None:
+            return self._saccade.duration_ms - self._saccade.elapsed_ms
+        return math.inf if self.held else 0.0 if self._single_step else self._dwell_left_ms
 
-    def _happen(self) -> bool:
+    def _run_due_event(self) -> bool:
         """Land or leave; returns False where the eye cannot leave yet."""
-        if self._flight is not None:
-            self._flight = None
+        if self._saccade is not None:
+            self._saccade = None
             self._land(new=True, show_later=self._threaded)
-            if self._single:
-                self._single, self.paused = False, True
+            if self._single_step:
+                self._single_step, self.paused = False, True
             return True
         human = isinstance(self.agent, Human)
-        if self._over and not human and not self._single:
+        if self._scene_finished and not human and not self._single_step:
             self.next_scene()
             return True
         self.poll_agent()
         if self._target_px is None:
             if self._agent_failed or human:
-                self._single = False  # nobody will ever say where to
+                self._single_step = False  # nobody will ever say where to
             return False
-        self._trail.end(self._clock_ms)
+        self._recorder.end(self._clock_ms)
         duration_ms = self._display_eye.start_saccade(self._target_px)
         self._target_px = None
-        self._flight = Flight(self._trail.points_px[-1], self._display_eye.fixation_px, duration_ms)
+        self._saccade = OngoingSaccade(self._recorder.points_px[-1], self._display_eye.fixation_px, duration_ms)
         return True
 
     @property
-    def _over(self) -> bool:
+    def _scene_finished(self) -> bool:
         return bool(self.budget and self.fixations >= self.budget) or self._display_eye.found
 
     def _find_scene(self, start: int) -> tuple[int, DisplayEye]:
-        """Return the first scene from ``start`` on that can be used, and its number; a notice counts the others."""
+        """Return the first usable scene from ``start`` on and its number; a status message counts the others."""
         index, display_eye, unusable = self._preloader.open_first_usable(
             self._source, start, self._scaled_retina, self._worker.size
         )
-        self._notices.count("scenes skipped", unusable)
+        self._messages.add_count("scenes skipped", unusable)
         return index, display_eye
 
     def _open_scene(self) -> DisplayEye:
@@ -426,45 +426,45 @@ class Session:
 
     @property
     def _scaled_retina(self) -> Retina:
-        return self._plain_retina if self.fovea_scale == 1 else self._plain_retina.scaled(self.fovea_scale)
+        return self._unscaled_retina if self.fovea_scale == 1 else self._unscaled_retina.scaled(self.fovea_scale)
 
-    def _note_training(self) -> None:
-        """Say once where the network does not know the retina."""
+    def _report_untrained_retina(self) -> None:
+        """Report once where the network was not trained on the retina."""
         imaginer = self._worker.imaginer
         known = getattr(imaginer, "retinas", ())
         message = f"{agent_name(imaginer)} was not trained on {self.retina.name}, only on {', '.join(known)}"
         if known and self.retina.name not in known:
-            self._notices.say_once(message)
+            self._messages.add_once(message)
 
     def _begin_scene(self, display_eye: DisplayEye, agent_name: str = "") -> None:
-        """Keep what is over, the scanpath and the course of the error, and look at another scene."""
-        self._past_scanpaths.append(self._trail.scanpath(self._clock_ms, self.scene_name, self._agent_name))
+        """Store the scanpath and the course of the error, and look at another scene."""
+        self._past_scanpaths.append(self._recorder.scanpath(self._clock_ms, self.scene_name, self._agent_name))
         if any(math.isfinite(error) for error in self.errors):
-            self._past_errors = [*self._past_errors, self.errors][-_KEEP_PAST:]
+            self._past_errors = [*self._past_errors, self.errors][-_MAX_PAST_CURVES:]
         self._display_eye, self._agent_name = display_eye, agent_name or self._agent_name
         self._start()
 
     def _start(self) -> None:
-        self._trail, self._flight, self._prediction_result = Trail(), None, None
+        self._recorder, self._saccade, self._prediction_result = ScanpathRecorder(), None, None
         self._clock_ms = 0.0
         self._agent_failed, self._agent_needs_reset = False, True
         self.alert = ""
-        self._note_training()
-        self._settle(new=True)
+        self._report_untrained_retina()
+        self._record_glimpse(new=True)
 
     def _land(self, *, new: bool, show_later: bool = False) -> None:
         self._display_eye.sense(self._clock_ms, show_later=show_later)
-        self._settle(new=new)
+        self._record_glimpse(new=new)
 
-    def _settle(self, *, new: bool) -> None:
+    def _record_glimpse(self, *, new: bool) -> None:
         """Note a glimpse and hand it to agent and network."""
         if new:
-            self._trail.begin(self._display_eye.fixation_px, self._clock_ms)
+            self._recorder.begin(self._display_eye.fixation_px, self._clock_ms)
             self._reward = self._display_eye.reward if self.fixations > 1 else None
         else:
-            self._trail.points_px[-1] = self._display_eye.fixation_px
-        self._rest_ms = self.dwell_ms * (_LAST_DWELL if self._over else 1)
-        if self._over and new and self._threaded and not self._source.moving:
+            self._recorder.points_px[-1] = self._display_eye.fixation_px
+        self._dwell_left_ms = self.dwell_ms * (_LAST_DWELL_FACTOR if self._scene_finished else 1)
+        if self._scene_finished and new and self._threaded and not self._source.moving:
             self._preloader.preload(self._source, self.index + 1, self._scaled_retina, self._worker.size)
         self._submit_snapshot(choose=not self._agent_failed, new=True)
 
@@ -493,7 +493,7 @@ class Session:
                 self.alert = result.failure
             if isinstance(result, PredictionResult):
                 self._prediction_result = result
-                self._trail.errors[-1] = result.rmse
+                self._recorder.errors[-1] = result.rmse
             elif result.target_norm is None:
                 self._agent_failed = True
             else:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from foveasim.drawing.canvas import Image, disc, ring
-from foveasim.drawing.layout import LEAST_SIZE, Layout
+from foveasim.drawing.layout import MIN_SIDE_PX, Layout
 from foveasim.drawing.movie import Mp4Movie, save_png
 from foveasim.drawing.render import GAZE, INK, View, layout_of, render
 from foveasim.errors import FoveasimError, InvalidValueError
@@ -25,7 +25,7 @@ from foveasim.runs.interrupts import Stop
 from foveasim.viewer.config import reachable_fovea
 from foveasim.viewer.session import Session
 
-__all__ = ["KEYS", "Pace", "Window"]
+__all__ = ["KEYS", "FramePacer", "Window"]
 
 FPS = 60
 _MOVIE_FPS = 30
@@ -51,14 +51,14 @@ KEYS: tuple[tuple[str, str], ...] = (
 )
 """The controls and what they do; the agents of the keys 1 to 9 come on top."""
 
-_KEYED = (
+_AGENT_KEYS = (
     *("uncertainty", "information", "surprise", "saliency", "scanpath", "random", "walk", "spiral"),
     _HUMAN,
 )
 """Agents of the keys 1 to 9."""
 
 
-class Pace:
+class FramePacer:
     """Waits until the next frame is due: frames are due at equal distances.
 
     A late frame moves none of those after it, unless it is so late that the next one would be late as well.
@@ -129,13 +129,13 @@ class Window:
         self._movie_due = 0.0
         self._dragging: int | None = None
         self._retina_changed = False
-        self._view = self.session.view()
+        self._view = self.session.current_view()
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of what can be drawn on, px."""
         width, height = self._pygame.display.get_surface().get_size()
-        return max(LEAST_SIZE, height), max(LEAST_SIZE, width)
+        return max(MIN_SIDE_PX, height), max(MIN_SIDE_PX, width)
 
     @property
     def layout(self) -> Layout:
@@ -165,7 +165,7 @@ class Window:
             cv2.setNumThreads(threads)
 
     def _loop(self, stop: Stop) -> None:
-        clock, pace = self._pygame.time.Clock(), Pace(FPS)
+        clock, pacer = self._pygame.time.Clock(), FramePacer(FPS)
         before = time.perf_counter()
         while self.running and not stop.asked:
             for event in self._pygame.event.get():
@@ -173,7 +173,7 @@ class Window:
             now = time.perf_counter()
             self.draw((now - before) * 1000)
             before = now
-            pace.wait()  # before it is shown, not after: then a frame that took longer to draw is not shown later
+            pacer.wait()  # before it is shown, not after: then a frame that took longer to draw is not shown later
             self.show()
             clock.tick()
             self.fps = clock.get_fps() or None
@@ -191,7 +191,7 @@ class Window:
         try:
             self.session.advance(min(dt_ms, _LONGEST_STEP_MS))
         except FoveasimError as error:
-            self.say(str(error))
+            self.show_message(str(error))
         if time.perf_counter() > self._toast_until:
             self.toast = ""
         self._view = self._full_view()
@@ -210,7 +210,7 @@ class Window:
 
     def _full_view(self) -> View:
         return replace(
-            self.session.view(),
+            self.session.current_view(),
             fps=self.fps,
             recording=self.recording,
             toast=self.toast,
@@ -223,7 +223,7 @@ class Window:
         agents = (("1 - 9", "agent: " + "  ".join(named[:half])), ("", "  ".join(named[half:])))
         return (*KEYS[:4], *agents, *KEYS[4:])
 
-    def say(self, message: str) -> None:
+    def show_message(self, message: str) -> None:
         """Show a short message for a while."""
         self.toast = message
         self._toast_until = time.perf_counter() + max(_TOAST_S, 0.05 * len(message))
@@ -231,7 +231,7 @@ class Window:
     # What the person does
 
     def handle(self, event: Any) -> None:
-        """Do what a pygame event asks for. What goes wrong is said in the window, which stays open."""
+        """Do what a pygame event asks for. What goes wrong is shown in the window, which stays open."""
         pygame = self._pygame
         try:
             if event.type == pygame.QUIT:
@@ -248,13 +248,15 @@ class Window:
             elif event.type == pygame.DROPFILE:
                 self._look_at(Path(event.file))
         except FoveasimError as error:
-            self.say(str(error))
+            self.show_message(str(error))
 
     def _look_at(self, path: Path) -> None:
         with warnings.catch_warnings(record=True) as caught:  # files that were skipped
             warnings.simplefilter("always", UserWarning)
             self.session.load_file(path)
-        self.say("; ".join([f"looking at {path.name}", *(one_line(str(warning.message)) for warning in caught)]))
+        self.show_message(
+            "; ".join([f"looking at {path.name}", *(one_line(str(warning.message)) for warning in caught)])
+        )
 
     def _grab(self, x: float, y: float) -> None:
         panel = self.layout.panel_at(x, y)
@@ -283,7 +285,7 @@ class Window:
         elif key == pygame.K_r:
             self._next_retina()
         elif key == pygame.K_h:
-            self.say(f"heat map: {session.next_heat()}")
+            self.show_message(f"heat map: {session.next_heat()}")
         elif key == pygame.K_s:
             self._screenshot()
         elif key == pygame.K_v:
@@ -295,7 +297,7 @@ class Window:
         elif character in ("-", "_") or key == pygame.K_KP_MINUS:
             self._scale_fovea(1 / _FOVEA_STEP)
         elif character in ("[", "]"):
-            self.say(f"speed {session.change_speed(1 if character == ']' else -1):g}")
+            self.show_message(f"speed {session.change_speed(1 if character == ']' else -1):g}")
         elif character and character in "123456789":
             self._choose_agent(int(character) - 1)
 
@@ -304,7 +306,7 @@ class Window:
             raise InvalidValueError(f"there are {len(self.agents)} agents, keys 1 to {len(self.agents)}.")
         self.session.set_agent(self.agents[number])
         hint = ": click or drag to look" if self.agents[number] == _HUMAN else ""
-        self.say(f"agent {self.agents[number]}{hint}")
+        self.show_message(f"agent {self.agents[number]}{hint}")
 
     def _next_retina(self) -> None:
         """Change to the next retina. Presses of R that came in meanwhile are dropped, not caught up with."""
@@ -315,7 +317,7 @@ class Window:
         now = self.session.retina.name
         at = names.index(now) if now in names else -1
         self.session.set_retina(names[(at + 1) % len(names)])
-        self.say(f"retina {self.session.retina.name}")
+        self.show_message(f"retina {self.session.retina.name}")
         pygame = self._pygame
         for event in pygame.event.get(pygame.KEYDOWN):
             if event.key != pygame.K_r:
@@ -325,15 +327,15 @@ class Window:
         session = self.session
         before, eye = session.fovea_scale, session.retina
         if eye.scaled(2.0) == eye and eye.scaled(0.5) == eye:
-            self.say(f"the fovea of {eye.name} stays as it is")
+            self.show_message(f"the fovea of {eye.name} stays as it is")
         elif eye.scaled(factor) == eye:  # a disc that hides nothing cannot grow
-            self.say(f"the fovea of {eye.name} is at its {'largest' if factor > 1 else 'smallest'}")
+            self.show_message(f"the fovea of {eye.name} is at its {'largest' if factor > 1 else 'smallest'}")
         elif not session.scale_fovea(reachable_fovea(eye, factor)):
-            self.say(f"fovea {before:.2f}x is the {'largest' if factor > 1 else 'smallest'}")
+            self.show_message(f"fovea {before:.2f}x is the {'largest' if factor > 1 else 'smallest'}")
         else:
             reached = reachable_fovea(eye, factor) != factor
             end = "" if not reached else f", its {'largest' if factor > 1 else 'smallest'}"
-            self.say(f"fovea {session.fovea_scale:.2f}x{end}")
+            self.show_message(f"fovea {session.fovea_scale:.2f}x{end}")
 
     def _screenshot(self) -> None:
         view = replace(self._full_view(), toast="", help=())
@@ -342,17 +344,17 @@ class Window:
             save_png(path, render(view, self.size))
         except OSError as error:
             raise FoveasimError(f"cannot write {path}: {error.strerror or error}.") from error
-        self.say(f"saved {path}")
+        self.show_message(f"saved {path}")
 
     def _toggle_movie(self) -> None:
         if self._movie is None:
             self._movie = Mp4Movie(self._free_name("mp4"), _MOVIE_FPS, self.size)
             self._movie_due = time.perf_counter()
-            self.say("recording; V stops")
+            self.show_message("recording; V stops")
         else:
             movie, self._movie = self._movie, None
             path = movie.close()
-            self.say(f"saved {path}" if path else "nothing was recorded")
+            self.show_message(f"saved {path}" if path else "nothing was recorded")
 
     def _add_to_movie(self, picture: Image) -> None:
         """Add as many frames as are due, so that the video runs as fast as the window did."""
@@ -366,7 +368,7 @@ class Window:
                 self._movie_due += 1 / _MOVIE_FPS
         except FoveasimError as error:
             self._movie = None
-            self.say(str(error))
+            self.show_message(str(error))
 
     def _free_name(self, suffix: str) -> Path:
         try:
@@ -401,6 +403,6 @@ def one_line(message: str) -> str:
 
 def _agents(first: str) -> list[str]:
     """Return the agents of the keys 1 to 9: the one that was asked for, where it is not among the usual, and those."""
-    if first in _KEYED:
-        return list(_KEYED)
-    return [first, *_KEYED[: len(_KEYED) - 2], _HUMAN]
+    if first in _AGENT_KEYS:
+        return list(_AGENT_KEYS)
+    return [first, *_AGENT_KEYS[: len(_AGENT_KEYS) - 2], _HUMAN]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from foveasim.drawing.canvas import Rect, colour_map, fit_text, fit_to, text, text_width, wrap_text
-from foveasim.drawing.layout import LEAST_SIZE, arrange
+from foveasim.drawing.layout import MIN_SIDE_PX, arrange
 from foveasim.drawing.render import GAZE, PATH, Heat, View, layout_of, render
 from foveasim.errors import InvalidValueError
 
-SIZES = [(720, 1280), (1280, 720), (1440, 2560), (LEAST_SIZE, LEAST_SIZE), (240, 900), (900, 240), (333, 517)]
+SIZES = [(720, 1280), (1280, 720), (1440, 2560), (MIN_SIDE_PX, MIN_SIDE_PX), (240, 900), (900, 240), (333, 517)]
 SCENES = [(96, 96), (300, 451), (480, 360), (100, 1000), (1000, 100)]
 
 
@@ -67,7 +67,7 @@ def test_panels_use_the_window(size: tuple[int, int]) -> None:
 
 def test_a_window_that_is_too_small_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="160"):
-        render(view(), (LEAST_SIZE - 1, 500))
+        render(view(), (MIN_SIDE_PX - 1, 500))
 
 
 def test_window_points_lead_to_scene_points_and_back() -> None:
@@ -157,7 +157,7 @@ def test_the_last_fixation_and_the_moving_eye_are_marked() -> None:
     assert tuple(int(v) for v in under) == GAZE
 
 
-@pytest.mark.parametrize("size", [(720, 1280), (LEAST_SIZE, LEAST_SIZE), (300, 200)])
+@pytest.mark.parametrize("size", [(720, 1280), (MIN_SIDE_PX, MIN_SIDE_PX), (300, 200)])
 def test_every_part_draws_at_every_size(size: tuple[int, int]) -> None:
     plain = render(view(), size)
     for change in (

@@ -58,7 +58,7 @@ def test_an_endless_scanpath_costs_no_more_to_draw() -> None:
     session = Session("shapes", "centre", "disc", budget=0, threaded=False)
     for number in range(LATEST + 40):
         session.point(10.0 + number % 50, 20.0)
-    view = session.view()
+    view = session.current_view()
     assert len(view.fixation_px) == len(view.errors) == LATEST
     assert view.earlier + LATEST == session.fixations > LATEST
     assert tuple(view.fixation_px[-1]) == (10.0 + (LATEST + 39) % 50, 20.0)

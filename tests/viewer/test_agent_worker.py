@@ -189,11 +189,11 @@ def test_an_agent_is_asked_once_after_the_mouse_is_let_go() -> None:
 
 def test_a_retina_that_the_network_does_not_know_is_named_once() -> None:
     session = Session(SCENE, "human", "log_polar", "unet", threaded=False)
-    assert session.notice == "unet was not trained on log_polar, only on disc, pyramid"
+    assert session.status_message == "unet was not trained on log_polar, only on disc, pyramid"
     session.advance(7000)
     session.set_retina("disc")
     session.set_retina("log_polar")
-    assert session.notice == session.alert == ""
+    assert session.status_message == session.alert == ""
 
 
 @pytest.mark.parametrize("retina", ["pyramid", "disc"])
@@ -202,7 +202,7 @@ def test_what_the_mind_predicts_is_better_than_what_the_eye_has_seen(retina: str
     session = Session("photos", "human", retina, "unet", threaded=False)
     for _ in range(8):
         session.point(0.4 * session.size[1], 0.6 * session.size[0])
-        view = session.view()
+        view = session.current_view()
         assert view.prediction is not None
         seen.append(picture_error(view.belief, view.scene, (8, 8))[1])
         guessed.append(picture_error(view.prediction, view.scene, (8, 8))[1])

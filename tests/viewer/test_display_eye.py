@@ -90,15 +90,18 @@ def folder(tmp_path: Path) -> Path:
 def test_scenes_that_cannot_be_shown_are_skipped_and_named(folder: Path) -> None:
     session = Session(folder, "human", threaded=False)
     assert session.scene_name.startswith("b")
-    assert session.notice.startswith("scenes skipped: 1.") and "300 x 8 px is too long and thin" in session.notice
-    assert session.view().alert == session.notice and session.alert == ""
+    assert (
+        session.status_message.startswith("scenes skipped: 1.")
+        and "300 x 8 px is too long and thin" in session.status_message
+    )
+    assert session.current_view().alert == session.status_message and session.alert == ""
     session.next_scene()
     assert session.scene_name.startswith("d") and session.size == (40, 320)
-    assert "40 x 400" in session.notice
+    assert "40 x 400" in session.status_message
     session.advance(7000)
-    assert session.notice == ""
+    assert session.status_message == ""
     session.next_scene()
-    assert session.scene_name.startswith("b") and session.notice == ""  # said once
+    assert session.scene_name.startswith("b") and session.status_message == ""  # said once
 
 
 def test_only_without_any_usable_scene_is_there_an_error(folder: Path) -> None:
@@ -142,7 +145,7 @@ def test_an_agent_that_takes_one_size_gets_it() -> None:
     assert session.scanpaths()[-1].fixation_px[1].tolist() == pytest.approx([250, 75])
     session.set_agent("centre")
     assert session.fixations == 1
-    assert session.view().heat is not None
+    assert session.current_view().heat is not None
     assert math.isfinite(session.errors[0])
 
 
@@ -239,19 +242,19 @@ def test_a_session_beside_a_window_opens_the_next_scene_on_the_last_fixation() -
 @pytest.mark.parametrize("threaded", [True, False])
 def test_beside_a_window_what_is_seen_is_shown_a_frame_after_the_landing(threaded: bool) -> None:
     session = Session(Watched(), "raster", "disc", dwell_ms=100, threaded=threaded)
-    before = session.view()
+    before = session.current_view()
     while session.fixations < 2:
         session.advance(5)
         time.sleep(0.001)
-    landed = session.view()
+    landed = session.current_view()
     assert np.array_equal(landed.glimpse, before.glimpse) == threaded
     assert np.array_equal(landed.belief, before.belief) == threaded
     session.advance(1)
-    after = session.view()
+    after = session.current_view()
     assert not np.array_equal(after.glimpse, before.glimpse)
     assert not np.array_equal(after.belief, before.belief)
     session.point(5, 5)
-    assert not np.array_equal(session.view().glimpse, after.glimpse)  # a person sees at once where they point
+    assert not np.array_equal(session.current_view().glimpse, after.glimpse)  # a person sees at once where they point
     session.close()
 
 
@@ -315,7 +318,7 @@ def test_a_search_goes_on_to_the_next_display_when_the_target_is_found() -> None
     session = Session(scenes, agent, "disc", dwell_ms=100, threaded=False)
     states = []
     for _ in range(120):
-        view = session.view()
+        view = session.current_view()
         states.append((session.scene_name, session.fixations, view.found))
         assert view.target is not None
         session.advance(10)

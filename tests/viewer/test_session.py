@@ -99,13 +99,13 @@ def test_frames_do_not_change_what_happens() -> None:
 def test_the_same_seed_repeats_every_picture() -> None:
     def run() -> list[NDArray[np.uint8]]:
         session = Session(noise(), "random", "patches", Grey(), seed=3, threaded=False, saccades=Saccades(scatter=0.1))
-        shown = []
+        panels = []
         for _ in range(30):
             session.advance(60)
-            view = session.view()
+            view = session.current_view()
             assert view.prediction is not None
-            shown += [view.glimpse, view.prediction]
-        return shown
+            panels += [view.glimpse, view.prediction]
+        return panels
 
     assert all(np.array_equal(a, b) for a, b in zip(run(), run(), strict=True))
 
@@ -156,7 +156,7 @@ def test_pointing_moves_the_gaze_at_once_and_the_agent_goes_on() -> None:
     assert session.in_flight
     session.point(20, 30)
     assert (session.in_flight, session.gaze_px, session.fixations) == (False, (20, 30), 2)
-    assert session.view().glimpse[30, 20].tolist() == session.view().scene[30, 20].tolist()
+    assert session.current_view().glimpse[30, 20].tolist() == session.current_view().scene[30, 20].tolist()
     session.point(25, 35, drag=True)
     assert (session.gaze_px, session.fixations) == ((25, 35), 2)
     session.point(-50, 1e6)
@@ -220,7 +220,7 @@ def test_the_budget_ends_a_scene_and_a_new_one_begins() -> None:
     assert [len(path) for path in paths][:1] == [3]
     assert [path.image for path in paths] == ["array 0", "array 1"]
     assert agent.resets == 2
-    assert len(session.view().past_errors) == 1
+    assert len(session.current_view().past_errors) == 1
     for _ in range(3):
         session.next_scene()
     assert session.index == 1
@@ -267,7 +267,7 @@ def test_an_agent_that_fails_is_named_and_the_eye_stays_usable(action: object, m
 
     session = make(Broken())
     assert message in session.alert
-    assert session.view().alert == session.alert
+    assert session.current_view().alert == session.alert
     session.advance(2000)
     assert session.fixations == 1
     session.point(10, 10)
@@ -284,7 +284,7 @@ def test_what_predicts_is_shown_and_scored() -> None:
     scenes[:, :, 48:] = 0
     session = make(scenes=scenes, network=Grey())
     session.point(0, 48)
-    view = session.view()
+    view = session.current_view()
     assert view.prediction is not None and view.heat is not None
     assert np.abs(view.prediction[:, :10].astype(int) - 128).max() <= 1
     assert np.abs(view.prediction[:, 90:].astype(int) - 128).max() <= 1  # the hidden dark half is guessed grey
@@ -297,7 +297,7 @@ def test_what_predicts_is_shown_and_scored() -> None:
 
 def test_without_a_network_there_is_no_prediction_but_an_error() -> None:
     session = make()
-    assert session.view().prediction is None
+    assert session.current_view().prediction is None
     assert math.isfinite(session.errors[0])
     assert [session.next_heat() for _ in range(2)] == ["acuity", "error"]
 
@@ -312,7 +312,7 @@ def test_an_agent_that_imagines_is_asked_first() -> None:
 
     session = make(Dreamer(), network=Never())
     assert session.alert == ""
-    assert session.view().prediction is not None
+    assert session.current_view().prediction is not None
 
 
 def test_a_predictor_that_fails_leaves_the_agent_looking() -> None:
@@ -345,14 +345,14 @@ def test_the_predictor_never_sees_the_scene() -> None:
 
 def test_reward_is_that_of_the_env() -> None:
     session = make("human", px_per_deg=4.0)
-    assert session.view().reward is None
+    assert session.current_view().reward is None
     session.point(*session.gaze_px)
-    assert session.view().reward == 0
+    assert session.current_view().reward == 0
     session.point(session.gaze_px[0] + 40, session.gaze_px[1])
-    first = session.view().reward
+    first = session.current_view().reward
     assert first is not None and 0 < first < 0.2  # the disc hides 0.8 of the scene
     session.point(session.gaze_px[0] - 40, session.gaze_px[1])
-    assert session.view().reward == pytest.approx(-0.0005 * 10, rel=1e-3)
+    assert session.current_view().reward == pytest.approx(-0.0005 * 10, rel=1e-3)
 
 
 def test_forgetting_blurs_what_is_remembered() -> None:
@@ -360,7 +360,7 @@ def test_forgetting_blurs_what_is_remembered() -> None:
     session.advance(1000)
     session.point(170, 110)
     session.next_heat()
-    heat = session.view().heat
+    heat = session.current_view().heat
     assert heat is not None
     assert int(heat.values[48, 72]) == pytest.approx(127, abs=1)
 
@@ -380,25 +380,25 @@ def test_a_second_spot_lies_at_one_place_for_eye_and_agent() -> None:
     session = Session(noise(size=(192, 192)), agent, "two_spot", threaded=False)
     session.point(30, 40)
     small = agent.seen[-1]["acuity"][0, :, :, 0] > 0
-    large = session.view().glimpse
+    large = session.current_view().glimpse
     hidden = np.all(large == large[~np.kron(small, np.ones((2, 2), bool))][0], axis=2)
     assert np.mean(hidden == ~np.kron(small, np.ones((2, 2), bool))) > 0.97
 
 
 def test_the_fovea_grows_and_shrinks_within_limits() -> None:
     session = Session(noise(size=(240, 240)), "human", "pyramid", threaded=False)
-    before = session.view().fovea_px
+    before = session.current_view().fovea_px
     session.point(50, 60)
     assert session.scale_fovea(2.0)
     assert session.gaze_px == (50, 60)
-    assert session.view().fovea_px == pytest.approx(2 * before, rel=0.2)
+    assert session.current_view().fovea_px == pytest.approx(2 * before, rel=0.2)
     assert session.scale_fovea(2.0)
     assert not session.scale_fovea(2.0)
     assert session.scale_fovea(0.25)
     assert session.fovea_scale == 1
     session.set_retina("full")
     assert not session.scale_fovea(2.0)
-    assert session.view().fovea_px == 0
+    assert session.current_view().fovea_px == 0
 
 
 def test_large_scenes_are_shrunk_and_small_ones_kept() -> None:
@@ -435,12 +435,12 @@ def test_a_moving_scene_moves_before_a_resting_eye() -> None:
 
     session = make("human", scenes=Film())
     session.advance(1050)
-    view = session.view()
+    view = session.current_view()
     assert (view.scene == 10).all()
     assert view.glimpse[48, 48].tolist() == [10, 10, 10]
     session.set_paused(True)
     session.advance(1000)
-    assert (session.view().scene == 10).all()
+    assert (session.current_view().scene == 10).all()
 
 
 def test_what_cannot_be_used_is_refused() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from foveasim.cli.watch import WatchConfig, open_window, watch
 from foveasim.drawing.env_render import FrameWindow, display_driver
 from foveasim.errors import NoDisplayError
-from foveasim.viewer.window import KEYS, Pace, Window
+from foveasim.viewer.window import KEYS, FramePacer, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygame.*")
 
@@ -28,7 +28,7 @@ def window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     opened: list[Window] = []
 
     def make(**options: Any) -> Window:
-        settings = {"network": None, "size": (360, 640), "folder": str(tmp_path / "kept"), **options}
+        settings = {"network": None, "size": (360, 640), "folder": str(tmp_path / "captures"), **options}
         opened.append(open_window(WatchConfig(**settings)))
         return opened[-1]
 
@@ -43,44 +43,44 @@ class Time:
     def __init__(self) -> None:
         self.now = 100.0
 
-    def pace(self, fps: float = 50) -> Pace:
-        return Pace(fps, lambda: self.now, self.sleep)
+    def pacer(self, fps: float = 50) -> FramePacer:
+        return FramePacer(fps, lambda: self.now, self.sleep)
 
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
         self.now += seconds
 
 
-def shown(time: Time, pace: Pace, work_s: list[float]) -> list[float]:
+def display_times(time: Time, pacer: FramePacer, work_s: list[float]) -> list[float]:
     """Return when frames are shown, in s from the start, whose drawing takes so long."""
     times = []
     for each in work_s:
         time.now += each
-        pace.wait()
+        pacer.wait()
         times.append(round(time.now - 100, 9))
     return times
 
 
 def test_frames_are_shown_at_equal_distances_however_long_they_took_to_draw() -> None:
     time = Time()
-    assert shown(time, time.pace(), [0.001, 0.019, 0.002, 0.018]) == [0.02, 0.04, 0.06, 0.08]
+    assert display_times(time, time.pacer(), [0.001, 0.019, 0.002, 0.018]) == [0.02, 0.04, 0.06, 0.08]
 
 
 def test_a_late_frame_does_not_move_the_others() -> None:
     time = Time()
-    assert shown(time, time.pace(), [0.005, 0.03, 0.005, 0.005]) == [0.02, 0.05, 0.06, 0.08]
+    assert display_times(time, time.pacer(), [0.005, 0.03, 0.005, 0.005]) == [0.02, 0.05, 0.06, 0.08]
 
 
 def test_frames_are_not_made_up_for_after_a_stall() -> None:
     time = Time()
-    assert shown(time, time.pace(), [0.005, 1.0, 0.005, 0.005]) == [0.02, 1.02, 1.04, 1.06]
+    assert display_times(time, time.pacer(), [0.005, 1.0, 0.005, 0.005]) == [0.02, 1.02, 1.04, 1.06]
 
 
 def test_a_frame_is_drawn_then_waited_for_then_shown(
     window: Callable[..., Window], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, did = window(agent="raster"), list[str]()
-    monkeypatch.setattr(Pace, "wait", lambda self: did.append("wait"))
+    monkeypatch.setattr(FramePacer, "wait", lambda self: did.append("wait"))
     for name in ("draw", "show"):
         work = getattr(made, name)
 
@@ -229,7 +229,7 @@ def test_number_keys_choose_agents_the_human_among_them(window: Callable[..., Wi
     assert "human" in made.agents
     for number, name in enumerate(made.agents, start=1):
         press(made, str(number))
-        assert made.session.view().agent == name
+        assert made.session.current_view().agent == name
         assert name in made.toast
 
 
@@ -286,7 +286,7 @@ def test_a_dropped_file_is_looked_at_and_a_bad_one_is_said(window: Callable[...,
 
 def test_what_cannot_be_saved_is_said(window: Callable[..., Window], tmp_path: Path) -> None:
     made = window()
-    (tmp_path / "kept").write_text("a file where the folder should be")
+    (tmp_path / "captures").write_text("a file where the folder should be")
     press(made, "s")
     assert "cannot make the folder" in made.toast
     press(made, "v")
@@ -316,7 +316,7 @@ def test_what_is_on_the_screen_is_the_picture(window: Callable[..., Window]) -> 
 
 def test_toasts_fade(window: Callable[..., Window], monkeypatch: pytest.MonkeyPatch) -> None:
     made = window()
-    made.say("hello")
+    made.show_message("hello")
     made.tick(16)
     assert made.toast == "hello"
     later = time.perf_counter() + 60

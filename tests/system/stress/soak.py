@@ -223,7 +223,7 @@ class Stare:
 
         for _ in range(frames):
             self.session.advance(250)
-            render(self.session.view(), (360, 640))
+            render(self.session.current_view(), (360, 640))
 
     def close(self) -> None:
         """Let go of the scenes."""
