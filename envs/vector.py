@@ -86,7 +86,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         start: Where episodes start, "centre" or "random".
         saccades: What the eyes can do.
         half_life_ms: Forgetting, see ``Simulator``.
-        cache_mb: Bound on the scenes kept ready for the next episode, MB of 2**20 bytes; see ``Stage``.
+        cache_mb: Bound on the scenes kept ready for the next episode, MB of 2**20 bytes; see ``SceneCache``.
         threads: On the CPU, how many threads share the lanes, where there are 32 or more; what they see is the same.
         autoreset_mode: Gymnasium's: next step, same step or disabled.
         output: "numpy" or "torch"; on another device than the CPU always torch.

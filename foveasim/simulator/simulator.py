@@ -28,7 +28,7 @@ from foveasim.rng import Key, Stream
 from foveasim.scenes.source import open_scenes
 from foveasim.simulator.lane_loops import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
 from foveasim.simulator.lane_state import draw_first, draw_further, lane_seeds, start_px
-from foveasim.simulator.scene_cache import Stage
+from foveasim.simulator.scene_cache import SceneCache
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State
 
 __all__ = ["Simulator"]
@@ -56,7 +56,7 @@ class Simulator:
         half_life_ms: Time after which half of belief's acuity is forgotten; None: nothing is.
         remember: Whether belief keeps images; acuity is kept in any case.
         copy_belief: Whether each look copies belief for :attr:`remembered`, at half of what it costs afterwards.
-        cache_bytes: Bound on the scenes that are kept for the next episode, see ``Stage``.
+        cache_bytes: Bound on the scenes that are kept for the next episode, see ``SceneCache``.
         threads: On the CPU, how many threads share the lanes, where there are many; what they work out is the same.
         device: Where the lanes live.
         kernels: Whether the CPU uses its kernels; False takes the path of a GPU there, to compare the two.
@@ -102,7 +102,7 @@ class Simulator:
         fixed = None if size is None else validation.size_hw("size", size)
         if fixed is not None:
             validation.lanes_room(self.lanes, fixed)
-        self._stage = Stage(
+        self._scene_cache = SceneCache(
             self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
         )
         self._copies = copy_belief and remember and self._on_cpu
@@ -112,7 +112,7 @@ class Simulator:
         self.size, self._seeded = (0, 0), False
 
     def __repr__(self) -> str:
-        return f"Simulator({self.lanes} lanes, {self.scenes!r}, {self.retina!r}, size={self._stage.size})"
+        return f"Simulator({self.lanes} lanes, {self.scenes!r}, {self.retina!r}, size={self._scene_cache.size})"
 
     def _start_lanes(self) -> None:
         lanes, device = self.lanes, self.device
@@ -256,19 +256,19 @@ class Simulator:
     ) -> None:
         keys = self._np_key if self._on_cpu else self._key
         draws = (lambda: draw_first(keys[:, at])), functools.partial(draw_further, self._key)
-        chosen, titles = self._stage.put_all(which.tolist(), index, pictures, *draws)
+        chosen, scene_labels = self._scene_cache.place_all(which.tolist(), index, pictures, *draws)
         numbers, labels = (self._np_index, self._np_label) if self._on_cpu else (self.index, self.label)
         numbers[at] = self._like_lanes(chosen)
-        labels[at] = self._like_lanes([title.label for title in titles])
-        for lane, title in zip(which.tolist(), titles, strict=True):
-            self.names[lane] = title.name
+        labels[at] = self._like_lanes([scene_label.label for scene_label in scene_labels])
+        for lane, scene_label in zip(which.tolist(), scene_labels, strict=True):
+            self.names[lane] = scene_label.name
         self._face_scenes()
         if self._shown.size != self.size:
             self._make_room(self._shown.size)
 
     def _face_scenes(self) -> None:
-        """Take note of what stands on the stage: one lane borrows something else each time."""
-        self._shown, self._plan = cast("Prepared", self._stage.shown), None  # there is something by now
+        """Bind the scenes that stand before the lanes: one lane borrows something else each time."""
+        self._shown, self._plan = cast("Prepared", self._scene_cache.current), None  # there is something by now
         if self._on_cpu:
             self._np_px_per_deg = self._shown.scale
 
@@ -358,7 +358,7 @@ class Simulator:
         """Bring every lane's scene to the frame of its clock."""
         for lane, (index, time_ms) in enumerate(zip(self.index.tolist(), self.clock_ms.tolist(), strict=True)):
             if index >= 0:
-                self._stage.show(lane, index, time_ms)
+                self._scene_cache.place(lane, index, time_ms)
         self._face_scenes()
 
     def look(self, zoom: Tensor | None = None) -> None:

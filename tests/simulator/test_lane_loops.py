@@ -66,10 +66,10 @@ def test_whoever_holds_a_view_holds_the_room(view: object) -> None:
     assert (np.asarray(mine) == 1).all()
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda rooms: pickle.loads(pickle.dumps(rooms))])
-def test_a_copy_has_rooms_of_its_own(how: object) -> None:
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda rooms: pickle.loads(pickle.dumps(rooms))])
+def test_a_copy_has_rooms_of_its_own(make_copy: object) -> None:
     rooms = Rooms()
     where = rooms.fresh(*LARGE)[0].ctypes.data
-    other = how(rooms).fresh(*LARGE)  # type: ignore[operator]
+    other = make_copy(rooms).fresh(*LARGE)  # type: ignore[operator]
     again = rooms.fresh(*LARGE)
     assert again[0].ctypes.data == where != other[0].ctypes.data
