@@ -234,7 +234,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
         else:
             self._done &= ~mask
             self._any_done = bool(np.count_nonzero(self._done))
-        self.simulator.look()
+        self.simulator.sense()
         if self.render_mode is not None:
             self._trace_start(mask)
         return mask
@@ -301,7 +301,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             self._begin(again, None, None, None)
             if zoom is not None:
                 zoom = torch.where(torch.from_numpy(again).to(zoom.device), 1.0, zoom)
-        simulator.look(zoom)
+        simulator.sense(zoom)
         terms, reached = self.judge()
         parts = iter(terms.values())
         reward = sum(parts, next(parts))
@@ -483,7 +483,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             finals[lane] = {key: value[row] for key, value in last.items()}
         final_info = {**info, "_reward_terms": done.copy()}
         self._begin(done, None, None, None)
-        self.simulator.look_again(done)
+        self.simulator.sense_lanes(done)
         if self.render_mode is not None:
             self._trace_start(done)
         return {

@@ -214,7 +214,7 @@ def _glance(images: NDArray[np.uint8], how: BeliefFit, part: int, first: int) ->
         place = torch.where(keeps_apart[:, None], farthest, tried[:, 0])
         past = torch.cat((past, place[:, None]), 1)
         eyes.advance(geometry.norm_to_px(place.float(), size), (glimpses > step).numpy())
-        eyes.look()
+        eyes.sense()
     return eyes.belief.image, eyes.belief.acuity
 
 

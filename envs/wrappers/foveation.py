@@ -19,7 +19,7 @@ from foveasim.eye import belief as beliefs
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.rng import Key
-from foveasim.simulator.lane_loops import sense_and_remember
+from foveasim.simulator.lane_loops import sense_and_integrate
 from foveasim.types import Belief, Glimpse, Saccade, Scene
 
 __all__ = ["Foveation", "FrameEyes", "draw_gaze"]
@@ -192,7 +192,7 @@ class FrameEyes:
         """Integrate the glimpse in place, by the kernel: 8 us at 96 x 96, where ``beliefs.integrate`` takes 160."""
         rows = belief.image.view(self.lanes, self.size[0], -1).numpy()
         seen = glimpse.image.numpy(), glimpse.acuity.numpy()
-        sense_and_remember(None, seen, (rows, belief.acuity.numpy()), self._coverage, None, 0, self.lanes)
+        sense_and_integrate(None, seen, (rows, belief.acuity.numpy()), self._coverage, None, 0, self.lanes)
 
     @property
     def belief(self) -> Belief | None:

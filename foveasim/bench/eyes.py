@@ -169,7 +169,7 @@ def _nothing_vector(setting: Setting) -> Iterator[Callable[[], int]]:
 
 
 def _sense(name: str, side: int, lanes: int, setting: Setting) -> Iterator[Callable[[], int]]:
-    """Glimpses as ``Simulator.look`` takes them: by arrays where the retina can, each at another fixation."""
+    """Glimpses as ``Simulator.sense`` takes them: by arrays where the retina can, each at another fixation."""
     retina: Retina = make_retina(name)
     images = pictures(side, _KEPT[side], setting.seed)
     prepared = retina.prepare(as_scene(images[np.arange(lanes) % len(images)]))

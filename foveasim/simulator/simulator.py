@@ -26,7 +26,15 @@ from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import CACHE_BYTES, Picture
 from foveasim.rng import Key, Stream
 from foveasim.scenes.source import open_scenes
-from foveasim.simulator.lane_loops import Rooms, Span, Threads, measure, sense_and_remember, sense_and_widen, spans_of
+from foveasim.simulator.lane_loops import (
+    BufferPool,
+    LaneRange,
+    LaneThreads,
+    lane_ranges,
+    measure,
+    sense_and_integrate,
+    sense_and_widen,
+)
 from foveasim.simulator.lane_state import draw_first, draw_further, lane_seeds, start_px
 from foveasim.simulator.scene_cache import SceneCache
 from foveasim.types import Belief, Glimpse, Saccade, Scene, State
@@ -35,8 +43,8 @@ __all__ = ["Simulator"]
 
 _SCATTER = int(Stream.SCATTER)
 _VIEWS = {"seed", "episode", "step_count", "key", "fixation_px", "start_px", "target_px", "amplitude_deg"}
-_VIEWS |= {"duration_ms", "clock_ms", "_looked_ms", "coverage", "coverage_before", "_kernels", "measured"}
-_VIEWS |= {"_shown", "_plan", "_remembered"}
+_VIEWS |= {"duration_ms", "clock_ms", "_sensed_ms", "coverage", "coverage_before", "_kernels", "measured"}
+_VIEWS |= {"_prepared", "_plan", "_remembered"}
 _NOTHING = (np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8))
 
 
@@ -44,7 +52,7 @@ class Simulator:
     """Eyes before scenes.
 
     Attributes:
-        measured: The lanes' numbers as they are kept: arrays with kernels, else tensors. Live until the next look.
+        measured: The lanes' numbers as they are stored: arrays with kernels, else tensors. Live until the next glimpse.
 
     Args:
         scenes: A scene source, or what ``open_scenes`` takes: a name, a path, an array.
@@ -55,8 +63,8 @@ class Simulator:
         saccades: What the eyes can do.
         half_life_ms: Time after which half of belief's acuity is forgotten; None: nothing is.
         remember: Whether belief keeps images; acuity is kept in any case.
-        copy_belief: Whether each look copies belief for :attr:`remembered`, at half of what it costs afterwards.
-        cache_bytes: Bound on the scenes that are kept for the next episode, see ``SceneCache``.
+        copy_belief: Whether each glimpse copies belief for :attr:`remembered`, at half of what it costs afterwards.
+        cache_bytes: Bound on the scenes that are cached for the next episode, see ``SceneCache``.
         threads: On the CPU, how many threads share the lanes, where there are many; what they work out is the same.
         device: Where the lanes live.
         kernels: Whether the CPU uses its kernels; False takes the path of a GPU there, to compare the two.
@@ -106,7 +114,7 @@ class Simulator:
             self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
         )
         self._copies = copy_belief and remember and self._on_cpu
-        self._threads, self._rooms = Threads(threads), Rooms()
+        self._threads, self._buffers = LaneThreads(threads), BufferPool()
         self._limits = np.array(self.saccades.limits, np.float32)
         self._start_lanes()
         self.size, self._seeded = (0, 0), False
@@ -133,7 +141,7 @@ class Simulator:
         self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.fixation_px, self.start_px, self.target_px = self._points.unbind(0)
         self.amplitude_deg, self.duration_ms, self.coverage, self.coverage_before = self._reals.unbind(0)
-        self.clock_ms, self._looked_ms = self._clocks.unbind(0)
+        self.clock_ms, self._sensed_ms = self._clocks.unbind(0)
         if not self._on_cpu:
             return
         # Here, not at the top: numba takes 0.4 s to import, and a GPU does without.
@@ -154,7 +162,7 @@ class Simulator:
         self._bind()
         self._bind_scene()
 
-    def _make_room(self, size: tuple[int, int]) -> None:
+    def _allocate_beliefs(self, size: tuple[int, int]) -> None:
         """Lay out the lanes' beliefs for a size."""
         self.size = size
         self._centre = geometry.centre_px(size).to(self.device)
@@ -167,7 +175,7 @@ class Simulator:
         """Make the views of what depends on the scenes' size; there is none before the first reset."""
         if self.size == (0, 0):
             return
-        self._face_scenes()
+        self._bind_scenes()
         if self._on_cpu:
             self._np_size, self._np_centre = np.array(self.size, np.int64), self._centre.numpy()
             image, acuity = self.belief.image.numpy(), self.belief.acuity.numpy()
@@ -190,7 +198,7 @@ class Simulator:
         index: int | Sequence[int] | None = None,
         fixation_px: Tensor | None = None,
     ) -> None:
-        """Begin episodes: draw scenes, put the eyes at their start, and look.
+        """Begin episodes: draw scenes, put the eyes at their start, and take a glimpse.
 
         Args:
             seed: Lane i is seeded ``seed + i``, or by the i-th of a sequence; None goes on to each lane's next episode.
@@ -203,7 +211,7 @@ class Simulator:
             SceneError: A scene that cannot be read.
         """
         self.begin(seed, lanes, index=index, fixation_px=fixation_px)
-        self.look()
+        self.sense()
 
     def begin(
         self,
@@ -214,17 +222,17 @@ class Simulator:
         pictures: Sequence[Picture] | None = None,
         fixation_px: Tensor | None = None,
     ) -> None:
-        """Do what :meth:`reset` does without looking yet; ``pictures`` puts given ones before the lanes that begin."""
+        """Do what :meth:`reset` does, without a glimpse; ``pictures`` puts given ones before the lanes that begin."""
         which = np.arange(self.lanes) if lanes is None else np.flatnonzero(lanes)
         if which.size == 0:
             return
         # Whole-lane assignment is several times cheaper than an index, and one lane is always whole.
-        at = slice(None) if len(which) == self.lanes else self._like_lanes(which)
+        at = slice(None) if len(which) == self.lanes else self._as_lane_array(which)
         key: Any = self._np_key if self._on_cpu else self._key
         if seed is None and self._seeded:
             key[1][at] += 1
         else:
-            key[0, at] = self._like_lanes(which if seed is None else lane_seeds(seed, which))
+            key[0, at] = self._as_lane_array(which if seed is None else lane_seeds(seed, which))
             key[1, at] = 0
         self._seeded, key[2, at] = True, 0
         for numbers in (self._np_reals, self._np_clocks) if self._on_cpu else (self._reals, self._clocks):
@@ -237,8 +245,8 @@ class Simulator:
         if self.remember:
             self.measured.belief[at] = beliefs.UNSEEN
 
-    def _like_lanes(self, values: NDArray[np.int64] | Sequence[int]) -> Any:
-        """Return whole numbers as the lanes' are kept: an array with kernels, whose views cost a tenth of torch's."""
+    def _as_lane_array(self, values: NDArray[np.int64] | Sequence[int]) -> Any:
+        """Return whole numbers as the lanes' are stored: an array with kernels, whose views cost a tenth of torch's."""
         return np.asarray(values) if self._on_cpu else torch.as_tensor(values, device=self.device)
 
     def _start(self, which: NDArray[np.int64], fixation_px: Tensor | None) -> Any:
@@ -258,24 +266,24 @@ class Simulator:
         draws = (lambda: draw_first(keys[:, at])), functools.partial(draw_further, self._key)
         chosen, scene_labels = self._scene_cache.place_all(which.tolist(), index, pictures, *draws)
         numbers, labels = (self._np_index, self._np_label) if self._on_cpu else (self.index, self.label)
-        numbers[at] = self._like_lanes(chosen)
-        labels[at] = self._like_lanes([scene_label.label for scene_label in scene_labels])
+        numbers[at] = self._as_lane_array(chosen)
+        labels[at] = self._as_lane_array([scene_label.label for scene_label in scene_labels])
         for lane, scene_label in zip(which.tolist(), scene_labels, strict=True):
             self.names[lane] = scene_label.name
-        self._face_scenes()
-        if self._shown.size != self.size:
-            self._make_room(self._shown.size)
+        self._bind_scenes()
+        if self._prepared.size != self.size:
+            self._allocate_beliefs(self._prepared.size)
 
-    def _face_scenes(self) -> None:
+    def _bind_scenes(self) -> None:
         """Bind the scenes that stand before the lanes: one lane borrows something else each time."""
-        self._shown, self._plan = cast("Prepared", self._scene_cache.current), None  # there is something by now
+        self._prepared, self._plan = cast("Prepared", self._scene_cache.current), None  # there is something by now
         if self._on_cpu:
-            self._np_px_per_deg = self._shown.scale
+            self._np_px_per_deg = self._prepared.scale
 
     # Steps
 
     def step(self, target_px: Tensor, zoom: Tensor | None = None) -> Saccade:
-        """Move every eye, let time pass, and look.
+        """Move every eye, let time pass, and take a glimpse.
 
         Args:
             target_px: (B, 2) float32, px. Gaze stops at the edge of the scene.
@@ -288,11 +296,11 @@ class Simulator:
             InvalidValueError: Wrong shape, or not finite.
         """
         self.advance(validation.points("target_px", target_px, self.lanes).to(self.device))
-        self.look(zoom)
+        self.sense(zoom)
         return self.saccade.clone()
 
     def advance(self, target_px: Tensor | NDArray[np.float32], moving: NDArray[np.bool_] | None = None) -> None:
-        """Move eyes and let time pass, without looking yet.
+        """Move eyes and let time pass, without a glimpse yet.
 
         Args:
             target_px: (B, 2) float32, px, finite; on the CPU also as an array.
@@ -345,7 +353,7 @@ class Simulator:
         every = torch.ones(self.lanes, dtype=torch.bool, device=self.device)
         move = every if moving is None else torch.from_numpy(moving).to(self.device)
         here = self.fixation_px.clone()
-        made = self.saccades.fly(here, target_px, self.size, self._shown.px_per_deg, self.key)
+        made = self.saccades.fly(here, target_px, self.size, self._prepared.px_per_deg, self.key)
         self.start_px.copy_(here)
         self.target_px.copy_(torch.where(move[:, None], made.target_px, here))
         self.fixation_px.copy_(torch.where(move[:, None], made.landing_px, here))
@@ -359,82 +367,82 @@ class Simulator:
         for lane, (index, time_ms) in enumerate(zip(self.index.tolist(), self.clock_ms.tolist(), strict=True)):
             if index >= 0:
                 self._scene_cache.place(lane, index, time_ms)
-        self._face_scenes()
+        self._bind_scenes()
 
-    def look(self, zoom: Tensor | None = None) -> None:
+    def sense(self, zoom: Tensor | None = None) -> None:
         """Take a glimpse at the fixation of every lane and integrate it into belief.
 
         Args:
             zoom: (B,) float32, for retinas that are ``zoomable``.
         """
         if self._fading is not None:
-            self._fading.fade(self.belief.acuity, (self.clock_ms - self._looked_ms).to(torch.float32))
-            self._looked_ms.copy_(self.clock_ms)
+            self._fading.fade(self.belief.acuity, (self.clock_ms - self._sensed_ms).to(torch.float32))
+            self._sensed_ms.copy_(self.clock_ms)
         if self._on_cpu:
-            self._look_arrays(zoom)
+            self._sense_arrays(zoom)
         else:
             self.coverage_before.copy_(self.coverage)
-            self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
+            self._glimpse = self.retina.sense(self._prepared, self.fixation_px, self.key, zoom)
             self.belief = beliefs.integrate(self.belief, self._glimpse)
             self._measure_tensors()
             self.coverage.copy_(beliefs.coverage(self.belief))
         if self._fading is not None:
             self._fading.renew(self.belief.acuity, self.glimpse.acuity)
 
-    def _look_arrays(self, zoom: Tensor | None) -> None:
+    def _sense_arrays(self, zoom: Tensor | None) -> None:
         plan = self._make_plan(zoom)
         # Let go of the last glimpse before there is a new one: many lanes' take as much as everything else.
         self._seen, self._glimpse, self._remembered = _NOTHING, None, None
         if plan is None:
-            self._glimpse = self.retina.sense(self._shown, self.fixation_px, self.key, zoom)
+            self._glimpse = self.retina.sense(self._prepared, self.fixation_px, self.key, zoom)
             self._seen = self._glimpse.image.numpy(), self._glimpse.acuity.numpy()
         else:
-            self._seen = self._rooms.fresh(self.lanes, self.size)
+            self._seen = self._buffers.allocate(self.lanes, self.size)
         if self._copies:
-            self._remembered = self._rooms.fresh(self.lanes, self.size)
-        self._take_in(plan, (0, self.lanes))
+            self._remembered = self._buffers.allocate(self.lanes, self.size)
+        self._sense_range(plan, (0, self.lanes))
 
     def _make_plan(self, zoom: Tensor | None) -> Plan | None:
         if zoom is None and self._plan is not None:
             return self._plan
-        plan = self.retina.plan(self._shown, self._np_fixation, self.key, None if zoom is None else zoom.numpy())
+        plan = self.retina.plan(self._prepared, self._np_fixation, self.key, None if zoom is None else zoom.numpy())
         self._plan = plan if plan is not None and plan.lasts and zoom is None else None
         return plan
 
-    def _take_in(self, plan: Plan | None, span: Span) -> None:
+    def _sense_range(self, plan: Plan | None, lane_range: LaneRange) -> None:
         """Let some lanes sense, without a plan what is in ``_seen``, and integrate it into belief."""
         if self.remember:
-            about = (self._np_belief, self._np_covered, self._remembered)
-            self._threads.run(span, sense_and_remember, plan, self._seen, *about)
+            belief_arrays = (self._np_belief, self._np_covered, self._remembered)
+            self._threads.run(lane_range, sense_and_integrate, plan, self._seen, *belief_arrays)
         elif self.lanes == 1:
-            sense_and_widen(plan, self._seen, self._np_belief[1], self._np_covered, *span)
+            sense_and_widen(plan, self._seen, self._np_belief[1], self._np_covered, *lane_range)
         else:
-            self._threads.run(span, sense_and_widen, plan, self._seen, self._np_belief[1], self._np_covered)
+            self._threads.run(lane_range, sense_and_widen, plan, self._seen, self._np_belief[1], self._np_covered)
 
-    def look_again(self, lanes: NDArray[np.bool_]) -> None:
-        """Look with some lanes, after they began anew within a step; the glimpses of the others stay.
+    def sense_lanes(self, lanes: NDArray[np.bool_]) -> None:
+        """Sense in some lanes, after they began anew within a step; the glimpses of the others stay.
 
-        What :attr:`seen` and :attr:`remembered` gave since the last look is overwritten in these lanes, (B,) bool,
-        unless all look: to copy the others would cost as much as a step.
+        What :attr:`seen` and :attr:`remembered` gave since the last glimpse is overwritten in these lanes, (B,) bool,
+        unless all take one: to copy the others would cost as much as a step.
         """
         if np.count_nonzero(lanes) == self.lanes:
-            self.look()
+            self.sense()
             return
         plan = self._make_plan(None) if self._on_cpu else None
         if plan is None:
-            self._look_again_tensors(lanes)
+            self._sense_lanes_tensors(lanes)
         if self._on_cpu:
-            for span in spans_of(lanes):
-                self._take_in(plan, span)
+            for lane_range in lane_ranges(lanes):
+                self._sense_range(plan, lane_range)
         if self._fading is not None:
             at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
             self._fading.exact[at] = self.belief.acuity[at].to(torch.float32)
 
-    def _look_again_tensors(self, lanes: NDArray[np.bool_]) -> None:
-        """Look with some lanes by the retina's ``sense``; with kernels, integrating it into belief is left to them."""
+    def _sense_lanes_tensors(self, lanes: NDArray[np.bool_]) -> None:
+        """Sense in some lanes by the retina's ``sense``; with kernels, integrating it into belief is left to them."""
         at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
         key = Key(self.seed[at], self.episode[at], self.step_count[at])
-        fresh = self.retina.sense(self._shown.take(at), self.fixation_px[at], key)
+        fresh = self.retina.sense(self._prepared.take(at), self.fixation_px[at], key)
         seen = self.glimpse
         patch = None if seen.patch is None or fresh.patch is None else seen.patch.index_copy(0, at, fresh.patch)
         merged = Glimpse(seen.image.index_copy(0, at, fresh.image), seen.acuity.index_copy(0, at, fresh.acuity), patch)
@@ -451,12 +459,12 @@ class Simulator:
 
     @property
     def seen(self) -> tuple[Any, Any]:
-        """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. See :meth:`look_again`."""
+        """Image and acuity of :attr:`glimpse`: arrays with kernels, tensors without. See :meth:`sense_lanes`."""
         return self._seen if self._on_cpu else (self.glimpse.image, self.glimpse.acuity)
 
     @property
     def remembered(self) -> tuple[Any, Any]:
-        """Image and acuity of belief: arrays with kernels, tensors without. See :meth:`look_again`."""
+        """Image and acuity of belief: arrays with kernels, tensors without. See :meth:`sense_lanes`."""
         if not self._on_cpu:
             return self.belief.image, self.belief.acuity
         if self._remembered is None:
@@ -466,15 +474,15 @@ class Simulator:
     @property
     def prepared(self) -> Prepared:
         """What the retina has worked out of the scenes, lane by lane: a live view, or of shared scenes a copy."""
-        return self._shown.unshared()
+        return self._prepared.unshared()
 
     def scene_image(self, lane: int) -> Tensor:
         """Return the scene before one lane at this moment, (H, W, 3) uint8: a live view."""
-        return self._shown.image[lane if self._shown.rows is None else int(self._shown.rows[lane])]
+        return self._prepared.image[lane if self._prepared.rows is None else int(self._prepared.rows[lane])]
 
     @property
     def glimpse(self) -> Glimpse:
-        """What the eyes see now. It is not written to again but by :meth:`look_again`."""
+        """What the eyes see now. It is not written to again but by :meth:`sense_lanes`."""
         if self._glimpse is None:
             self._glimpse = as_glimpse(*self._seen)
         return self._glimpse
@@ -487,8 +495,8 @@ class Simulator:
     @property
     def scene(self) -> Scene:
         """The scenes at this moment: a live view, but for a copy of the images where lanes share scenes."""
-        image = self._shown.by_lane(self._shown.image)
-        return Scene(image, self.label, self._shown.px_per_deg, tuple(self.names), self.clock_ms)
+        image = self._prepared.by_lane(self._prepared.image)
+        return Scene(image, self.label, self._prepared.px_per_deg, tuple(self.names), self.clock_ms)
 
     @property
     def saccade(self) -> Saccade:
