@@ -34,8 +34,8 @@ from foveasim.eye.retina import make_retina
 from foveasim.images.object_masks import with_masks
 from foveasim.images.pool import ImagePool, centred
 from foveasim.images.reading import read_pool
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.runs.whole_files import remove_parts, write_atomically
 from foveasim.validation import check_device
 
@@ -74,7 +74,7 @@ def run(config: PretrainConfig) -> Path:
 def _run(config: PretrainConfig, ranks: Ranks) -> Path:
     refuse_early(config)
     if ranks.first:  # which writes; the others would find its files
-        reads = inputs_of(
+        reads = find_inputs(
             *(config.start_from, config.network_options, config.retinas),
             sources=(config.data, config.validate, config.masks),
         )
@@ -120,7 +120,7 @@ def train(
                 while trainer.progress < 1:
                     trainer.train_step()
             except FoveasimError as error:
-                if stop.asked:
+                if stop.requested:
                     raise KeyboardInterrupt from error
                 raise
     else:
@@ -150,7 +150,7 @@ def _remove_run(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _whole_steps(ranks: Ranks) -> Iterator[Stop]:
+def _whole_steps(ranks: Ranks) -> Iterator[InterruptFlag]:
     """Let Ctrl-C and SIGTERM wait for the end of a step, so that the checkpoint is not of half a one.
 
     ``torchrun`` passes a Ctrl-C on to all its processes: the first stops, the others are there until it has finished
@@ -161,8 +161,8 @@ def _whole_steps(ranks: Ranks) -> Iterator[Stop]:
         Whether to stop.
     """
     alone = ranks.count == 1
-    stop = Stop("stopping after this step; Ctrl-C again stops at once" if alone else "", stubborn=not alone)
-    stop.patient = True
+    stop = InterruptFlag("stopping after this step; Ctrl-C again stops at once" if alone else "", never_raise=not alone)
+    stop.graceful = True
     if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, signal.SIG_IGN):
         yield stop
         return
@@ -177,7 +177,7 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
     kept = int(trainer.progress * config.snapshots)
     with _whole_steps(trainer.ranks) as stop:
         while trainer.progress < 1:
-            if stop.asked:
+            if stop.requested:
                 _leave(trainer, log, stop)
             try:
                 loss = trainer.train_step()
@@ -212,7 +212,7 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
         log.say(f"wrote {path}")
 
 
-def _leave(trainer: Trainer, log: TrainingLog, stop: Stop) -> NoReturn:
+def _leave(trainer: Trainer, log: TrainingLog, stop: InterruptFlag) -> NoReturn:
     """Write what there is, say how to go on, and end.
 
     Raises:
@@ -225,14 +225,16 @@ def _leave(trainer: Trainer, log: TrainingLog, stop: Stop) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _validate(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8], stop: Stop) -> Evaluation | None:
+def _validate(
+    trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8], stop: InterruptFlag
+) -> Evaluation | None:
     """Measure how good the network is, for as long as nobody asks for an end: that may take longer than many steps.
 
     Raises:
         KeyboardInterrupt: Somebody did; the checkpoint is written.
     """
     try:
-        with stop.at_once():
+        with stop.interruptible():
             return _measure(trainer, log, held_out)
     except KeyboardInterrupt:
         _leave(trainer, log, stop)

@@ -21,7 +21,7 @@ from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool
-from foveasim.runs.outputs import check_output, free_names, inputs_of, settled
+from foveasim.runs.outputs import check_output, choose_final_path, find_free_names, find_inputs
 from foveasim.validation import check_device
 
 __all__ = ["CalibrateConfig", "Reliability", "average_ranks", "reliability", "run"]
@@ -231,10 +231,10 @@ def run(config: CalibrateConfig) -> tuple[Reliability, ...]:
     check_device(config.device)
     side = validation.whole("size", config.size, 32, 4096)
     retinas = [make_retina(name, **options) for name, options in config.retinas.items()]
-    out = free_names("reliability.png")[0] if config.out is None else Path(config.out)
+    out = find_free_names("reliability.png")[0] if config.out is None else Path(config.out)
     if out.suffix.lower() != ".png":
         raise InvalidValueError(f"out must end in .png; got {config.out!r}.")
-    reads = inputs_of(config.weights, config.retinas, sources=config.data)
+    reads = find_inputs(config.weights, config.retinas, sources=config.data)
     check_output(out, reads, overwrite=config.overwrite, make_parent=True)
     network = load_network(config.weights, config.device)
     images = centred(read_pool(config.data), (side, side))
@@ -254,7 +254,7 @@ def run(config: CalibrateConfig) -> tuple[Reliability, ...]:
     for one in found:
         print(one)
     try:
-        out = settled(out, overwrite=config.overwrite)
+        out = choose_final_path(out, overwrite=config.overwrite)
         draw(out, found, f"{network.name}: {len(images)} images")
     except OSError as error:
         raise WeightsError(f"cannot write {out}: {error.strerror or error}. Choose another folder.") from error

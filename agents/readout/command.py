@@ -39,7 +39,7 @@ from foveasim.agents.readout.probe_solver import Space
 from foveasim.drawing.figures import Bar, accuracies_figure, confusion_figure
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.metrics.statistics import wilson
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.outputs import check_folder, find_inputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -320,7 +320,7 @@ def run(config: ReadoutConfig) -> list[ReadoutResult]:
     if config.threads is not None:
         torch.set_num_threads(check.whole("threads", config.threads, 1, 4096))
     console = Console()
-    reads = inputs_of(config.weights, sources=(config.data, config.test))
+    reads = find_inputs(config.weights, sources=(config.data, config.test))
     folder = check_folder(config.out, reads, overwrite=config.overwrite)
     network = load_point(config.weights, config.device).network
     data = read_labelled(

@@ -26,7 +26,7 @@ from foveasim.drawing.figures import Curve, curves_figure
 from foveasim.errors import WeightsError
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.outputs import check_folder, find_inputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,7 +206,7 @@ def run(config: LatentConfig) -> list[LatentRow]:
         torch.set_num_threads(validation.whole("threads", config.threads, 1, 4096))
     console = Console()
     weights = expand(config.weights)
-    check_folder(config.out, inputs_of(weights, sources=config.data), overwrite=config.overwrite)
+    check_folder(config.out, find_inputs(weights, sources=config.data), overwrite=config.overwrite)
     points = [load_point(name, config.device) for name in weights]
     pool = read_pool([config.data] if isinstance(config.data, str) and config.data else list(config.data))
     images = centred(pool, (config.size, config.size))

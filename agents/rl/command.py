@@ -38,8 +38,8 @@ from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.tasks import ClassifyCourse, SearchCourse, open_course
 from foveasim.agents.rollout import rollout
 from foveasim.errors import InvalidValueError, WeightsError
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.runs.whole_files import write_atomically
 from foveasim.validation import check_device
 
@@ -192,7 +192,7 @@ class Run(Protocol):
         """Train, and return the exit status."""
 
 
-def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, Stop], Run] | None = None) -> int:
+def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, InterruptFlag], Run] | None = None) -> int:
     """Train a gaze policy. Ctrl-C ends the run after a step, with everything written.
 
     Args:
@@ -211,7 +211,7 @@ def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, Stop], Run] 
     check_device(config.device)
     out = _check_folder(config)
     threads = torch.get_num_threads()
-    stop = Stop("stopping after this step; Ctrl-C again stops at once")
+    stop = InterruptFlag("stopping after this step; Ctrl-C again stops at once")
     try:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -221,13 +221,13 @@ def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, Stop], Run] 
             training = (open_run or _open_run)(config, out, stop)
             if config.overwrite:  # or a run that is killed before its first checkpoint would leave that of another
                 (out / "checkpoint.safetensors").unlink(missing_ok=True)
-            stop.patient = True  # until now there is nothing to keep
+            stop.graceful = True  # until now there is nothing to keep
             return training.run()
     finally:
         torch.set_num_threads(threads)
 
 
-def _open_run(config: TrainConfig, out: Path, stop: Stop) -> Run:
+def _open_run(config: TrainConfig, out: Path, stop: InterruptFlag) -> Run:
     if config.engine == "rllib":
         from foveasim.agents.rl.engine_rllib import RllibTraining  # here: it needs Ray
 
@@ -245,9 +245,9 @@ def _check_folder(config: TrainConfig) -> Path:
     """
     sources = config.data, config.validate
     if config.test:  # writes no policy, so that what is tested may lie in the folder
-        return check_folder(config.out, inputs_of(sources=sources), overwrite=config.overwrite)
+        return check_folder(config.out, find_inputs(sources=sources), overwrite=config.overwrite)
     options = config.retina_options, config.task_options, config.policy_options, config.imitation
-    reads = inputs_of(config.network, config.against, config.retina, *options, sources=sources)
+    reads = find_inputs(config.network, config.against, config.retina, *options, sources=sources)
     out = Path(config.out).expanduser()
     if config.resume and not (out / "checkpoint.safetensors").exists():
         raise InvalidValueError(

@@ -34,8 +34,8 @@ from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.tasks import make_lanes, read_training, retina_of
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import InvalidValueError, MissingDependencyError
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.progress import Show
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.progress import TrainingProgress
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["GazeModule", "RllibTraining", "make_eyes", "ppo_config", "ray_part"]
@@ -66,7 +66,7 @@ class RllibTraining:
         MissingDependencyError: Ray is not installed.
     """
 
-    def __init__(self, config: TrainConfig, out: Path, stop: Stop) -> None:
+    def __init__(self, config: TrainConfig, out: Path, stop: InterruptFlag) -> None:
         ray_part("ray.rllib.algorithms.ppo")  # before anything that takes time
         self.config, self.out, self.stop = config, out, stop
         self.foresight = Foresight(config.network, config.device, config.precision)
@@ -83,7 +83,7 @@ class RllibTraining:
             )
         self.references: dict[str, Score] = {}
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
-        self.show, self.best, self.steps, self.validated = Show(config.steps), float("inf"), 0, 0
+        self.show, self.best, self.steps, self.validated = TrainingProgress(config.steps), float("inf"), 0, 0
         self.began_s = time.monotonic()
 
     def run(self) -> int:
@@ -129,16 +129,16 @@ class RllibTraining:
                 self.references[entry.label] = score = self.validator.score(entry.label, entry.make)
                 self.show.say(f"{entry.label}: error {1000 * score.error:.3f} × 10⁻³")
         self._validate(algorithm, "start")
-        while self.steps < config.steps and not (self.stop.asked or self._late()):
+        while self.steps < config.steps and not (self.stop.requested or self._late()):
             self._note(algorithm.train())
             if self.steps - self.validated >= config.evaluate_steps:
                 self._validate(algorithm)
                 self._save(algorithm)
-        if self.validated < self.steps and not self.stop.asked:
+        if self.validated < self.steps and not self.stop.requested:
             self._validate(algorithm, "end")
         self.stop.finishing = True
         self._save(algorithm)
-        if not self.stop.asked:
+        if not self.stop.requested:
             self.show.say(f"wrote {self.out / 'policy.safetensors'}")
             return 0
         self.show.say(f"stopped after {self.steps:,} saccades")

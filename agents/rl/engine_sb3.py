@@ -23,8 +23,8 @@ from foveasim.agents.rl.tasks import open_course
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import WeightsError
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.progress import Show
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.progress import TrainingProgress
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["Training"]
@@ -41,12 +41,12 @@ class Training:
         stop: Whether to end early.
     """
 
-    def __init__(self, config: TrainConfig, out: Path, stop: Stop) -> None:
+    def __init__(self, config: TrainConfig, out: Path, stop: InterruptFlag) -> None:
         self.config, self.out, self.stop = config, out, stop
         self.course = open_course(config)
         self.lanes = self.course.lanes
         self.actor = config.actor(self.lanes.grid, self.lanes.count, self.course.sees, self.course.stops)
-        self.show = Show(config.steps)
+        self.show = TrainingProgress(config.steps)
         self.model = make_model(
             config.algorithm,
             GlimpseVecEnv(self.lanes),
@@ -97,14 +97,14 @@ class Training:
             try:
                 self._train()
             except KeyboardInterrupt:
-                self.stop.asked = self.stop.finishing = True
+                self.stop.requested = self.stop.finishing = True
                 nothing = not config.resume and not model.num_timesteps and self.history["imitation"] is None
                 if nothing or self._updating:
                     raise
             self.stop.finishing = True
             self.save()
         self.lanes.close()
-        if not self.stop.asked:
+        if not self.stop.requested:
             self.show.say(f"wrote {self.out / 'policy.safetensors'}")
             return 0
         self.show.say(f"stopped after {model.num_timesteps:,} saccades; go on with --resume")
@@ -112,7 +112,7 @@ class Training:
 
     def _train(self) -> None:
         config, model = self.config, self.model
-        with self.stop.at_once():
+        with self.stop.interruptible():
             self._meet_references()
             if not config.resume and config.imitate:
                 self.validate("before")
@@ -128,7 +128,7 @@ class Training:
         else:
             self.show.say(f"nothing is left to do after {model.num_timesteps:,} saccades; raise --steps")
         past = self.history["validation"]
-        if past and past[-1]["steps"] < model.num_timesteps and not self.stop.asked:
+        if past and past[-1]["steps"] < model.num_timesteps and not self.stop.requested:
             self.validate("end")
 
     def _begin_update(self, *of: object) -> None:
@@ -141,7 +141,7 @@ class Training:
             KeyboardInterrupt: It is.
         """
         self._updating = False
-        if self.stop.asked and not self.stop.finishing:
+        if self.stop.requested and not self.stop.finishing:
             raise KeyboardInterrupt
 
     def begin_anew(self) -> None:
@@ -177,7 +177,7 @@ class Training:
         def make(seed: int) -> Agent:
             return self.course.agent(policy, seed)
 
-        with self.stop.at_once():
+        with self.stop.interruptible():
             score = self.validator.score("policy", make)
         less = {label: score.less_than(other) for label, other in self.references.items()}
         self.history["validation"].append(
@@ -294,7 +294,7 @@ class _Watch(BaseCallback):
         run = self.training
         run.show.steps(self.num_timesteps)
         late = run.config.minutes is not None and run.elapsed_s >= 60 * run.config.minutes
-        return not (run.stop.asked or late)
+        return not (run.stop.requested or late)
 
     def _on_training_end(self) -> None:
         if self.num_timesteps > self.training.noted_steps:

@@ -19,7 +19,7 @@ from foveasim import validation
 from foveasim.agents.rl import command as train
 from foveasim.agents.rl.config import PRESETS, TrainConfig
 from foveasim.errors import InvalidValueError, MissingDependencyError
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["SPACES", "TuneConfig", "run", "suggest"]
@@ -171,7 +171,7 @@ def run(config: TuneConfig) -> int:
             f"foveasim tune needs Optuna ({error}). Install it: pip install 'foveasim[tune]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would warn of an end by Ctrl-C, with a traceback
-    reads = inputs_of(config.train, sources=(config.data, config.validate))
+    reads = find_inputs(config.train, sources=(config.data, config.validate))
     out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     if config.overwrite:
         _remove_search(out)

@@ -43,7 +43,7 @@ from foveasim.agents.scanpath_model.training_views import (
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
-from foveasim.runs.outputs import check_output, settled
+from foveasim.runs.outputs import check_output, choose_final_path
 from foveasim.scanpath.scanpath import Scanpath
 
 __all__ = ["FitConfig", "cells_of", "fit", "fit_head", "fit_tables", "fit_weights", "main", "save_scanpath"]
@@ -114,7 +114,7 @@ def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
     finally:
         torch.set_num_threads(threads)
     network.head.load_state_dict(head.state_dict())
-    out = settled(Path(config.out), overwrite=config.overwrite)
+    out = choose_final_path(Path(config.out), overwrite=config.overwrite)
     save_scanpath(out, network, tables, manners, {"retina": config.retina})
     tell(f"{out}")
 

@@ -26,7 +26,7 @@ from foveasim.eye.masks import OBJECT_SURE
 from foveasim.images.object_masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
 from foveasim.images.pool import ImagePool
 from foveasim.images.reading import read_pool
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def run(config: SegmentConfig) -> SegmentReport:
     """
     from rich.console import Console
 
-    console, reads = Console(), inputs_of(sources=config.data)
+    console, reads = Console(), find_inputs(sources=config.data)
     folder = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     pool = read_pool(config.data, cache=config.cache, progress=True)
     paths = mask_paths(folder, pool.names)

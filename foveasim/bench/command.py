@@ -24,7 +24,7 @@ from foveasim.bench.table import GOALS, Change, Report, Row, changes, goal_rows,
 from foveasim.bench.timing import Case, Setting, SkippedError
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import describe
-from foveasim.runs.outputs import check_output, inputs_of, settled
+from foveasim.runs.outputs import check_output, choose_final_path, find_inputs
 
 __all__ = ["BenchConfig", "cases_of", "chosen", "measure", "run"]
 
@@ -95,12 +95,12 @@ def run(config: BenchConfig) -> int:
         return 0
     before = None if config.against is None else Report.read(config.against)
     if config.out is not None:
-        reads = inputs_of(config.against)
+        reads = find_inputs(config.against)
         check_output(config.out, reads, overwrite=config.overwrite, make_parent=True)
     report = measure(config, cases, console)
     _show(console, report)
     if config.out is not None:
-        out = settled(Path(config.out), overwrite=config.overwrite)
+        out = choose_final_path(Path(config.out), overwrite=config.overwrite)
         report.write(out)
         console.print(f"written: {escape(str(out))}")
     slower = before is not None and _compare(console, before, report, config)

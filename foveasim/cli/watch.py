@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from foveasim.drawing.env_render import display_driver
 from foveasim.recording.record import record_frames
-from foveasim.runs.outputs import free_names
+from foveasim.runs.outputs import find_free_names
 from foveasim.viewer.compile_kernels import compile_kernels
 from foveasim.viewer.config import LookConfig
 from foveasim.viewer.window import Window
@@ -70,7 +70,7 @@ def watch(config: WatchConfig) -> int:
 
 
 def _record_instead(config: WatchConfig) -> int:
-    outs = free_names("foveasim.mp4", "foveasim.gif") if config.out is None else [config.out]
+    outs = find_free_names("foveasim.mp4", "foveasim.gif") if config.out is None else [config.out]
     return record_frames(config, outs, config.seconds, config.fps, overwrite=config.overwrite)
 
 

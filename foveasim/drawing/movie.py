@@ -19,9 +19,9 @@ from PIL import Image as PillowImage
 from foveasim import validation
 from foveasim.drawing.canvas import Image, fit_to
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
-from foveasim.runs.interrupts import held
-from foveasim.runs.outputs import Inputs, check_folder, check_output, give_name
-from foveasim.runs.whole_files import locked, part_of
+from foveasim.runs.interrupts import defer_signals
+from foveasim.runs.outputs import Inputs, check_folder, check_output, rename_part
+from foveasim.runs.whole_files import part_path, try_lock
 
 __all__ = ["GIF_MOST_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "check_frames", "open_movie", "save_png"]
 
@@ -111,7 +111,7 @@ class _Movie(ABC):
                 self._drop()
             else:
                 try:
-                    with held():  # an interrupted end would leave half a file
+                    with defer_signals():  # an interrupted end would leave half a file
                         self._finish()
                 except OSError as error:
                     raise self._failed(error) from error
@@ -149,19 +149,19 @@ class _Movie(ABC):
             for old in self.path.parent.iterdir():
                 if old.name.startswith(name) and old.name.removeprefix(name).removesuffix(end).isdigit():
                     with contextlib.suppress(OSError), old.open("r+b") as file:
-                        if locked(file):
+                        if try_lock(file):
                             old.unlink()
             self._lock = self._part().open("wb")
         except OSError as error:
             raise InvalidValueError(f"cannot write {self.path}: {error.strerror or error}.") from error
-        locked(self._lock)
+        try_lock(self._lock)
 
     def _end_part(self, *, keep: bool) -> None:
         """Give the unfinished file its name, or remove it."""
         if self._lock is not None:
             self._lock.close()  # before: Windows moves no open file
         if keep:
-            self.path = give_name(self._part(), self.path, overwrite=self._overwrite)
+            self.path = rename_part(self._part(), self.path, overwrite=self._overwrite)
         else:
             self._part().unlink(missing_ok=True)
 
@@ -404,7 +404,7 @@ def save_png(path: Path, picture: Image) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    part = part_of(path)  # without waiting for the disk, as other files do: frames come thirty times a second
+    part = part_path(path)  # without waiting for the disk, as other files do: frames come thirty times a second
     try:
         PillowImage.fromarray(picture).save(part, "PNG", compress_level=4)
         part.replace(path)

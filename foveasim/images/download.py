@@ -26,7 +26,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from foveasim import __version__
 from foveasim.errors import FoveasimError, InvalidValueError, SceneError, UnknownNameError
-from foveasim.runs.interrupts import Stop, held
+from foveasim.runs.interrupts import InterruptFlag, defer_signals
 
 __all__ = [
     "DATASETS",
@@ -358,7 +358,7 @@ def run(config: DataConfig) -> int:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownNameError(f"there is no data set {config.dataset!r}.{hint} Choose from {', '.join(DATASETS)}.")
     dataset = DATASETS[config.dataset]
-    with Stop().listening():
+    with InterruptFlag().listening():
         path = get(dataset, Path(config.folder).expanduser(), url=config.url, keep_archive=config.keep_archive)
     print(f"{dataset.title} is at {path} ({dataset.terms}).")
     print("Use it: from foveasim.scenes.source import open_scenes")
@@ -457,7 +457,7 @@ def _unpack(
             os.sync()  # thousands of files: or a power cut could leave the folder's name without their content
         # The archive goes to what is unfinished, or a kill between the two could leave one that nobody would remove. A
         # run that finds it there takes it back.
-        with held():
+        with defer_signals():
             if not keep_archive:
                 archive.rename(unfinished / archive.name)
             try:

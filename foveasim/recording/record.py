@@ -16,8 +16,8 @@ from foveasim.drawing.render import render
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.recording.episode import SESSION, Episode, as_json, read_episode
 from foveasim.recording.replay import noted, play
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.outputs import Inputs, check_outputs, episode_beside, free_names, settled
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.outputs import Inputs, check_outputs, choose_final_path, episode_beside, find_free_names
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
 from foveasim.viewer.compile_kernels import compile_kernels
 from foveasim.viewer.config import LookConfig
@@ -65,7 +65,7 @@ def record(config: RecordConfig) -> int:
     """
     if config.replay is not None:
         return _replay(config.replay)
-    outs = free_names("foveasim.mp4") if config.out is None else [config.out]
+    outs = find_free_names("foveasim.mp4") if config.out is None else [config.out]
     return record_frames(
         *(config, outs, config.seconds, config.fps),
         scanpath=config.scanpath,
@@ -118,13 +118,13 @@ def record_frames(
     size = (int(config.size[0]), int(config.size[1]))
     _check_outs([Path(out) for out in outs], config.inputs(), scanpath, episode, overwrite)
     with ExitStack() as stack:
-        stop = Stop()
+        stop = InterruptFlag()
         stack.enter_context(stop.listening())
         compile_kernels([config.make_retina()])
         noting = _Noting(config, fps) if episode else None
         session = (config if noting is None else noting.config).open_session(threaded=False)
         stack.callback(session.close)
-        stop.patient = True  # until now there is nothing to keep
+        stop.graceful = True  # until now there is nothing to keep
         movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size, overwrite=overwrite)) for out in outs]
         columns = (
             TextColumn("recording"),
@@ -138,17 +138,19 @@ def record_frames(
                 _roll(session, movies, fps, size, progress.track(range(frames)), stop)
         except KeyboardInterrupt:
             interrupted = True
-        interrupted = interrupted or stop.asked
+        interrupted = interrupted or stop.requested
         stop.finishing = True
         for movie in movies:
             path = movie.close()
             if path is not None:
                 console.print(f"[bold]{path}[/bold]  {movie.frames / fps:.1f} s, {_amount(path)}", highlight=False)
         if scanpath is not None:
-            table = write_scanpaths(settled(Path(scanpath), overwrite=overwrite), _distinct(session.scanpaths()))
+            table = write_scanpaths(
+                choose_final_path(Path(scanpath), overwrite=overwrite), _distinct(session.scanpaths())
+            )
             console.print(f"[bold]{table}[/bold]", highlight=False)
         if noting is not None and noting.agent.steps:
-            beside = settled(episode_beside(movies[0].path), overwrite=overwrite)
+            beside = choose_final_path(episode_beside(movies[0].path), overwrite=overwrite)
             noting.episode(movies[0].frames).write(beside)
             console.print(f"[bold]{beside}[/bold]", highlight=False)
         if interrupted:
@@ -206,10 +208,10 @@ def _roll(
     fps: float,
     size: tuple[int, int],
     counter: Iterable[int],
-    stop: Stop,
+    stop: InterruptFlag,
 ) -> None:
     for _ in counter:
-        if stop.asked:
+        if stop.requested:
             return
         if session.alert:
             raise FoveasimError(session.alert)

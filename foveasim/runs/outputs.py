@@ -22,17 +22,17 @@ __all__ = [
     "check_folder",
     "check_output",
     "check_outputs",
+    "choose_final_path",
     "config_files",
     "episode_beside",
-    "free_names",
-    "give_name",
-    "inputs_of",
+    "find_free_names",
+    "find_inputs",
     "reading",
-    "settled",
+    "rename_part",
 ]
 
 UNFINISHED = ".unfinished"
-"""Folder in which a run keeps what is done until all is; the only hidden one that makes a folder count as taken."""
+"""Folder in which a run stores what is done until all is; the only hidden one that makes a folder count as taken."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ class Inputs:
 _NOTHING = Inputs()
 _WRITTEN = {".csv", ".db", ".html", ".json", ".jsonl", ".md", ".png", ".safetensors"}
 _WRITTEN_NAMES = {"best.yaml"}  # of tune; other YAML files in a folder are people's own
-_also_read: list[Path] = []
+_config_inputs: list[Path] = []
 
 
 @contextmanager
 def reading(paths: Iterable[str | Path]) -> Iterator[None]:
     """Within it, these files are read by whatever runs, such as the config file of a command."""
     added = [Path(path) for path in paths]
-    _also_read.extend(added)
+    _config_inputs.extend(added)
     try:
         yield
     finally:
-        del _also_read[len(_also_read) - len(added) :]
+        del _config_inputs[len(_config_inputs) - len(added) :]
 
 
-def inputs_of(*values: object, sources: object = ()) -> Inputs:
+def find_inputs(*values: object, sources: object = ()) -> Inputs:
     """Return what of some options is a file, and so is read.
 
     Args:
@@ -76,7 +76,7 @@ def inputs_of(*values: object, sources: object = ()) -> Inputs:
     """
     files = [path for value in (values, sources) for path in _paths(value) if is_file(path)]
     folders = [path for path in _paths(sources) if is_folder(path)]
-    return Inputs((*files, *_also_read), tuple(folders))
+    return Inputs((*files, *_config_inputs), tuple(folders))
 
 
 def _paths(value: object) -> Iterator[Path]:
@@ -267,7 +267,7 @@ def episode_beside(movie: str | Path) -> Path:
     return movie.with_name(f"{movie.name}.episode.json")
 
 
-def free_names(*names: str) -> list[Path]:
+def find_free_names(*names: str) -> list[Path]:
     """Number files that nobody named so that none is replaced; those of one run have one number.
 
     Args:
@@ -293,19 +293,19 @@ def _numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def settled(path: Path, *, overwrite: bool) -> Path:
+def choose_final_path(path: Path, *, overwrite: bool) -> Path:
     """Return where to write what is done: elsewhere where somebody else has written a file of that name meanwhile.
 
     So that neither is lost, it gets a number then, and a warning says so.
     """
     if overwrite or not os.path.lexists(path):
         return path
-    free = free_names(str(path))[0]
+    free = find_free_names(str(path))[0]
     _warn(path, free)
     return free
 
 
-def give_name(part: Path, path: Path, *, overwrite: bool) -> Path:
+def rename_part(part: Path, path: Path, *, overwrite: bool) -> Path:
     """Give a file that is whole its name, or a numbered one where somebody else has taken the name meanwhile.
 
     Args:

@@ -9,10 +9,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["Show"]
+__all__ = ["TrainingProgress"]
 
 
-class Show:
+class TrainingProgress:
     """Reports a run to the terminal.
 
     Args:

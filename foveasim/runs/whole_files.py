@@ -106,7 +106,7 @@ def move_new(part: Path, path: Path) -> None:
     part.unlink()
 
 
-def part_of(path: Path) -> Path:
+def part_path(path: Path) -> Path:
     """Return where a file lies while it is written. Long names are cut, for a name has 255 bytes at most."""
     return path.with_name(f".{path.name[:48]}{_SUFFIX}")
 
@@ -121,11 +121,11 @@ def remove_parts(folder: Path) -> None:
         return
     for part in folder.glob(f".*{_SUFFIX}"):
         with suppress(OSError), part.open("r+b") as file:
-            if locked(file):
+            if try_lock(file):
                 part.unlink()
 
 
-def locked(file: BinaryIO) -> bool:
+def try_lock(file: BinaryIO) -> bool:
     """Lock a file for this process until it is closed; say whether no other one has it.
 
     On disks and systems without locks, nobody is taken to have it.
@@ -145,15 +145,15 @@ def locked(file: BinaryIO) -> bool:
 
 def _open_part(path: Path) -> BinaryIO:
     """Open the part of a file, empty and locked: the one that a killed process left, too."""
-    part = part_of(path)
+    part = part_path(path)
     while True:
         try:
-            file = open(part, "ab", opener=_itself)  # noqa: SIM115
+            file = open(part, "ab", opener=_open_no_follow)  # noqa: SIM115
         except OSError:
             if not (part.exists() or part.is_symlink()) or not os.access(part.parent, os.W_OK):
                 raise
             break  # of another user, or something else that stays
-        if not locked(file):
+        if not try_lock(file):
             file.close()
             break
         with suppress(FileNotFoundError):
@@ -163,11 +163,11 @@ def _open_part(path: Path) -> BinaryIO:
         file.close()  # another process has renamed it between its opening and its locking
     beside = part.with_name(f"{part.name.removesuffix(_SUFFIX)}.{secrets.token_hex(4)}{_SUFFIX}")
     file = beside.open("xb")
-    locked(file)
+    try_lock(file)
     return file
 
 
-def _itself(name: str, flags: int) -> int:
+def _open_no_follow(name: str, flags: int) -> int:
     """Open a file, but not what a link of its name points to: where all may write, anybody can lay one."""
     return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 

@@ -11,7 +11,7 @@ from foveasim.drawing.layout import MIN_SIDE_PX
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.eye.saccade import Saccades
-from foveasim.runs.outputs import Inputs, inputs_of
+from foveasim.runs.outputs import Inputs, find_inputs
 from foveasim.viewer.session import Session
 
 __all__ = ["LookConfig", "reachable_fovea"]
@@ -61,7 +61,7 @@ class LookConfig:
     def inputs(self) -> Inputs:
         """Return the files that this reads, which nothing that it writes may replace."""
         named = self.agent, self.agent_arguments, self.retina, self.retina_options, self.network
-        return inputs_of(*named, sources=self.scenes)
+        return find_inputs(*named, sources=self.scenes)
 
     def make_retina(self) -> Retina:
         """Build the retina that this describes.

@@ -21,7 +21,7 @@ from foveasim.drawing.movie import Mp4Movie, save_png
 from foveasim.drawing.render import GAZE, INK, View, layout_of, render
 from foveasim.errors import FoveasimError, InvalidValueError
 from foveasim.eye.retina import RETINAS
-from foveasim.runs.interrupts import Stop
+from foveasim.runs.interrupts import InterruptFlag
 from foveasim.viewer.config import reachable_fovea
 from foveasim.viewer.session import Session
 
@@ -153,8 +153,8 @@ class Window:
         # An agent written in Python may hold the interpreter no longer than that: a frame asks for it about 60 times.
         sys.setswitchinterval(0.0001)
         cv2.setNumThreads(1)  # a frame would wait for threads that wait for a core which the mind has
-        stop = Stop()
-        stop.patient = True
+        stop = InterruptFlag()
+        stop.graceful = True
         try:
             with stop.listening():
                 self._loop(stop)
@@ -164,10 +164,10 @@ class Window:
             sys.setswitchinterval(switching)
             cv2.setNumThreads(threads)
 
-    def _loop(self, stop: Stop) -> None:
+    def _loop(self, stop: InterruptFlag) -> None:
         clock, pacer = self._pygame.time.Clock(), FramePacer(FPS)
         before = time.perf_counter()
-        while self.running and not stop.asked:
+        while self.running and not stop.requested:
             for event in self._pygame.event.get():
                 self.handle(event)
             now = time.perf_counter()

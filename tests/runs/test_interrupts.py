@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from foveasim.runs import interrupts
-from foveasim.runs.interrupts import Stop, held
+from foveasim.runs.interrupts import InterruptFlag, defer_signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -31,11 +31,11 @@ def _settings() -> Iterator[None]:
 
 
 def test_the_first_signal_asks_and_the_second_ctrl_c_insists(capfd: pytest.CaptureFixture[str]) -> None:
-    stop = Stop("ending soon")
+    stop = InterruptFlag("ending soon")
     with stop.listening():
-        stop.patient = True
+        stop.graceful = True
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked and "ending soon" in capfd.readouterr().err
+        assert stop.requested and "ending soon" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # the end has begun
@@ -44,9 +44,9 @@ def test_the_first_signal_asks_and_the_second_ctrl_c_insists(capfd: pytest.Captu
 
 def test_a_second_sigterm_waits_but_a_slow_step_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "GRACE_S", 0.05)
-    stop = Stop()
+    stop = InterruptFlag()
     with stop.listening():
-        stop.patient = True
+        stop.graceful = True
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
@@ -55,54 +55,54 @@ def test_a_second_sigterm_waits_but_a_slow_step_is_given_up(monkeypatch: pytest.
 
 def test_a_step_that_ends_in_time_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "GRACE_S", 0.02)
-    stop = Stop()
+    stop = InterruptFlag()
     with stop.listening():
-        stop.patient = True
+        stop.graceful = True
         signal.raise_signal(signal.SIGTERM)
         stop.finishing = True
         time.sleep(0.05)
-    with Stop().listening():
+    with InterruptFlag().listening():
         pass
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def test_what_may_be_left_undone_is_left_at_once() -> None:
-    stop = Stop()
+    stop = InterruptFlag()
     with stop.listening():
-        stop.patient = True
-        with pytest.raises(KeyboardInterrupt), stop.at_once():
+        stop.graceful = True
+        with pytest.raises(KeyboardInterrupt), stop.interruptible():
             signal.raise_signal(signal.SIGTERM)
-        assert stop.patient and stop.asked and stop.finishing
-    late = Stop()
+        assert stop.graceful and stop.requested and stop.finishing
+    late = InterruptFlag()
     with late.listening():
-        late.patient = True
+        late.graceful = True
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), late.at_once():
+        with pytest.raises(KeyboardInterrupt), late.interruptible():
             raise AssertionError("begun although an end was asked for")
 
 
-def test_a_stubborn_one_only_takes_note() -> None:
-    stop = Stop(stubborn=True)
+def test_one_that_never_raises_only_takes_note() -> None:
+    stop = InterruptFlag(never_raise=True)
     with stop.listening():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-            with stop.at_once():
+            with stop.interruptible():
                 signal.raise_signal(number)
-    assert stop.asked
+    assert stop.requested
 
 
 def test_signals_that_are_ignored_stay_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what runs in the background
-    stop = Stop()
-    with stop.listening(), held():
+    stop = InterruptFlag()
+    with stop.listening(), defer_signals():
         signal.raise_signal(signal.SIGINT)
-        assert not stop.asked
+        assert not stop.requested
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_held_signals_come_when_the_block_is_over() -> None:
+def test_deferred_signals_come_when_the_block_is_over() -> None:
     reached = False
-    with pytest.raises(KeyboardInterrupt), held():
+    with pytest.raises(KeyboardInterrupt), defer_signals():
         signal.raise_signal(signal.SIGINT)
         reached = True
     assert reached
@@ -112,7 +112,7 @@ def test_other_threads_leave_signals_alone() -> None:
     seen: list[object] = []
 
     def look() -> None:
-        with Stop().listening(), held():
+        with InterruptFlag().listening(), defer_signals():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)

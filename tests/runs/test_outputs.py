@@ -24,11 +24,11 @@ from foveasim.runs.outputs import (
     check_folder,
     check_output,
     check_outputs,
-    free_names,
-    give_name,
-    inputs_of,
+    choose_final_path,
+    find_free_names,
+    find_inputs,
     reading,
-    settled,
+    rename_part,
 )
 
 QUICK = ("--network=none", "--agent=centre", "--size=160x160", "--seconds=0.2", "--fps=10")
@@ -137,7 +137,7 @@ def test_what_names_a_file_is_an_input() -> None:
         Path(name).touch()
     Path("pictures").mkdir()
     Path("unet").mkdir()
-    found = inputs_of(
+    found = find_inputs(
         {"deep": [{"scanpaths": "a.csv"}], "rows": 3},
         "LABEL=b.safetensors",
         "mine:Agent",
@@ -147,10 +147,10 @@ def test_what_names_a_file_is_an_input() -> None:
     )
     assert {path.name for path in found.files} == {"a.csv", "b.safetensors", "c.tar", "mine.py"}
     assert found.folders == ()  # the shipped network unet is no folder
-    assert inputs_of(sources=["pictures", "c.tar"]) == Inputs((Path("c.tar"),), (Path("pictures"),))
+    assert find_inputs(sources=["pictures", "c.tar"]) == Inputs((Path("c.tar"),), (Path("pictures"),))
     with reading(["a.csv"]):
-        assert inputs_of().files == (Path("a.csv"),)
-    assert inputs_of().files == ()
+        assert find_inputs().files == (Path("a.csv"),)
+    assert find_inputs().files == ()
 
 
 def test_the_case_of_letters_hides_nothing() -> None:
@@ -158,7 +158,7 @@ def test_the_case_of_letters_hides_nothing() -> None:
     if not Path("A.CSV").exists():  # a disk that tells small letters from large ones has no second name for it
         os.link("a.csv", "A.CSV")
     with pytest.raises(InvalidValueError, match="never replaced"):
-        check_output("A.CSV", inputs_of("a.csv"), overwrite=True)
+        check_output("A.CSV", find_inputs("a.csv"), overwrite=True)
 
 
 # What is there already
@@ -228,14 +228,14 @@ def test_names_that_nobody_gave_are_numbered(capsys: pytest.CaptureFixture[str])
     )
     assert Path("foveasim.gif").read_bytes() == b"mine"
     Path("gone.mp4").symlink_to("nowhere")  # a link that leads nowhere is a name that is taken
-    assert free_names("gone.mp4") == [Path("gone-2.mp4")]
+    assert find_free_names("gone.mp4") == [Path("gone-2.mp4")]
 
 
 def test_a_file_that_appears_meanwhile_stays_and_so_does_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    roll = recording._roll
+    write_frames = recording._roll
 
     def meanwhile(*of: Any) -> None:
-        roll(*of)
+        write_frames(*of)
         for name in ("r.mp4", "r.csv"):
             Path(name).write_text("of another")
 
@@ -260,13 +260,13 @@ def test_a_name_is_given_to_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(os, "link", lambda *of: (_ for _ in ()).throw(OSError("no links on this disk")))
         Path(".a.part").write_text("ours")
         with pytest.warns(UserWarning, match="meanwhile"):
-            name = give_name(Path(".a.part"), Path("a.csv"), overwrite=False)
+            name = rename_part(Path(".a.part"), Path("a.csv"), overwrite=False)
         assert (name.name, name.read_text()) == (f"a-{2 if links else 3}.csv", "ours")
     with pytest.warns(UserWarning, match="meanwhile"):
-        assert settled(Path("a.csv"), overwrite=False) == Path("a-4.csv")
-    assert settled(Path("a.csv"), overwrite=True) == Path("a.csv")
+        assert choose_final_path(Path("a.csv"), overwrite=False) == Path("a-4.csv")
+    assert choose_final_path(Path("a.csv"), overwrite=True) == Path("a.csv")
     Path(".a.part").write_text("ours")
-    assert give_name(Path(".a.part"), Path("a.csv"), overwrite=True).read_text() == "ours"
+    assert rename_part(Path(".a.part"), Path("a.csv"), overwrite=True).read_text() == "ours"
     assert not Path(".a.part").exists()
 
 
@@ -326,7 +326,7 @@ def test_a_folder_is_looked_at_before_the_work() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user other than root")
-def test_a_folder_that_is_read_only_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_read_only_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InvalidValueError, match="out must be a folder that can be written to"):
         check_folder(tmp_path, overwrite=False)
@@ -339,14 +339,14 @@ def test_a_folder_that_is_read_is_not_written_to() -> None:
     Path("run/mine.yaml").touch()
     for overwrite, resume in ((True, False), (False, True), (False, False)):
         with pytest.raises(InvalidValueError, match="never replaced"):
-            check_folder("data", inputs_of(sources="data"), overwrite=overwrite, resume=resume)
+            check_folder("data", find_inputs(sources="data"), overwrite=overwrite, resume=resume)
         with pytest.raises(InvalidValueError, match=r"reads run/best\.safetensors"):
-            check_folder("run", inputs_of("run/best.safetensors"), overwrite=overwrite, resume=resume)
-    check_folder("run", inputs_of("run/mine.yaml"), overwrite=True)  # no run writes that
-    check_folder("data/new", inputs_of(sources="data"), overwrite=False)
+            check_folder("run", find_inputs("run/best.safetensors"), overwrite=overwrite, resume=resume)
+    check_folder("run", find_inputs("run/mine.yaml"), overwrite=True)  # no run writes that
+    check_folder("data/new", find_inputs(sources="data"), overwrite=False)
     picture(Path("data/new/b.png"))
     with pytest.raises(InvalidValueError, match="never replaced"):
-        check_folder("data/new", inputs_of(sources="data"), overwrite=True)
+        check_folder("data/new", find_inputs(sources="data"), overwrite=True)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foveasim.runs import whole_files
-from foveasim.runs.whole_files import locked, make_folder, part_of, remove_parts, whole_file, write_atomically
+from foveasim.runs.whole_files import make_folder, part_path, remove_parts, try_lock, whole_file, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks and links")
 
@@ -24,7 +24,7 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), whole_file(path) as file:
         file.write(b"new")
         file.flush()
-        assert path.read_bytes() == b"old" and part_of(path).read_bytes() == b"new"
+        assert path.read_bytes() == b"old" and part_path(path).read_bytes() == b"new"
         raise ZeroDivisionError
     assert listing(path.parent) == ["a.json"] and path.read_bytes() == b"old"
     write_atomically(path, b"new")
@@ -40,7 +40,7 @@ def _umask() -> int:
 
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    part_of(path).write_bytes(b"the beginning of something longer")
+    part_path(path).write_bytes(b"the beginning of something longer")
     write_atomically(path, b"new")
     assert listing(tmp_path) == ["a.json"] and path.read_bytes() == b"new"
 
@@ -67,7 +67,7 @@ def test_only_what_nobody_writes_is_removed(tmp_path: Path) -> None:
 
 def test_a_link_that_somebody_laid_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_bytes(b"theirs")
-    part_of(tmp_path / "a").symlink_to(tmp_path / "theirs")
+    part_path(tmp_path / "a").symlink_to(tmp_path / "theirs")
     write_atomically(tmp_path / "a", b"mine")
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
     assert (tmp_path / "a").read_bytes() == b"mine" and not (tmp_path / "a").is_symlink()
@@ -95,9 +95,9 @@ def test_a_lock_counts_where_there_are_locks(tmp_path: Path, monkeypatch: pytest
 
     path = tmp_path / "a"
     with path.open("wb") as one, path.open("rb") as two:
-        assert locked(one) and not locked(two)  # type: ignore[arg-type]
+        assert try_lock(one) and not try_lock(two)  # type: ignore[arg-type]
         monkeypatch.setattr(fcntl, "flock", lambda *of: (_ for _ in ()).throw(OSError(95, "not supported")))
-        assert locked(two)  # type: ignore[arg-type]
+        assert try_lock(two)  # type: ignore[arg-type]
     assert whole_files.__all__ == sorted(whole_files.__all__)
 
 

@@ -27,8 +27,8 @@ from foveasim.experiments.compare.files import Comparison, Kept, write_tables
 from foveasim.experiments.compare.statistics import summarise
 from foveasim.experiments.compare.table import GAP, WIDE, show_table
 from foveasim.eye.retina import Retina, make_retina
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.validation import check_device
 
 if TYPE_CHECKING:
@@ -143,11 +143,11 @@ def run(config: CompareConfig) -> int:
     """
     from rich.console import Console
 
-    console, began, stop = Console(), time.monotonic(), Stop()
+    console, began, stop = Console(), time.monotonic(), InterruptFlag()
     if not (console.is_terminal or "COLUMNS" in os.environ):
         console = Console(width=WIDE + GAP)  # a file has room for every column
     named = config.agents, config.agent_arguments, config.retina, config.retina_options, config.network
-    reads = inputs_of(*named, sources=config.data)
+    reads = find_inputs(*named, sources=config.data)
     out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
         found, kept = _compare(config, console, out)

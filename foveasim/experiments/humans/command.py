@@ -28,8 +28,8 @@ from foveasim.experiments.humans.scores import Scored, Scorer
 from foveasim.experiments.humans.table import show_humans
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.metrics.people import People, read_people
-from foveasim.runs.interrupts import Stop
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.interrupts import InterruptFlag
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.validation import check_device
 
 if TYPE_CHECKING:
@@ -129,10 +129,10 @@ def run(config: HumansConfig) -> int:
     """
     from rich.console import Console
 
-    console, began, stop = Console(), time.monotonic(), Stop()
+    console, began, stop = Console(), time.monotonic(), InterruptFlag()
     pack = Path(config.data).expanduser()
     named = config.agents, config.agent_arguments, config.retina, config.retina_options, config.network
-    reads = inputs_of(*named, pack / "fixations.csv", pack / "splits.json", sources=pack / "images")
+    reads = find_inputs(*named, pack / "fixations.csv", pack / "splits.json", sources=pack / "images")
     out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
         found, kept = _humans(config, console, out)

@@ -30,8 +30,8 @@ from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.experiments.paper.run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
 from foveasim.eye.retina import make_retina
 from foveasim.images.splits import Source
-from foveasim.runs.interrupts import GRACE_S, Stop
-from foveasim.runs.outputs import check_folder, inputs_of
+from foveasim.runs.interrupts import GRACE_S, InterruptFlag
+from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.runs.whole_files import write_atomically
 from foveasim.validation import check_device
 
@@ -182,7 +182,7 @@ def run(config: PaperConfig) -> None:
     console = Console()
     plan = config.plan()
     _refuse_early(config, plan)
-    reads = inputs_of(config.options, sources=(config.data, config.unlabelled, config.test, config.masks))
+    reads = find_inputs(config.options, sources=(config.data, config.unlabelled, config.test, config.masks))
     folder = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     written = {name: value for name, value in asdict(config).items() if name not in ("resume", "overwrite")}
     try:
@@ -195,7 +195,7 @@ def run(config: PaperConfig) -> None:
             shutil.rmtree(job.folder(plan), ignore_errors=True)
     missing = [job for job in jobs if not job.done(plan)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done", highlight=False)
-    stop = Stop()
+    stop = InterruptFlag()
     try:
         with stop.listening():
             failed = _run_all(missing, config, console)

@@ -20,7 +20,7 @@ from foveasim.agents.rl.evaluation import Score
 from foveasim.agents.rl.sb3_model import algorithm_options, restore_model, save_model
 from foveasim.cli import commands
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError, WeightsError
-from foveasim.runs.interrupts import Stop
+from foveasim.runs.interrupts import InterruptFlag
 
 PPO = {"n_steps": 4, "batch_size": 16, "n_epochs": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -102,7 +102,8 @@ def test_imitation_comes_before(network: str, tmp_path: Path) -> None:
 def test_a_checkpoint_brings_back_all_weights_and_optimizers(algorithm: str, network: str, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         made = [
-            Training(config(network, tmp_path, algorithm=algorithm, seed=seed), tmp_path, Stop()) for seed in (0, 5)
+            Training(config(network, tmp_path, algorithm=algorithm, seed=seed), tmp_path, InterruptFlag())
+            for seed in (0, 5)
         ]
         first, second = (training.model for training in made)
         first.learn(48)
@@ -149,14 +150,14 @@ def test_a_run_goes_on_where_it_was(network: str, tmp_path: Path, capsys: pytest
 
 def test_ctrl_c_ends_a_run_in_order(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    from foveasim.runs.progress import Show
+    from foveasim.runs.progress import TrainingProgress
 
-    def count(self: Show, done: int) -> None:
+    def count(self: TrainingProgress, done: int) -> None:
         taken.append(done)
         if len(taken) == 6:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Show, "steps", count)
+    monkeypatch.setattr(TrainingProgress, "steps", count)
     before = signal.getsignal(signal.SIGINT)
     assert run(config(network, tmp_path, steps=10_000)) == 130
     assert signal.getsignal(signal.SIGINT) is before
@@ -239,7 +240,7 @@ def test_a_learning_rate_is_never_negative_in_a_run_that_overshoots(network: str
     """One saccade is asked for, and a rollout is 16 long: the rate has then fallen to 0, and not below."""
     options = {**PPO, "learning_rate": "lin_0.001"}
     with torch.random.fork_rng():
-        training = Training(config(network, tmp_path, steps=1, options=options), tmp_path, Stop())
+        training = Training(config(network, tmp_path, steps=1, options=options), tmp_path, InterruptFlag())
         assert training.run() == 0
     assert training.model.num_timesteps == 16
     rates = [group["lr"] for group in training.model.policy.optimizer.param_groups]
@@ -271,7 +272,7 @@ def test_a_policy_learns(network: str, tmp_path: Path) -> None:
         options={"n_steps": 12, "batch_size": 64, "n_epochs": 4, "learning_rate": 0.01, "gamma": 0.6},
     )
     with torch.random.fork_rng():
-        training = Training(made, tmp_path, Stop())
+        training = Training(made, tmp_path, InterruptFlag())
         seen: list[float] = []
         lanes, greedy = training.lanes, 0.0
         lanes.reset(seed=0)
