@@ -42,10 +42,10 @@ __all__ = [
 
 ENV, SESSION = "env", "session"
 SCENE = "(scene)"
-"""What the hash of the scene itself is kept under; no key of an observation is called so."""
+"""What the hash of the scene itself is stored under; no key of an observation is called so."""
 
 _FORMAT, _FORMAT_VERSION = "foveasim episode", 1
-_MOST_BYTES = 1 << 28
+_MAX_BYTES = 1 << 28
 _PACKAGES = ("torch", "numpy", "numba", "gymnasium", "opencv-python-headless", "pillow")
 
 Action: TypeAlias = "float | int | list[Any]"
@@ -143,8 +143,8 @@ def read_episode(path: str | Path) -> Episode:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InvalidValueError(f"{path} is no episode: it has more than {_MOST_BYTES >> 20} MiB.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise InvalidValueError(f"{path} is no episode: it has more than {_MAX_BYTES >> 20} MiB.")
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InvalidValueError(f"cannot read {path}: {error.strerror or error}. Check the path.") from error

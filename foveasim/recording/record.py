@@ -15,7 +15,7 @@ from foveasim.drawing.movie import Movie, check_frames, open_movie
 from foveasim.drawing.render import render
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError
 from foveasim.recording.episode import SESSION, Episode, as_json, read_episode
-from foveasim.recording.replay import noted, play
+from foveasim.recording.replay import play, record_agent
 from foveasim.runs.interrupts import InterruptFlag
 from foveasim.runs.outputs import Inputs, check_outputs, choose_final_path, episode_beside, find_free_names
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
@@ -121,8 +121,8 @@ def record_frames(
         stop = InterruptFlag()
         stack.enter_context(stop.listening())
         compile_kernels([config.make_retina()])
-        noting = _Noting(config, fps) if episode else None
-        session = (config if noting is None else noting.config).open_session(threaded=False)
+        recorder = _EpisodeRecorder(config, fps) if episode else None
+        session = (config if recorder is None else recorder.config).open_session(threaded=False)
         stack.callback(session.close)
         stop.graceful = True  # until now there is nothing to keep
         movies: list[Movie] = [stack.enter_context(open_movie(out, fps, size, overwrite=overwrite)) for out in outs]
@@ -135,7 +135,7 @@ def record_frames(
         interrupted = False
         try:
             with Progress(*columns, console=console, transient=True) as progress:
-                _roll(session, movies, fps, size, progress.track(range(frames)), stop)
+                _write_frames(session, movies, fps, size, progress.track(range(frames)), stop)
         except KeyboardInterrupt:
             interrupted = True
         interrupted = interrupted or stop.requested
@@ -143,22 +143,24 @@ def record_frames(
         for movie in movies:
             path = movie.close()
             if path is not None:
-                console.print(f"[bold]{path}[/bold]  {movie.frames / fps:.1f} s, {_amount(path)}", highlight=False)
+                console.print(
+                    f"[bold]{path}[/bold]  {movie.frames / fps:.1f} s, {_describe_amount(path)}", highlight=False
+                )
         if scanpath is not None:
             table = write_scanpaths(
-                choose_final_path(Path(scanpath), overwrite=overwrite), _distinct(session.scanpaths())
+                choose_final_path(Path(scanpath), overwrite=overwrite), _number_repeats(session.scanpaths())
             )
             console.print(f"[bold]{table}[/bold]", highlight=False)
-        if noting is not None and noting.agent.steps:
+        if recorder is not None and recorder.agent.steps:
             beside = choose_final_path(episode_beside(movies[0].path), overwrite=overwrite)
-            noting.episode(movies[0].frames).write(beside)
+            recorder.episode(movies[0].frames).write(beside)
             console.print(f"[bold]{beside}[/bold]", highlight=False)
         if interrupted:
-            console.print("interrupted; what was recorded until then is kept")
+            console.print("interrupted; what was recorded until then is saved")
     return 130 if interrupted else 0
 
 
-class _Noting:
+class _EpisodeRecorder:
     """Notes what a session's agent sees and does.
 
     Raises:
@@ -167,8 +169,8 @@ class _Noting:
 
     def __init__(self, config: LookConfig, fps: float) -> None:
         agent = make_agent(config.agent, seed=config.seed, **config.agent_arguments)
-        asked = isinstance(config.agent, str) and not config.agent_arguments
-        self.agent = noted(agent, config.agent if asked else agent_name(agent))
+        by_name = isinstance(config.agent, str) and not config.agent_arguments
+        self.agent = record_agent(agent, config.agent if by_name else agent_name(agent))
         plain = {one.name: getattr(config, one.name) for one in fields(LookConfig)}
         self._made = {"config": {**plain, "agent": self.agent.name}, "fps": float(fps)}
         self._made |= {"action_mode": self.agent.action_mode, "grid": self.agent.grid, "size": self.agent.size}
@@ -202,7 +204,7 @@ def _check_outs(outs: Sequence[Path], inputs: Inputs, scanpath: str | None, epis
     check_outputs(named, inputs, overwrite=overwrite)
 
 
-def _roll(
+def _write_frames(
     session: Session,
     movies: list[Movie],
     fps: float,
@@ -221,19 +223,19 @@ def _roll(
         session.advance(1000 / fps)
 
 
-def _distinct(scanpaths: Sequence[Scanpath]) -> list[Scanpath]:
-    """Tell neighbours apart that look at one image twice, by counting the looks: a reader goes by image and subject."""
-    looks: dict[tuple[str, str], int] = {}
+def _number_repeats(scanpaths: Sequence[Scanpath]) -> list[Scanpath]:
+    """Number the scanpaths of one subject on one image, so that they differ: a reader goes by image and subject."""
+    counts: dict[tuple[str, str], int] = {}
     named = []
     for path in scanpaths:
         key = (path.image, path.subject)
-        looks[key] = looks.get(key, 0) + 1
-        subject = path.subject if looks[key] == 1 else f"{path.subject} {looks[key]}"
+        counts[key] = counts.get(key, 0) + 1
+        subject = path.subject if counts[key] == 1 else f"{path.subject} {counts[key]}"
         named.append(replace(path, subject=subject))
     return named
 
 
-def _amount(path: Path) -> str:
+def _describe_amount(path: Path) -> str:
     """Say how large a file is, or how many files a folder holds."""
     if path.is_dir():
         return f"{sum(1 for _ in path.iterdir())} frames"

@@ -35,7 +35,7 @@ from foveasim.trust import guarded
 from foveasim.types import Prediction
 from foveasim.viewer.config import LookConfig
 
-__all__ = ["NotedAgent", "Outcome", "RecordEpisode", "noted", "play", "replay_episode"]
+__all__ = ["Outcome", "RecordEpisode", "RecordingAgent", "play", "record_agent", "replay_episode"]
 
 _TYPED = {"saccades": Saccades}  # arguments of an env that are no plain values
 
@@ -75,7 +75,7 @@ class Outcome:
 
 
 class RecordEpisode(gym.Wrapper[dict[str, NDArray[Any]], Any, dict[str, NDArray[Any]], Any]):
-    """Keeps the present episode of an env of foveasim, to be written as a file and played again.
+    """Records the present episode of an env of foveasim, to be written as a file and played again.
 
     It goes around the env itself, inside all wrappers that change observations or actions. A lane of a vector env plays
     the episode that the single env plays with its seed: ``info["seed"][lane]`` and ``info["episode_number"][lane]``.
@@ -106,7 +106,7 @@ class RecordEpisode(gym.Wrapper[dict[str, NDArray[Any]], Any, dict[str, NDArray[
                 f"env must be from gym.make('foveasim/…'), without wrappers inside this one; got {env}."
             )
         self._eye = inside
-        kwargs = {name: _plain(name, value) for name, value in env.spec.kwargs.items() if name not in _SHOWING}
+        kwargs = {name: _plain(name, value) for name, value in env.spec.kwargs.items() if name not in _RENDER_ARGUMENTS}
         self._made: dict[str, Any] = {"id": env.spec.id, "kwargs": kwargs}
         self._steps: list[Step] = []
 
@@ -129,11 +129,11 @@ class RecordEpisode(gym.Wrapper[dict[str, NDArray[Any]], Any, dict[str, NDArray[
         Raises:
             InvalidValueError: Options that JSON cannot hold, such as an array as the scene.
         """
-        given = {name: _plain(f"options[{name!r}]", value) for name, value in (options or {}).items()}
+        plain_options = {name: _plain(f"options[{name!r}]", value) for name, value in (options or {}).items()}
         observation, info = self.env.reset(seed=seed, options=options)
-        told = {"seed": info["seed"], "episode_number": info["episode_number"], "options": given}
-        self._made = {"id": self._made["id"], "kwargs": self._made["kwargs"], **told}
-        self._steps = [Step(_seen(self._eye, observation), begins=True)]
+        reset_values = {"seed": info["seed"], "episode_number": info["episode_number"], "options": plain_options}
+        self._made = {"id": self._made["id"], "kwargs": self._made["kwargs"], **reset_values}
+        self._steps = [Step(_hash_observation(self._eye, observation), begins=True)]
         return observation, info
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
@@ -142,26 +142,28 @@ class RecordEpisode(gym.Wrapper[dict[str, NDArray[Any]], Any, dict[str, NDArray[
         observation, reward, terminated, truncated, _ = result
         before = self._steps[-1]
         self._steps[-1] = Step(before.observation, write_action(action), before.reward, before.ended, before.begins)
-        self._steps.append(Step(_seen(self._eye, observation), None, float(reward), bool(terminated or truncated)))
+        self._steps.append(
+            Step(_hash_observation(self._eye, observation), None, float(reward), bool(terminated or truncated))
+        )
         return result  # type: ignore[return-value]
 
 
-_SHOWING = ("render_mode", "render_size")
+_RENDER_ARGUMENTS = ("render_mode", "render_size")
 
 
-def _seen(eye: FoveaEnv, observation: Mapping[str, Any]) -> dict[str, str]:
+def _hash_observation(eye: FoveaEnv, observation: Mapping[str, Any]) -> dict[str, str]:
     return digests({**observation, SCENE: eye.simulator.scene_image(0).numpy()})
 
 
-class NotedAgent:
-    """Passes everything on to an agent, and notes what there was to see and what the agent did.
+class RecordingAgent:
+    """Passes everything on to an agent, and records what there was to see and what the agent did.
 
     Args:
         agent: Of one lane.
         name: What to call it.
 
     Attributes:
-        steps: What was noted.
+        steps: What was recorded.
     """
 
     def __init__(self, agent: Agent, name: str) -> None:
@@ -189,33 +191,33 @@ class NotedAgent:
         return action
 
 
-class _NotedMind(NotedAgent):
+class _RecordingPredictor(RecordingAgent):
     """An agent that also predicts."""
 
     def imagine(self, observation: Observation) -> Prediction:
         """Return what the agent predicts; whoever asks takes out what it may not see, but for ``scene``."""
-        mind = self._agent
-        if not isinstance(mind, Imagines):
+        predictor = self._agent
+        if not isinstance(predictor, Imagines):
             raise InvalidTypeError(f"{self.name} must have imagine(observation).")
         hidden = set() if "scene" in self._allowed else {"scene"}
-        return mind.imagine({key: value for key, value in observation.items() if key not in hidden})
+        return predictor.imagine({key: value for key, value in observation.items() if key not in hidden})
 
 
-def noted(agent: Agent, name: str) -> NotedAgent:
-    """Return an agent that is noted, and that predicts where the agent does."""
-    return _NotedMind(agent, name) if isinstance(agent, Imagines) else NotedAgent(agent, name)
+def record_agent(agent: Agent, name: str) -> RecordingAgent:
+    """Return an agent that is recorded, and that predicts where the agent does."""
+    return _RecordingPredictor(agent, name) if isinstance(agent, Imagines) else RecordingAgent(agent, name)
 
 
-class _Player:
+class _ReplayAgent:
     """Does what was done in an episode; where it has ended, nothing more."""
 
     name = "replay"
 
     def __init__(self, episode: Episode) -> None:
-        kept = episode.made
+        made = episode.made
         self._actions = [step.action for step in episode.steps]
-        self.action_mode, self.grid = str(kept["action_mode"]), validation.size_hw("grid", kept["grid"], 1, 256)
-        self.size = None if kept["size"] is None else validation.size_hw("size", kept["size"])
+        self.action_mode, self.grid = str(made["action_mode"]), validation.size_hw("grid", made["grid"], 1, 256)
+        self.size = None if made["size"] is None else validation.size_hw("size", made["size"])
         self._made = 0
 
     @property
@@ -292,12 +294,12 @@ def _play_env(episode: Episode) -> list[Step]:
             env.reset(seed=made["seed"])
             eye.simulator.episode.fill_(number - 1)  # what came before leaves nothing behind but its number
             observation, _ = env.reset(options=options)
-        steps = [Step(_seen(eye, observation), begins=True)]
+        steps = [Step(_hash_observation(eye, observation), begins=True)]
         for step in episode.steps[:-1]:
             if steps[-1].ended or step.action is None:
                 break
             observation, reward, terminated, truncated, _ = env.step(read_action(step.action, whole=whole))
-            steps.append(Step(_seen(eye, observation), None, float(reward), bool(terminated or truncated)))
+            steps.append(Step(_hash_observation(eye, observation), None, float(reward), bool(terminated or truncated)))
     finally:
         env.close()
     return steps
@@ -312,22 +314,22 @@ def _play_session(episode: Episode) -> list[Step]:
     config = LookConfig(**made["config"])
     if config.scenes == "webcam":
         raise InvalidValueError("scenes are of a webcam, which shows something else now; this cannot be played again.")
-    player = _Player(episode)
-    watched = NotedAgent(player, player.name)
+    replay_agent = _ReplayAgent(episode)
+    recording_agent = RecordingAgent(replay_agent, replay_agent.name)
     # Nobody has to predict: what the eye sees does not depend on it.
-    config.agent, config.agent_arguments, config.network = watched, {}, None  # type: ignore[assignment]
+    config.agent, config.agent_arguments, config.network = recording_agent, {}, None  # type: ignore[assignment]
     session = config.open_session(threaded=False)
     try:
         # One frame more: a recording may have been interrupted within one.
         for _ in range(made["frames"] + 1):
-            if player.over or session.alert:
+            if replay_agent.over or session.alert:
                 break
             session.advance(1000 / made["fps"])
         if session.alert:
             raise FoveasimError(session.alert)
     finally:
         session.close()
-    return watched.steps
+    return recording_agent.steps
 
 
 def _plain(name: str, value: object) -> object:

@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     monkeypatch.setattr("foveasim.agents.rl.engine_sb3.Training.__init__", work)
     monkeypatch.setattr("foveasim.agents.pretraining.trainer.Trainer.train_step", work)
     monkeypatch.setattr("foveasim.agents.evaluation.scene_runner.Looker.look", work)
-    monkeypatch.setattr("foveasim.recording.record._roll", work)
+    monkeypatch.setattr("foveasim.recording.record._write_frames", work)
     monkeypatch.setattr("foveasim.experiments.paper.command._run_all", work)
     if fault == "no permission":
         out = Path("/sys/kernel/foveasim")  # refuses root, too
@@ -382,5 +382,5 @@ def test_an_agent_that_takes_ten_seconds_does_not_hold_up_the_end(
     began_s = time.monotonic()
     assert main(words) == 130
     assert time.monotonic() - began_s < 9
-    assert "interrupted; what was recorded until then is kept" in capsys.readouterr().out
+    assert "interrupted; what was recorded until then is saved" in capsys.readouterr().out
     assert cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) >= 1

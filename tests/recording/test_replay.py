@@ -22,7 +22,7 @@ from foveasim.eye.retina import RETINAS
 from foveasim.eye.saccade import Saccades
 from foveasim.recording.episode import digests, read_episode
 from foveasim.recording.record import RecordConfig, record
-from foveasim.recording.replay import NotedAgent, RecordEpisode, noted, replay_episode
+from foveasim.recording.replay import RecordEpisode, RecordingAgent, record_agent, replay_episode
 
 RNG = np.random.default_rng(0)
 
@@ -227,22 +227,22 @@ def test_a_recording_comes_out_the_same(
     more: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert record(config(tmp_path / "a.gif", **more)) == 0
-    kept = tmp_path / "a.gif.episode.json"
-    assert len(read_episode(kept).steps) >= 3
-    assert commands.main(["record", "--replay", str(kept)]) == 0
+    episode_file = tmp_path / "a.gif.episode.json"
+    assert len(read_episode(episode_file).steps) >= 3
+    assert commands.main(["record", "--replay", str(episode_file)]) == 0
     assert "identical" in capsys.readouterr().out
-    content = json.loads(kept.read_text())
+    content = json.loads(episode_file.read_text())
     for step in content["steps"]:
         step["action"] = [[0.9, 0.9]]
-    kept.write_text(json.dumps(content))
-    assert commands.main(["record", "--replay", str(kept)]) == 1
+    episode_file.write_text(json.dumps(content))
+    assert commands.main(["record", "--replay", str(episode_file)]) == 1
     assert "differs: step " in capsys.readouterr().out
 
 
 def test_an_agent_that_predicts_does_so_while_it_is_noted(tmp_path: Path) -> None:
     assert record(config(tmp_path / "a.gif", agent="surprise", seconds=0.8)) == 0
     assert replay_episode(read_episode(tmp_path / "a.gif.episode.json")).same
-    plain, seen = noted(make_agent("walk"), "walk"), noted(make_agent("surprise"), "surprise")
+    plain, seen = record_agent(make_agent("walk"), "walk"), record_agent(make_agent("surprise"), "surprise")
     assert not hasattr(plain, "imagine")
     assert hasattr(seen, "imagine")
 
@@ -258,7 +258,7 @@ def test_a_noted_agent_sees_no_more_than_it_asks_for() -> None:
             return np.zeros((1, 2), np.float32)
 
     spy, seen = Spy(), {key: np.zeros(1) for key in ("glimpse", "acuity", "fixation", "time", "belief", "scene")}
-    agent = NotedAgent(spy, "spy")
+    agent = RecordingAgent(spy, "spy")
     agent.act(seen)
     assert spy.keys == ("glimpse", "acuity", "fixation", "time")
     assert set(agent.steps[0].observation) == set(seen)

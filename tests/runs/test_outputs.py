@@ -232,14 +232,14 @@ def test_names_that_nobody_gave_are_numbered(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_file_that_appears_meanwhile_stays_and_so_does_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    write_frames = recording._roll
+    write_frames = recording._write_frames
 
     def meanwhile(*of: Any) -> None:
         write_frames(*of)
         for name in ("r.mp4", "r.csv"):
             Path(name).write_text("of another")
 
-    monkeypatch.setattr(recording, "_roll", meanwhile)
+    monkeypatch.setattr(recording, "_write_frames", meanwhile)
     with pytest.warns(UserWarning, match=r"r\.(mp4|csv) has been written by somebody else meanwhile"):
         assert (
             recording.record(
