@@ -1,4 +1,4 @@
-"""What is typed after a command, and YAML, become its config; what is wrong with it is said in a line or two."""
+"""What is typed after a command, and YAML, become its config; what is wrong with it is explained in a line or two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from foveasim.yaml_core import dump_yaml, load_yaml
 
 __all__ = ["parse", "typed_code"]
 
-_CODE = {
+_CODE_OPTIONS = {
     "agent": "agent",
     "agents": "agent",
     "against": "agent",
@@ -42,7 +42,7 @@ _YES_OR_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False
 _NUMBERS = re.compile(r"(list\[|tuple\[)?(int|float)\b")
 """The type of an option of numbers."""
 
-_WANTED = {
+_EXPECTED = {
     "float": "a number",
     "int": "a whole number",
     "bool": "true or false",
@@ -66,7 +66,7 @@ register_type(_Text, lambda text: text)  # --print_config gives it to dump_yaml
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong with the words of a command, and what to type instead.
+    """Explains what is wrong with the words of a command, and what to type instead.
 
     Attributes:
         examples: Whole commands, for the end of the help.
@@ -84,22 +84,22 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong, and leave with status 2."""
         self.print_usage(sys.stderr)
-        sys.stderr.write(f"error: {self._plainly(message)}\ntip: {self.prog} --help lists the options.\n")
+        sys.stderr.write(f"error: {self._explain(message)}\ntip: {self.prog} --help lists the options.\n")
         self.exit(2)
 
-    def _plainly(self, message: str) -> str:
-        stray = re.fullmatch(r"unrecognized arguments: (--(\S+?)(?:=.*)?|.*)", message, re.DOTALL)
-        if stray:
-            if stray[2] is None:
-                return f"there is no use for {stray[1]!r} here."
-            near = get_close_matches(stray[2], self.kinds, 1)
-            return f"there is no option --{stray[2]}.{f' Did you mean --{near[0]}?' if near else ''}"
+    def _explain(self, message: str) -> str:
+        unknown = re.fullmatch(r"unrecognized arguments: (--(\S+?)(?:=.*)?|.*)", message, re.DOTALL)
+        if unknown:
+            if unknown[2] is None:
+                return f"there is no use for {unknown[1]!r} here."
+            near = get_close_matches(unknown[2], self.kinds, 1)
+            return f"there is no option --{unknown[2]}.{f' Did you mean --{near[0]}?' if near else ''}"
         wrong = _WRONG_TYPE.fullmatch(message)
-        if wrong is None or (wrong[2] or "str") not in _WANTED:
+        if wrong is None or (wrong[2] or "str") not in _EXPECTED:
             return message
-        name, kind, choices, came = wrong.groups()
-        wanted = _WANTED[kind].format(name=name) if kind else f"one of {choices.replace(chr(39), '')}"
-        return f"--{name} must be {wanted}; got {came!r}."
+        name, kind, choices, value = wrong.groups()
+        expected = _EXPECTED[kind].format(name=name) if kind else f"one of {choices.replace(chr(39), '')}"
+        return f"--{name} must be {expected}; got {value!r}."
 
 
 def parse(
@@ -133,15 +133,15 @@ def parse(
         value = _load(text)
         if path is not None and isinstance(value, dict):
             for name in [name for name in value if name in kinds]:
-                value[name] = _typed(name, kinds[name], value[name])
+                value[name] = _convert_value(name, kinds[name], value[name])
         return value
 
     set_loader("foveasim", load, (yaml.YAMLError,))
     set_dumper("foveasim", dump_yaml)
-    shown = [_shown(config, name, kinds[name], last=name == positionals[-1]) for name in positionals]
+    usage = [_usage_word(config, name, kinds[name], last=name == positionals[-1]) for name in positionals]
     parser = Parser(
         prog=prog,
-        usage=" ".join([prog, *(["[--preset NAME]"] if presets else []), *shown, "[OPTIONS]"]),  # all fill a screen
+        usage=" ".join([prog, *(["[--preset NAME]"] if presets else []), *usage, "[OPTIONS]"]),  # all fill a screen
         description=summary,
         exit_on_error=True,
         parser_mode="foveasim",
@@ -153,19 +153,19 @@ def parse(
     parser.add_class_arguments(config, as_group=False)
     for action in parser._actions:  # docstrings have marks that a terminal does not show
         action.help = re.sub(r":\w+:`~?([^`]+)`", r"\1", action.help or "").replace("``", "") or action.help
-    given = list(words)
+    arguments = list(words)
     if presets is not None:
-        given = _with_preset(given, presets)
+        arguments = _with_preset(arguments, presets)
         parser.description = (
             f"{parser.description}. --preset NAME begins with the options of a preset, which all others override: "
             f"{', '.join(presets.names())}"
         )
     try:
-        spelled = _settle(_spell_out(given, kinds, positionals), kinds)
+        normalized = _normalize_values(_normalize_words(arguments, kinds, positionals), kinds)
     except yaml.YAMLError as error:
         parser.error(str(error))
-    values = vars(parser.instantiate(parser.parse_args(spelled)))
-    return config(**{field.name: _plain(values[field.name]) for field in fields(config)})
+    values = vars(parser.instantiate(parser.parse_args(normalized)))
+    return config(**{field.name: _unmark_texts(values[field.name]) for field in fields(config)})
 
 
 def typed_code(config: Any, words: Sequence[str], positionals: Sequence[str]) -> dict[str, set[str]]:
@@ -194,13 +194,13 @@ def typed_code(config: Any, words: Sequence[str], positionals: Sequence[str]) ->
         elif isinstance(value, list):
             for part in value:
                 collect(name, part)
-        elif name in _CODE and isinstance(value, str):
+        elif name in _CODE_OPTIONS and isinstance(value, str):
             spec = value.partition("=")[2] if name in ("agents", "against") and "=" in value else value
             if re.fullmatch(r"[\w.]+:[\w.]+", spec) and not Path(spec).exists():
-                found.setdefault(_CODE[name], set()).add(spec)
+                found.setdefault(_CODE_OPTIONS[name], set()).add(spec)
 
     kinds = _kinds(config)
-    for word in _spell_out(words, kinds, positionals):
+    for word in _normalize_words(words, kinds, positionals):
         name, _, text = word.removeprefix("--").partition("=")
         if name.partition(".")[0] not in kinds:
             continue
@@ -217,7 +217,7 @@ def _kinds(config: Any) -> dict[str, str]:
     return {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(config)}
 
 
-def _shown(config: Any, name: str, kind: str, *, last: bool) -> str:
+def _usage_word(config: Any, name: str, kind: str, *, last: bool) -> str:
     """Return how the usage shows an option whose name may be left out."""
     field = next(field for field in fields(config) if field.name == name)
     only = re.fullmatch(r"Literal\['(\w+)'\]", kind)
@@ -234,10 +234,10 @@ def _load(text: str) -> Any:
     value = load_yaml(text)
     if isinstance(value, dict) and list(value.values()) == [None] and text.strip() == f"{next(iter(value))}:":
         return text  # a name that ends so, such as C:, is no mapping
-    return _marked(value)
+    return _mark_texts(value)
 
 
-def _marked(value: Any) -> Any:
+def _mark_texts(value: Any) -> Any:
     """Return a value whose texts are marked as read.
 
     Raises:
@@ -246,22 +246,22 @@ def _marked(value: Any) -> Any:
     if isinstance(value, dict):
         if any("class_path" in str(key).split(".") for key in value):
             raise yaml.YAMLError("it names a class to be called by class_path, which is not allowed in options")
-        return {key: _marked(part) for key, part in value.items()}
+        return {key: _mark_texts(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_marked(part) for part in value]
+        return [_mark_texts(part) for part in value]
     return _Text(value) if isinstance(value, str) else value
 
 
-def _plain(value: Any) -> Any:
+def _unmark_texts(value: Any) -> Any:
     """Return a value without the marks."""
     if isinstance(value, dict):
-        return {_plain(key): _plain(part) for key, part in value.items()}
+        return {_unmark_texts(key): _unmark_texts(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(part) for part in value)
+        return type(value)(_unmark_texts(part) for part in value)
     return str(value) if isinstance(value, str) else value
 
 
-def _typed(name: str, kind: str, value: Any) -> Any:
+def _convert_value(name: str, kind: str, value: Any) -> Any:
     """Return an option's value, without texts where a number, or yes or no, is wanted: jsonargparse reads by YAML 1.1.
 
     It would read ``12:30`` as 750 and ``+010`` as 8, even where they are quoted. Where only a number can be meant,
@@ -272,7 +272,7 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     """
     numbers = _NUMBERS.match(kind)
     if isinstance(value, list) and numbers and numbers[1]:
-        return [_typed(name, kind, part) for part in value]
+        return [_convert_value(name, kind, part) for part in value]
     if not isinstance(value, str):
         return value
     if numbers:
@@ -280,16 +280,16 @@ def _typed(name: str, kind: str, value: Any) -> Any:
             return int(value)
         if re.fullmatch(r"[-+]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", value):
             return float(value)
-        wanted = {"int": "whole numbers", "float": "numbers"} if numbers[1] else _WANTED
-        raise yaml.YAMLError(f"--{name} must be {wanted[numbers[2]]}; got {str(value)!r}.")
+        expected = {"int": "whole numbers", "float": "numbers"} if numbers[1] else _EXPECTED
+        raise yaml.YAMLError(f"--{name} must be {expected[numbers[2]]}; got {str(value)!r}.")
     if kind == "bool":
         if value.lower() not in _YES_OR_NO:
-            raise yaml.YAMLError(f"--{name} must be {_WANTED[kind]}; got {str(value)!r}.")
+            raise yaml.YAMLError(f"--{name} must be {_EXPECTED[kind]}; got {str(value)!r}.")
         return _YES_OR_NO[value.lower()]
     return value
 
 
-def _settle(words: Sequence[str], kinds: dict[str, str]) -> list[str]:
+def _normalize_values(words: Sequence[str], kinds: dict[str, str]) -> list[str]:
     """Bring arguments of options, and numbers, into a form that jsonargparse cannot read in another way, as 007 as 7.
 
     It also takes only the last of ``--agent_arguments.a.b 1 --agent_arguments.a.c 2``; here ``a`` gets both.
@@ -297,15 +297,15 @@ def _settle(words: Sequence[str], kinds: dict[str, str]) -> list[str]:
     Raises:
         YAMLError: A value is not what a number or an argument may be.
     """
-    settled: list[str] = []
+    normalized: list[str] = []
     inside: dict[str, dict[str, Any]] = {}
     for word in words:
         start, equals, text = word.partition("=")
         option, *path = start.removeprefix("--").split(".")
         if not equals or option not in kinds or not (path or _NUMBERS.match(kinds[option])):
-            settled.append(word)
+            normalized.append(word)
         elif not path:
-            settled.append(f"--{option}={_flow(_typed(option, kinds[option], _load(text)))}")
+            normalized.append(f"--{option}={_to_flow_yaml(_convert_value(option, kinds[option], _load(text)))}")
         else:
             value, start = _load(text), f"--{option}.{path[0]}"
             if path[1:]:
@@ -316,16 +316,16 @@ def _settle(words: Sequence[str], kinds: dict[str, str]) -> list[str]:
                     place = place[name]
                 place[path[-1]] = value
                 value = inside[start]
-            settled.append(f"{start}={_flow(value)}")
-    return settled
+            normalized.append(f"{start}={_to_flow_yaml(value)}")
+    return normalized
 
 
-def _flow(value: Any) -> str:
+def _to_flow_yaml(value: Any) -> str:
     """Return a value as YAML of one line, its texts quoted."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_flow(key)}: {_flow(part)}' for key, part in value.items())}}}"
+        return f"{{{', '.join(f'{_to_flow_yaml(key)}: {_to_flow_yaml(part)}' for key, part in value.items())}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
+        return f"[{', '.join(map(_to_flow_yaml, value))}]"
     return _quoted(value) if isinstance(value, str) else dump_yaml(value).partition("\n")[0]
 
 
@@ -356,7 +356,7 @@ def _with_preset(words: Sequence[str], presets: Presets) -> list[str]:
     return [*(f"--config={presets.file(name)}" for name in found), *rest]
 
 
-def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:
+def _normalize_words(words: Sequence[str], kinds: dict[str, str], positionals: Sequence[str]) -> list[str]:
     """Bring what people type into the one form that the parser takes, ``--option=value``.
 
     Arguments without a name get theirs, wherever they stand; all that are left over go to the last of them if it takes
@@ -372,9 +372,9 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
     Raises:
         InvalidValueError: A size that is none, or an option that is given with and without its name.
     """
-    rest, nameless = list(words), list(positionals)
+    rest, remaining_positionals = list(words), list(positionals)
     without_name: dict[str, str] = {}
-    spelled: list[str] = []
+    normalized: list[str] = []
     lists: dict[str, list[str]] = {}
     last = positionals[-1] if positionals and "list[str]" in kinds.get(positionals[-1], "") else ""
     while rest:
@@ -383,21 +383,21 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
         name = name if name in kinds else name.replace("-", "_")
         kind = kinds.get(name, "")
         if not name:
-            if word.startswith("-") or not (nameless or last):
-                spelled.append(word)  # the parser says what is wrong with it
+            if word.startswith("-") or not (remaining_positionals or last):
+                normalized.append(word)  # the parser says what is wrong with it
                 continue
-            name = nameless.pop(0) if nameless else last
+            name = remaining_positionals.pop(0) if remaining_positionals else last
             kind = kinds.get(name, "")
             without_name[name] = value
         elif not equals:
             if name in ("help", "print_config"):
-                spelled.append(word)
+                normalized.append(word)
                 continue
             if kind == "bool":
-                said = rest and rest[0].lower() in _YES_OR_NO
-                value = rest.pop(0) if said else "true"
+                has_value = rest and rest[0].lower() in _YES_OR_NO
+                value = rest.pop(0) if has_value else "true"
             elif not rest:
-                spelled.append(word)
+                normalized.append(word)
                 continue
             else:
                 value = rest.pop(0)
@@ -410,18 +410,18 @@ def _spell_out(words: Sequence[str], kinds: dict[str, str], positionals: Sequenc
             continue
         elif kind.startswith(("list[int]", "list[float]")) and re.fullmatch(r"[-+.\de,]+", value):
             value = f"[{value}]"
-        spelled.append(f"--{name}={value}")
+        normalized.append(f"--{name}={value}")
     for name, value in without_name.items():
-        twice = [word for word in spelled if word.startswith(f"--{name}=")]
-        if len(twice) > 1:  # the parser would take the last and say nothing of the other
+        repeated = [word for word in normalized if word.startswith(f"--{name}=")]
+        if len(repeated) > 1:  # the parser would take the last and say nothing of the other
             raise InvalidValueError(
                 f"{name} is given twice: as {value!r} without a name, and by --{name}. Give it once; a file to write "
                 "to has an option of its own, such as --out."
             )
     for name, values in lists.items():
         alone = len(values) == 1 and not kinds[name].startswith("list[str]")  # an option that takes either
-        spelled.append(f"--{name}=" + (values[0] if alone else f"[{','.join(map(_quoted, values))}]"))
-    return spelled
+        normalized.append(f"--{name}=" + (values[0] if alone else f"[{','.join(map(_quoted, values))}]"))
+    return normalized
 
 
 def _size(name: str, value: str) -> str:
