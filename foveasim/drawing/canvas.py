@@ -37,7 +37,7 @@ __all__ = [
 Image: TypeAlias = NDArray[np.uint8]
 Colour: TypeAlias = tuple[int, int, int]
 
-_KEPT = 16  # resized pictures: those of the panels, twice over
+_MAX_RESIZED = 16  # resized pictures: those of the panels, twice over
 _FINE = 4  # text is drawn this many times larger than it is shown
 _SHIFT = 4  # cv2 takes fractional coordinates as integers with this many binary places
 _GLYPHS = frozenset(map(chr, range(32, 127))) | frozenset("·±°…“”‘’")  # what Pillow's built-in font can show
@@ -55,7 +55,7 @@ class Rect(NamedTuple):
         """Whether a point lies inside; the left and upper edges belong to it, the others do not."""
         return self.x <= x < self.x + self.width and self.y <= y < self.y + self.height
 
-    def view(self, canvas: Image) -> Image:
+    def crop(self, canvas: Image) -> Image:
         """Return the part of a canvas under the rectangle, not a copy."""
         return canvas[self.y : self.y + self.height, self.x : self.x + self.width]
 
@@ -128,16 +128,16 @@ def text(
     width = text_width(string, px)
     if not string.strip():
         return width
-    keep, ink, left, top = _stamp(string, px, colour)
+    inverse_cover, ink, left, top = _stamp(string, px, colour)
     x0 = round(x - {"left": 0.0, "centre": width / 2, "right": float(width)}[align]) + left
     y0 = round(y + (0.36 * px if middle else 0)) + top  # capitals of the font are 0.72 of its size
-    height, wide = keep.shape[:2]
+    height, wide = inverse_cover.shape[:2]
     top_row, left_column = max(0, -y0), max(0, -x0)
     bottom_row, right_column = min(height, canvas.shape[0] - y0), min(wide, canvas.shape[1] - x0)
     if top_row < bottom_row and left_column < right_column:
         under = canvas[y0 + top_row : y0 + bottom_row, x0 + left_column : x0 + right_column]
         part = slice(top_row, bottom_row), slice(left_column, right_column)
-        under[:] = ((under * keep[part] + ink[part]) // 255).astype(np.uint8)
+        under[:] = ((under * inverse_cover[part] + ink[part]) // 255).astype(np.uint8)
     return width
 
 
@@ -155,17 +155,17 @@ def fit_text(string: str, px: int, width: float) -> str:
     return string[:low].rstrip() + "…" if low else ""
 
 
-def wrap_text(string: str, px: int, width: float, most: int) -> list[str]:
-    """Break a text at its spaces into at most ``most`` lines of at most ``width`` px, the last one shortened."""
+def wrap_text(string: str, px: int, width: float, max_rows: int) -> list[str]:
+    """Break a text at its spaces into at most ``max_rows`` lines of at most ``width`` px, the last one shortened."""
     rows: list[str] = []
     words = string.split()
-    while words and len(rows) < most:
+    while words and len(rows) < max_rows:
         count = 1
         while count < len(words) and text_width(" ".join(words[: count + 1]), px) <= width:
             count += 1
-        taken = words if len(rows) == most - 1 else words[:count]
-        rows.append(fit_text(" ".join(taken), px, width))
-        words = words[len(taken) :]
+        row_words = words if len(rows) == max_rows - 1 else words[:count]
+        rows.append(fit_text(" ".join(row_words), px, width))
+        words = words[len(row_words) :]
     return rows
 
 
@@ -201,7 +201,7 @@ def _circle(canvas: Image, x: float, y: float, radius_px: float, colour: Colour,
 
 def blend_rect(canvas: Image, rect: Rect, colour: Colour, opacity: float) -> None:
     """Lay a translucent colour over a rectangle that lies inside the canvas."""
-    under = rect.view(canvas)
+    under = rect.crop(canvas)
     if under.size:
         cv2.addWeighted(under, 1 - opacity, np.full_like(under, colour), opacity, 0, dst=under)
 
@@ -230,7 +230,7 @@ _fitted: OrderedDict[tuple[int, int, int], tuple[Image, Image]] = OrderedDict()
 def fit_to(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize an (H, W) or (H, W, 3) uint8 picture for the screen, averaged when it shrinks and smooth when it grows.
 
-    The last results for read-only arrays are kept (resizing five pictures takes 6 ms of a frame's 16), so whoever marks
+    The last results for read-only arrays are cached (resizing five takes 6 ms of a frame's 16), so whoever marks
     an array read-only promises not to change it by another view either.
 
     Args:
@@ -248,10 +248,10 @@ def fit_to(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
         _fitted.move_to_end(key)
         return _fitted[key][1]
     shrinks = height < image.shape[0] or width < image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC if min(image.shape[:2]) < 200 else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (width, height), interpolation=how).astype(np.uint8, copy=False)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC if min(image.shape[:2]) < 200 else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
     if not image.flags.writeable:
         _fitted[key] = image, resized
-        while len(_fitted) > _KEPT:
+        while len(_fitted) > _MAX_RESIZED:
             _fitted.popitem(last=False)
     return resized

@@ -41,7 +41,7 @@ __all__ = [
 # Okabe and Ito (2008), Color Universal Design: told apart without colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DPI = 150
-MOST_NAMED = 40  # classes whose names and counts still fit
+MAX_NAMED = 40  # classes whose names and counts still fit
 MANY = 10_000  # from here on numbers on an axis are written 10k
 LETTERS_PER_IN = 12  # of a title
 SLOT_IN = 0.84  # width of a bar and what is around it, inches
@@ -166,7 +166,7 @@ def confusion_figure(
     if counts.shape != (size, size) or size == 0 or counts.min() < 0:
         raise InvalidValueError(f"counts must be ({size}, {size}) numbers >= 0 for {size} classes; got {counts.shape}.")
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    named = size <= MOST_NAMED
+    named = size <= MAX_NAMED
     side = min(4.0 + 0.42 * size, 20.0) if named else 10.0
     figure = blank_figure(side, side * 0.92)
     axes = figure.subplots()
@@ -323,14 +323,14 @@ def _draw_levels(figure: Figure, across: Sequence[Axes], levels: Mapping[str, fl
 
     line_end = across[-1].get_yaxis_transform()
     beside = offset_copy(line_end, figure, x=12, units="points")
-    at, least = -np.inf, 0.055 * top
+    at, minimum_gap = -np.inf, 0.055 * top
     dashes = ((0, (5, 2)), (0, (6, 2, 1, 2)), (0, (1, 1.5)))
     looks = {name: dashes[number % len(dashes)] for number, name in enumerate(levels)}
     for name, level in sorted(levels.items(), key=lambda item: item[1]):
         for axes in across:
             line = axes.axhline(100 * level, color="0.15", linestyle=looks[name], linewidth=1)
             line.set_path_effects([withStroke(linewidth=2, foreground="white")])  # to be seen on dark bars
-        at = max(100 * level, at + least)
+        at = max(100 * level, at + minimum_gap)
         across[-1].annotate(
             f"{name} {100 * level:.1f}",
             (1.0, 100 * level),

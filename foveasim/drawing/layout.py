@@ -135,29 +135,33 @@ def arrange(size: tuple[int, int], scene_size: tuple[int, int], small: int = 3) 
     scale = min(max(math.sqrt(height * width / (720 * 1280)), 0.6), 6.0)
     margin, gap, title, status = (max(1, round(v * scale)) for v in (20, 16, 26, 34))
     aspect = scene_size[1] / scene_size[0]
-    room = width - 2 * margin, height - margin - status - max(1, round(10 * scale))
-    every = [_largest(template, room, aspect, small, gap, title) for template in (_under, _beside, _tiered, _stacked)]
-    fitting = [rects for rects in every if all(a <= b for a, b in zip(_extent(rects), room, strict=True))]
+    available = width - 2 * margin, height - margin - status - max(1, round(10 * scale))
+    every = [
+        _largest(template, available, aspect, small, gap, title) for template in (_under, _beside, _tiered, _stacked)
+    ]
+    fitting = [rects for rects in every if all(a <= b for a, b in zip(_extent(rects), available, strict=True))]
     images, plot = max(fitting, key=lambda rects: sum(r.width * r.height for r in rects[0]))
     block = _extent((images, plot))
     if all(
         rect.y + rect.height <= plot.y for rect in images
     ):  # a plot of its own row takes what is left, within reason
-        plot = plot._replace(height=plot.height + min(max(0, room[1] - block[1]), plot.height))
+        plot = plot._replace(height=plot.height + min(max(0, available[1] - block[1]), plot.height))
         block = _extent((images, plot))
-    x, y = margin + max(0, room[0] - block[0]) // 2, margin // 2 + max(0, room[1] - block[1]) // 2
+    x, y = margin + max(0, available[0] - block[0]) // 2, margin // 2 + max(0, available[1] - block[1]) // 2
     images = tuple(Rect(r.x + x, r.y + y, r.width, r.height) for r in images)
     plot = Rect(plot.x + x, plot.y + y, plot.width, plot.height)
-    return Layout((height, width), scale, title, images, plot, Rect(margin, height - status, room[0], status))
+    return Layout((height, width), scale, title, images, plot, Rect(margin, height - status, available[0], status))
 
 
-def _largest(template: _Template, room: tuple[int, int], aspect: float, small: int, gap: int, title: int) -> _Rects:
+def _largest(
+    template: _Template, available: tuple[int, int], aspect: float, small: int, gap: int, title: int
+) -> _Rects:
     """Fill a template with the largest panels that fit: a block grows with their height, so halving finds it."""
-    low, high = 1, max(room)
+    low, high = 1, max(available)
     while low < high:
         half = (low + high + 1) // 2
         width, height = _extent(template(half, aspect, small, gap, title))
-        low, high = (half, high) if width <= room[0] and height <= room[1] else (low, half - 1)
+        low, high = (half, high) if width <= available[0] and height <= available[1] else (low, half - 1)
     return template(low, aspect, small, gap, title)
 
 

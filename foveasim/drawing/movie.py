@@ -23,14 +23,14 @@ from foveasim.runs.interrupts import defer_signals
 from foveasim.runs.outputs import Inputs, check_folder, check_output, rename_part
 from foveasim.runs.whole_files import part_path, try_lock
 
-__all__ = ["GIF_MOST_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "check_frames", "open_movie", "save_png"]
+__all__ = ["GIF_MAX_BYTES", "FrameFolder", "GifMovie", "Movie", "Mp4Movie", "check_frames", "open_movie", "save_png"]
 
-GIF_MOST_BYTES = 5_000_000
+GIF_MAX_BYTES = 5_000_000
 """A GIF is made smaller until it is no larger than this: what mail and code hosting sites show without complaint."""
 
 _FRAME = re.compile(r"frame-\d{6}\.png|\..*\.part")
 _GIF_WIDTH = 720
-_GIF_LEAST_WIDTH = 160
+_GIF_MIN_WIDTH = 160
 _GIF_FPS = 15
 _GIF_COLOURS = 256
 
@@ -108,7 +108,7 @@ class _Movie(ABC):
         if self._open:
             self._open = False
             if not self.frames:
-                self._drop()
+                self._discard()
             else:
                 try:
                     with defer_signals():  # an interrupted end would leave half a file
@@ -121,7 +121,7 @@ class _Movie(ABC):
         """Give up and leave nothing behind; a finished movie stays."""
         if self._open:
             self._open = False
-            self._drop()
+            self._discard()
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +136,7 @@ class _Movie(ABC):
 
     def _failed(self, error: OSError) -> FoveasimError:
         self._open = False
-        self._drop()
+        self._discard()
         return FoveasimError(f"cannot write {self.path} after {self.frames} pictures: {error.strerror or error}.")
 
     def _part(self) -> Path:
@@ -156,11 +156,11 @@ class _Movie(ABC):
             raise InvalidValueError(f"cannot write {self.path}: {error.strerror or error}.") from error
         try_lock(self._lock)
 
-    def _end_part(self, *, keep: bool) -> None:
+    def _end_part(self, *, save: bool) -> None:
         """Give the unfinished file its name, or remove it."""
         if self._lock is not None:
             self._lock.close()  # before: Windows moves no open file
-        if keep:
+        if save:
             self.path = rename_part(self._part(), self.path, overwrite=self._overwrite)
         else:
             self._part().unlink(missing_ok=True)
@@ -172,7 +172,7 @@ class _Movie(ABC):
     def _finish(self) -> None: ...
 
     @abstractmethod
-    def _drop(self) -> None: ...
+    def _discard(self) -> None: ...
 
 
 class Mp4Movie(_Movie):
@@ -231,7 +231,7 @@ class Mp4Movie(_Movie):
         if self._ffmpeg.wait():
             raise OSError(self._reason())
         self._log.close()
-        self._end_part(keep=True)
+        self._end_part(save=True)
 
     def _failed(self, error: OSError) -> FoveasimError:
         self._ffmpeg.wait()  # a broken pipe says nothing; ffmpeg's own message does
@@ -242,17 +242,17 @@ class Mp4Movie(_Movie):
         if self._log.closed:
             return ""
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines()
-        return said[0] if said else ""
+        messages = self._log.read().decode(errors="replace").strip().splitlines()
+        return messages[0] if messages else ""
 
-    def _drop(self) -> None:
+    def _discard(self) -> None:
         self._ffmpeg.kill()
         self._ffmpeg.wait()
         pipe = _pipe(self._ffmpeg)
         with contextlib.suppress(BrokenPipeError):  # what the pipe still held has nowhere to go
             pipe.close()
         self._log.close()
-        self._end_part(keep=False)
+        self._end_part(save=False)
 
 
 def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
@@ -263,7 +263,7 @@ def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 class GifMovie(_Movie):
-    """An endless GIF of at most 15 pictures per second and :data:`GIF_MOST_BYTES`, 720 px wide or less.
+    """An endless GIF of at most 15 pictures per second and :data:`GIF_MAX_BYTES`, 720 px wide or less.
 
     All frames share one palette without dithering, so what stands still costs nothing.
 
@@ -284,28 +284,28 @@ class GifMovie(_Movie):
         self._every = max(1, round(self.fps / _GIF_FPS))
         self._begin_part()
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the movie
-        self._kept = 0
+        self._frame_count = 0
 
     def _write(self, picture: Image) -> None:
         if self.frames % self._every == 0:
             self._spool.write(np.ascontiguousarray(fit_to(picture, self._small)).data)
-            self._kept += 1
+            self._frame_count += 1
 
     def _finish(self) -> None:
         height, width = self._small
         self._spool.flush()
-        pictures = np.memmap(self._spool, np.uint8, "r", shape=(self._kept, height, width, 3))
+        pictures = np.memmap(self._spool, np.uint8, "r", shape=(self._frame_count, height, width, 3))
         scale = 1.0
         while True:
-            wide = max(_GIF_LEAST_WIDTH, round(width * scale)) if scale < 1 else width
+            wide = max(_GIF_MIN_WIDTH, round(width * scale)) if scale < 1 else width
             self._encode(pictures, (max(1, round(height * wide / width)), wide))
             size = self._part().stat().st_size
-            if size <= GIF_MOST_BYTES or wide <= _GIF_LEAST_WIDTH:
+            if size <= GIF_MAX_BYTES or wide <= _GIF_MIN_WIDTH:
                 break
-            scale = wide / width * min(0.9, (GIF_MOST_BYTES / size) ** 0.5)
+            scale = wide / width * min(0.9, (GIF_MAX_BYTES / size) ** 0.5)
         del pictures
         self._spool.close()
-        self._end_part(keep=True)
+        self._end_part(save=True)
 
     def _encode(self, pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], size: tuple[int, int]) -> None:
         sample = np.concatenate(
@@ -332,9 +332,9 @@ class GifMovie(_Movie):
             disposal=1,
         )
 
-    def _drop(self) -> None:
+    def _discard(self) -> None:
         self._spool.close()
-        self._end_part(keep=False)
+        self._end_part(save=False)
 
 
 class FrameFolder(_Movie):
@@ -342,7 +342,7 @@ class FrameFolder(_Movie):
 
     Args:
         path: The folder. It is made; one that exists must be empty.
-        fps: Kept for symmetry with the other movies.
+        fps: Not used, there for symmetry with the other movies.
         size: (H, W), px.
         overwrite: Replace the frames in a folder that holds nothing else.
 
@@ -369,7 +369,7 @@ class FrameFolder(_Movie):
     def _finish(self) -> None:
         pass
 
-    def _drop(self) -> None:
+    def _discard(self) -> None:
         if self._made:
             shutil.rmtree(self.path, ignore_errors=True)
 

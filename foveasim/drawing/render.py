@@ -158,11 +158,11 @@ def render(view: View, size: tuple[int, int]) -> Image:
     canvas = _backdrop(layout, titles, view.plot).copy()
     for rect, picture in zip(layout.images, pictures, strict=True):
         if picture is not None:
-            rect.view(canvas)[:] = fit_to(picture, (rect.height, rect.width))
+            rect.crop(canvas)[:] = fit_to(picture, (rect.height, rect.width))
     _draw_heat(canvas, layout, view)
     _draw_scanpath(canvas, layout, view)
     for index, rect in enumerate(layout.images[1:], start=1):
-        _draw_gaze(rect.view(canvas), layout.scale * (1 if index == 1 else 0.7), view, plain=True)
+        _draw_gaze(rect.crop(canvas), layout.scale * (1 if index == 1 else 0.7), view, plain=True)
     _draw_plot(canvas, layout, view)
     if corner is not None and view.target is not None:
         _draw_target(canvas, layout, corner, view.target, view.found)
@@ -192,9 +192,9 @@ def _backdrop(layout: Layout, titles: tuple[str, ...], plot: tuple[str, str]) ->
     canvas[:] = BACK
     px = layout.px(14)
     for rect, title in zip(layout.images, titles, strict=True):
-        rect.view(canvas)[:] = PANEL
+        rect.crop(canvas)[:] = PANEL
         text(canvas, rect.x, rect.y - layout.px(8), fit_text(title, px, rect.width), px, TEXT)
-    layout.plot.view(canvas)[:] = PANEL
+    layout.plot.crop(canvas)[:] = PANEL
     title, unit = plot
     width = text(canvas, layout.plot.x, layout.plot.y - layout.px(8), title, px, TEXT)
     if width + layout.px(12) + text_width(unit, layout.px(12)) <= layout.plot.width:
@@ -214,28 +214,28 @@ def _draw_heat(canvas: Image, layout: Layout, view: View) -> None:
     rect = layout.images[-1]
     if view.heat is None:
         return
-    rect.view(canvas)[:] = colour_map(fit_to(view.heat.values, (rect.height, rect.width)))
+    rect.crop(canvas)[:] = colour_map(fit_to(view.heat.values, (rect.height, rect.width)))
     if not _has_bar(layout, rect.width, view.heat.name, view.heat.low, view.heat.high):
         return
     px, y = layout.px(12), rect.y - layout.px(8)
     x = rect.x + rect.width
     x -= text(canvas, x, y, view.heat.high, px, DIM, align="right") + layout.px(6)
     bar = Rect(x - layout.px(52), y - layout.px(8), layout.px(52), layout.px(7))
-    bar.view(canvas)[:] = colour_map(np.linspace(0, 255, bar.width).astype(np.uint8))[None]
+    bar.crop(canvas)[:] = colour_map(np.linspace(0, 255, bar.width).astype(np.uint8))[None]
     text(canvas, bar.x - layout.px(6), y, view.heat.low, px, DIM, align="right")
 
 
 def _draw_scanpath(canvas: Image, layout: Layout, view: View) -> None:
     rect = layout.images[0]
-    under = rect.view(canvas)
+    under = rect.crop(canvas)
     ratio = np.array([rect.width / view.scene.shape[1], rect.height / view.scene.shape[0]], np.float32)
     points = view.fixation_px * ratio
     gaze = np.array(view.gaze_px, np.float32) * ratio
     over = under.copy()
     if len(points):
-        trail = np.concatenate((points, gaze[None])) if view.moving else points
-        lines(over, trail, INK, 4 * layout.scale)
-        lines(over, trail, PATH, 1.6 * layout.scale)
+        path_points = np.concatenate((points, gaze[None])) if view.moving else points
+        lines(over, path_points, INK, 4 * layout.scale)
+        lines(over, path_points, PATH, 1.6 * layout.scale)
     radius = max(5.0, 9.5 * layout.scale)
     px = max(7, layout.px(11))
     for index, (x, y) in enumerate(points):
@@ -336,9 +336,9 @@ def _draw_target(canvas: Image, layout: Layout, corner: Rect, target: Image, fou
     title = fit_text("found" if found else "to be found", px, corner.width)
     text(canvas, corner.x, corner.y - layout.px(8), title, px, colour)
     rim = layout.px(3) if found else 0
-    corner.view(canvas)[:] = GAZE if found else PANEL
+    corner.crop(canvas)[:] = GAZE if found else PANEL
     inner = Rect(corner.x + rim, corner.y + rim, max(1, corner.width - 2 * rim), max(1, corner.height - 2 * rim))
-    inner.view(canvas)[:] = fit_to(target, (inner.height, inner.width))
+    inner.crop(canvas)[:] = fit_to(target, (inner.height, inner.width))
 
 
 def _draw_status(canvas: Image, layout: Layout, view: View) -> None:
@@ -371,12 +371,12 @@ def _draw_status(canvas: Image, layout: Layout, view: View) -> None:
         parts.append(("fps", f"{view.fps:.0f}"))
     x = float(rect.x)
     for name, value in parts:
-        shown = fit_text(value, px, layout.px(230))
-        width = text_width(name, px) + layout.px(6) + text_width(shown, px)
+        fitted = fit_text(value, px, layout.px(230))
+        width = text_width(name, px) + layout.px(6) + text_width(fitted, px)
         if x + width > right:
             continue
         x += text(canvas, x, y, name, px, DIM, middle=True) + layout.px(6)
-        x += text(canvas, x, y, shown, px, TEXT, middle=True) + layout.px(20)
+        x += text(canvas, x, y, fitted, px, TEXT, middle=True) + layout.px(20)
 
 
 def _draw_alert(canvas: Image, layout: Layout, message: str) -> None:
@@ -385,20 +385,20 @@ def _draw_alert(canvas: Image, layout: Layout, message: str) -> None:
     rows = wrap_text(message, px, rect.width - 2 * pad - layout.px(4), max(1, (rect.height - 2 * pad) // layout.px(19)))
     height = min(rect.height, len(rows) * layout.px(19) + 2 * pad - layout.px(6))
     blend_rect(canvas, Rect(rect.x, rect.y, rect.width, height), INK, 0.86)
-    Rect(rect.x, rect.y, layout.px(4), height).view(canvas)[:] = ALERT
+    Rect(rect.x, rect.y, layout.px(4), height).crop(canvas)[:] = ALERT
     for i, row in enumerate(rows):
         text(canvas, rect.x + pad + layout.px(4), rect.y + pad + layout.px(10) + i * layout.px(19), row, px, TEXT)
 
 
 def _draw_toast(canvas: Image, layout: Layout, message: str) -> None:
     px = layout.px(15)
-    shown = fit_text(message, px, layout.size[1] - layout.px(80))
-    width, height = text_width(shown, px) + layout.px(36), layout.px(38)
+    fitted = fit_text(message, px, layout.size[1] - layout.px(80))
+    width, height = text_width(fitted, px) + layout.px(36), layout.px(38)
     rect = Rect((layout.size[1] - width) // 2, layout.status.y - height - layout.px(14), width, height)
     if rect.x < 0 or rect.y < 0:
         return
     blend_rect(canvas, rect, (46, 52, 66), 0.94)
-    text(canvas, layout.size[1] / 2, rect.y + height / 2, shown, px, TEXT, align="centre", middle=True)
+    text(canvas, layout.size[1] / 2, rect.y + height / 2, fitted, px, TEXT, align="centre", middle=True)
 
 
 def _draw_help(canvas: Image, layout: Layout, keys: tuple[tuple[str, str], ...]) -> None:
@@ -415,7 +415,7 @@ def _draw_help(canvas: Image, layout: Layout, keys: tuple[tuple[str, str], ...])
         min(layout.size[1], width + 2 * pad),
         min(layout.size[0], line * len(keys) + 2 * pad),
     )
-    card.view(canvas)[:] = PANEL
+    card.crop(canvas)[:] = PANEL
     y = (layout.size[0] - line * len(keys)) / 2 + line / 2
     x = (layout.size[1] - width) / 2
     for key, what in keys:

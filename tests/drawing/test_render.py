@@ -83,33 +83,33 @@ def test_window_points_lead_to_scene_points_and_back() -> None:
 
 
 def test_the_picture_shows_each_image_in_its_panel() -> None:
-    shown = view(fixation_px=np.zeros((0, 2), np.float32), fovea_px=0, moving=True)
-    picture = render(shown, (720, 1280))
+    displayed = view(fixation_px=np.zeros((0, 2), np.float32), fovea_px=0, moving=True)
+    picture = render(displayed, (720, 1280))
     assert picture.shape == (720, 1280, 3)
     assert picture.dtype == np.uint8
-    for rect, level in zip(layout_of(shown, (720, 1280)).images, (60, 150, 90, 120), strict=False):
-        panel = rect.view(picture)
+    for rect, level in zip(layout_of(displayed, (720, 1280)).images, (60, 150, 90, 120), strict=False):
+        panel = rect.crop(picture)
         assert (panel[rect.height // 2, rect.width // 2] == level).all()
         assert (panel[-1, -1] == level).all()
 
 
 def test_without_a_prediction_its_panel_shows_what_is_remembered() -> None:
-    shown = view(prediction=None, fixation_px=np.zeros((0, 2), np.float32), fovea_px=0, moving=True)
-    layout = layout_of(shown, (720, 1280))
+    displayed = view(prediction=None, fixation_px=np.zeros((0, 2), np.float32), fovea_px=0, moving=True)
+    layout = layout_of(displayed, (720, 1280))
     assert len(layout.images) == 4
-    assert (layout.images[1].view(render(shown, (720, 1280)))[-1, -1] == 120).all()
+    assert (layout.images[1].crop(render(displayed, (720, 1280)))[-1, -1] == 120).all()
 
 
 def test_rendering_is_pure() -> None:
-    shown = view()
-    before = {name: getattr(shown, name).copy() for name in ("scene", "glimpse", "belief", "prediction")}
-    first = render(shown, (720, 1280))
-    kept = first.copy()
+    displayed = view()
+    before = {name: getattr(displayed, name).copy() for name in ("scene", "glimpse", "belief", "prediction")}
+    first = render(displayed, (720, 1280))
+    stored = first.copy()
     first[:] = 0  # whoever gets a picture may draw on it
-    second = render(shown, (720, 1280))
-    assert np.array_equal(second, kept)
+    second = render(displayed, (720, 1280))
+    assert np.array_equal(second, stored)
     for name, image in before.items():
-        assert np.array_equal(getattr(shown, name), image)
+        assert np.array_equal(getattr(displayed, name), image)
 
 
 def test_the_name_of_the_heat_map_is_whole_and_the_colour_bar_beside_it_where_there_is_room() -> None:
@@ -138,22 +138,22 @@ def test_a_changed_array_is_drawn_anew_and_a_read_only_one_from_memory() -> None
 
 
 def test_the_last_fixation_and_the_moving_eye_are_marked() -> None:
-    shown = view(fovea_px=0)
-    rect = layout_of(shown, (720, 1280)).images[0]
+    displayed = view(fovea_px=0)
+    rect = layout_of(displayed, (720, 1280)).images[0]
     scale = rect.width / 120
 
     def colour(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], x: float, y: float) -> list[int]:
-        return [int(v) for v in rect.view(picture)[round(y * scale) - 7, round(x * scale)]]  # above the number
+        return [int(v) for v in rect.crop(picture)[round(y * scale) - 7, round(x * scale)]]  # above the number
 
     def near(one: list[int], other: tuple[int, int, int]) -> bool:
         return max(abs(a - b) for a, b in zip(one, other, strict=True)) < 40
 
-    picture = render(shown, (720, 1280))
+    picture = render(displayed, (720, 1280))
     assert near(colour(picture, 30, 20), GAZE)
     assert near(colour(picture, 60, 45), PATH)
-    flying = render(replace(shown, moving=True, gaze_px=(90.0, 70.0)), (720, 1280))
+    flying = render(replace(displayed, moving=True, gaze_px=(90.0, 70.0)), (720, 1280))
     assert near(colour(flying, 30, 20), PATH)
-    under = rect.view(flying)[round(70 * scale), round(90 * scale)]
+    under = rect.crop(flying)[round(70 * scale), round(90 * scale)]
     assert tuple(int(v) for v in under) == GAZE
 
 
@@ -175,7 +175,7 @@ def test_the_plot_draws_any_course() -> None:
         assert render(view(errors=errors, budget=0, past_errors=((1.0, 2.0), ())), size).shape == (*size, 3)
     one, other = render(view(errors=(40.0, 30.0)), size), render(view(errors=(40.0, 10.0)), size)
     plot = layout_of(view(), size).plot
-    assert not np.array_equal(plot.view(one), plot.view(other))
+    assert not np.array_equal(plot.crop(one), plot.crop(other))
 
 
 def test_a_wrong_image_is_named() -> None:

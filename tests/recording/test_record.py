@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.drawing.movie import GIF_MOST_BYTES, GifMovie, Mp4Movie, open_movie
+from foveasim.drawing.movie import GIF_MAX_BYTES, GifMovie, Mp4Movie, open_movie
 from foveasim.errors import FoveasimError, InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.eye.retina import make_retina
 from foveasim.recording.record import RecordConfig, record
@@ -103,12 +103,12 @@ def test_gif_of_many_frames_a_second_keeps_its_time(tmp_path: Path) -> None:
 
 
 def test_gif_is_made_smaller_until_it_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foveasim.drawing.movie.GIF_MOST_BYTES", GIF_MOST_BYTES // 20)
+    monkeypatch.setattr("foveasim.drawing.movie.GIF_MAX_BYTES", GIF_MAX_BYTES // 20)
     noise = np.random.default_rng(0).integers(0, 255, (8, 360, 640, 3), np.uint8)
     with GifMovie(tmp_path / "noise.gif", 10, (360, 640)) as movie:
         for picture in noise:
             movie.add(picture)
-    assert (tmp_path / "noise.gif").stat().st_size <= GIF_MOST_BYTES // 20
+    assert (tmp_path / "noise.gif").stat().st_size <= GIF_MAX_BYTES // 20
 
 
 def test_frames_are_exact(tmp_path: Path) -> None:
