@@ -20,13 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from foveasim import __version__, validation
-from foveasim.bench.table import GOALS, Change, Report, Row, changes, goal_rows, same_machine, with_ratios
+from foveasim.bench.table import GOALS, Change, Report, Row, add_ratios, compare_reports, compute_goals, same_machine
 from foveasim.bench.timing import Case, Setting, SkippedError
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import describe
 from foveasim.runs.outputs import check_output, choose_final_path, find_inputs
 
-__all__ = ["BenchConfig", "cases_of", "chosen", "measure", "run"]
+__all__ = ["BenchConfig", "list_cases", "measure", "run", "select_cases"]
 
 _PACKAGES = ("torch", "numpy", "numba", "gymnasium", "opencv-python-headless", "stable-baselines3", "pygame", "ap_gym")
 _BUSY = 0.5
@@ -89,7 +89,7 @@ def run(config: BenchConfig) -> int:
         FoveasimError: No case of that name, a peer that is not installed, a file that cannot be read or written.
     """
     console = _console()
-    cases = chosen(cases_of(config), config.only)
+    cases = select_cases(list_cases(config), config.only)
     if config.list:
         _list(console, cases)
         return 0
@@ -107,7 +107,7 @@ def run(config: BenchConfig) -> int:
     return 130 if report.interrupted else int(slower or bool(report.failed))
 
 
-def cases_of(config: BenchConfig) -> Sequence[Case]:
+def list_cases(config: BenchConfig) -> Sequence[Case]:
     """Return every case that a config has, in the order in which they are measured.
 
     Raises:
@@ -130,7 +130,7 @@ def cases_of(config: BenchConfig) -> Sequence[Case]:
     return cases
 
 
-def chosen(cases: Iterable[Case], only: str) -> Sequence[Case]:
+def select_cases(cases: Iterable[Case], only: str) -> Sequence[Case]:
     """Return the cases whose name fits a pattern, or one of several separated by commas.
 
     Raises:
@@ -151,7 +151,7 @@ def measure(config: BenchConfig, cases: Sequence[Case], console: Console) -> Rep
     """Measure cases one after the other; Ctrl-C ends it with what there is by then."""
     setting = Setting(config.seconds, config.repeats, config.threads, config.seed)
     machine = _machine(config.threads)
-    _say_busy(console, machine)
+    _warn_busy(console, machine)
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     failed: dict[str, str] = {}
@@ -172,14 +172,14 @@ def measure(config: BenchConfig, cases: Sequence[Case], console: Console) -> Rep
                     rows += _rows(case, setting)
                 except SkippedError as error:
                     skipped[case.name] = str(error)
-                except Exception as error:  # a peer's, or ours: the other figures are worth keeping
+                except Exception as error:  # a peer's, or ours: the other figures are still of use
                     failed[case.name] = describe(error)
                 progress.advance(task)
         except KeyboardInterrupt:
             interrupted = True
     machine["load_after"] = _load()
-    rows = with_ratios(rows)
-    rows += goal_rows(rows, GOALS)
+    rows = add_ratios(rows)
+    rows += compute_goals(rows, GOALS)
     return Report(_versions(), machine, asdict(config), tuple(rows), skipped, failed, interrupted)
 
 
@@ -244,7 +244,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _say_busy(console: Console, machine: dict[str, Any]) -> None:
+def _warn_busy(console: Console, machine: dict[str, Any]) -> None:
     load = machine["load_before"]
     if load is not None and load > _BUSY * machine["cores"]:
         console.print(
@@ -267,11 +267,11 @@ def _list(console: Console, cases: Sequence[Case]) -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _figure(value: float) -> str:
+def _format_figure(value: float) -> str:
     """Write a figure with three digits or more, none of them behind the point where it is large.
 
     Example:
-        >>> _figure(123456.7), _figure(12.345), _figure(0.01234)
+        >>> _format_figure(123456.7), _format_figure(12.345), _format_figure(0.01234)
         ('123,457', '12.3', '0.0123')
     """
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -289,15 +289,15 @@ def _show(console: Console, report: Report) -> None:
         highlight=False,
     )
     figures = Table("case", "median", "quartiles", "unit", "ratio", "to", title_justify="left")
-    goals = Table("goal", "here", "quartiles", "unit", "asked", "met", title_justify="left")
+    goals = Table("goal", "here", "quartiles", "unit", "bound", "met", title_justify="left")
     for row in report.rows:
-        spread = f"{_figure(row.low)} – {_figure(row.high)}"
+        spread = f"{_format_figure(row.low)} – {_format_figure(row.high)}"
         if row.group == "goal":
             met = "[green]yes[/green]" if row.met else "[red]no[/red]"
-            goals.add_row(row.name.partition("/")[2], _figure(row.value), spread, row.unit, row.goal, met)
+            goals.add_row(row.name.partition("/")[2], _format_figure(row.value), spread, row.unit, row.goal, met)
         else:
             ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
-            figures.add_row(row.name, _figure(row.value), spread, row.unit, ratio, row.ratio_to if ratio else "")
+            figures.add_row(row.name, _format_figure(row.value), spread, row.unit, ratio, row.ratio_to if ratio else "")
     for table in (figures, goals):
         table.columns[0].overflow = "fold"
         for column in table.columns[1:3]:
@@ -314,27 +314,27 @@ def _show(console: Console, report: Report) -> None:
 
 def _compare(console: Console, before: Report, report: Report, config: BenchConfig) -> bool:
     """Show what changed; return whether anything got slower."""
-    found = changes(before, report, config.tolerance)
+    found = compare_reports(before, report, config.tolerance)
     file, same = escape(str(config.against)), same_machine(before, report)
     if not same:
         console.print(
             f"[yellow]{file} is of another machine or number of threads ({escape(str(before.machine.get('cpu')))}, "
             f"{before.machine.get('threads')}): only ratios are compared.[/yellow]"
         )
-    _say_drift(console, before, report, config.tolerance)
-    moved = sorted((change for change in found if change.verdict != "same"), key=lambda change: change.gain)
-    if moved:
-        console.print(_changes_table(moved, file, same))
-    slower = sum(change.verdict == "slower" for change in moved)
+    _warn_drift(console, before, report, config.tolerance)
+    changed = sorted((change for change in found if change.verdict != "same"), key=lambda change: change.gain)
+    if changed:
+        console.print(_changes_table(changed, file, same))
+    slower = sum(change.verdict == "slower" for change in changed)
     console.print(
-        f"{len(found)} figures compared with {file}: {slower} slower, {len(moved) - slower} faster by more than "
+        f"{len(found)} figures compared with {file}: {slower} slower, {len(changed) - slower} faster by more than "
         f"{config.tolerance:.0%} and the spread; {len(report.rows) - len(found)} have nothing to compare with.",
         highlight=False,
     )
     return slower > 0
 
 
-def _say_drift(console: Console, before: Report, report: Report, tolerance: float) -> None:
+def _warn_drift(console: Console, before: Report, report: Report, tolerance: float) -> None:
     """Say so where copying bytes takes another time than it did: then the machine has changed, not foveasim."""
     for row in report.rows:
         old = before.row(row.name)
@@ -345,12 +345,12 @@ def _say_drift(console: Console, before: Report, report: Report, tolerance: floa
             )
 
 
-def _changes_table(moved: Sequence[Change], file: str, same: bool) -> Table:
+def _changes_table(changed: Sequence[Change], file: str, same: bool) -> Table:
     title = f"against {file}, foveasim before and now{'' if same else ', ratios'}"
     table = Table("case", "before", "now", "unit", "as good as before", title=title, title_justify="left")
-    for change in moved:
+    for change in changed:
         colour = "red" if change.verdict == "slower" else "green"
-        figures = _figure(change.before), _figure(change.now)
+        figures = _format_figure(change.before), _format_figure(change.now)
         unit = change.unit if same or change.unit in ("x", "copies") else "of its reference"
         table.add_row(change.name, *figures, unit, f"[{colour}]{change.gain:.2f} x[/{colour}]")
     return table

@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 import foveasim  # noqa: F401  # registers the ids
-from foveasim.bench.eyes import NothingVector, copy_name, glimpse_spaces, steps
+from foveasim.bench.eyes import NoOpVectorEnv, copy_name, glimpse_spaces, steps
 from foveasim.bench.timing import EPISODE, Case, Setting, SkippedError, pictures, rate_case
 from foveasim.scenes.source import ArrayScenes
 
@@ -78,12 +78,12 @@ SYNC_LANES = 16
 PREDICTING_LANES = 64
 SB3_LANES = 64
 PPO_LANES = 16
-_KEPT = {96: 256, 512: 16}
+_N_IMAGES = {96: 256, 512: 16}
 _CELLS = 6  # of the compact observation, a side
 
 
 def _options(retina: str, side: int, seed: int) -> dict[str, Any]:
-    return {"scenes": pictures(side, _KEPT[side], seed), "retina": retina, "size": (side, side), "budget": EPISODE}
+    return {"scenes": pictures(side, _N_IMAGES[side], seed), "retina": retina, "size": (side, side), "budget": EPISODE}
 
 
 def _single(retina: str, side: int, belief: bool, setting: Setting) -> Iterator[Callable[[], int]]:
@@ -132,7 +132,7 @@ def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
     envs.close()
 
 
-class _NothingLanes(NothingVector):
+class _NoOpLanes(NoOpVectorEnv):
     """Nothing, as the adapter to stable-baselines3 wants it; its episodes never end."""
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # Gymnasium's own form
@@ -180,7 +180,7 @@ def _compact_space() -> gym.spaces.Box:
     return gym.spaces.Box(-1.0, 1.0, (4 * _CELLS**2 + 3,), np.float32)
 
 
-def _needs_sb3() -> None:
+def _require_sb3() -> None:
     if find_spec("stable_baselines3") is None:
         raise SkippedError("needs stable-baselines3: pip install 'foveasim[rl]'")
 
@@ -189,7 +189,7 @@ def _lanes(retina: str | None, lanes: int, compact: bool, seed: int) -> VectorEn
     """Return lanes that stable-baselines3 can learn on; with no retina they do nothing."""
     observed, action_space = glimpse_spaces(96)
     if retina is None:
-        return _NothingLanes(lanes, _compact_space() if compact else observed, action_space)
+        return _NoOpLanes(lanes, _compact_space() if compact else observed, action_space)
     envs: VectorEnv[Any, Any, Any] = gym.make_vec(
         "foveasim/Glimpse-v0", num_envs=lanes, autoreset_mode="SameStep", **_options(retina, 96, seed)
     )
@@ -198,7 +198,7 @@ def _lanes(retina: str | None, lanes: int, compact: bool, seed: int) -> VectorEn
 
 def _sb3(retina: str | None, setting: Setting) -> Iterator[Callable[[], int]]:
     """Whole episodes behind the adapter to stable-baselines3, resets included."""
-    _needs_sb3()
+    _require_sb3()
     from foveasim.agents.rl.vec_env import GlimpseVecEnv
 
     envs = GlimpseVecEnv(_lanes(retina, SB3_LANES, False, setting.seed))
@@ -218,7 +218,7 @@ def _sb3(retina: str | None, setting: Setting) -> Iterator[Callable[[], int]]:
 
 def _ppo(compact: bool, real: bool, setting: Setting) -> Iterator[Callable[[], int]]:
     """Frames in which PPO plays and learns: its own defaults but for shorter rollouts, on the CPU."""
-    _needs_sb3()
+    _require_sb3()
     from stable_baselines3 import PPO
 
     from foveasim.agents.rl.vec_env import GlimpseVecEnv

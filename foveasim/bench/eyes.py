@@ -19,12 +19,12 @@ from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import RETINAS, Retina, make_retina
 from foveasim.rng import Key
 
-__all__ = ["Nothing", "NothingVector", "copy_name", "eye_cases", "glimpse_spaces", "nothing", "steps"]
+__all__ = ["NoOpEnv", "NoOpVectorEnv", "copy_name", "eye_cases", "glimpse_spaces", "make_no_op_env", "steps"]
 
 SIDES = (96, 512)
 LANES = (1, 64)
 VECTOR_LANES = 256
-_KEPT = {96: 256, 512: 16}
+_N_IMAGES = {96: 256, 512: 16}
 """Images by their side, px: enough that the processor's cache does not hold them all."""
 
 
@@ -46,7 +46,7 @@ def glimpse_spaces(side: int) -> tuple[gym.spaces.Dict, gym.spaces.Box]:
     return observation, gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
-def _fresh(observation: Any) -> Any:
+def _copy_observation(observation: Any) -> Any:
     """Return a copy of an observation, a dict of arrays or an array: an env must not hand out the same one twice."""
     return (
         {key: value.copy() for key, value in observation.items()}
@@ -55,7 +55,7 @@ def _fresh(observation: Any) -> Any:
     )
 
 
-class Nothing(gym.Env[Any, Any]):
+class NoOpEnv(gym.Env[Any, Any]):
     """An env that does nothing: what Gymnasium itself costs, and an observation copied for whoever asked.
 
     Args:
@@ -72,15 +72,15 @@ class Nothing(gym.Env[Any, Any]):
         """Begin an episode."""
         super().reset(seed=seed)
         self._step = 0
-        return _fresh(self._observation), {}
+        return _copy_observation(self._observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Count a step; episodes have :data:`EPISODE`."""
         self._step += 1
-        return _fresh(self._observation), 0.0, self._step >= EPISODE, False, {}
+        return _copy_observation(self._observation), 0.0, self._step >= EPISODE, False, {}
 
 
-class NothingVector(VectorEnv[Any, Any, Any]):
+class NoOpVectorEnv(VectorEnv[Any, Any, Any]):
     """A vector env that does nothing but hand out a copy of its observation.
 
     Args:
@@ -104,16 +104,16 @@ class NothingVector(VectorEnv[Any, Any, Any]):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin."""
-        return _fresh(self._observation), {}
+        return _copy_observation(self._observation), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Return what it always returns, copied."""
-        return _fresh(self._observation), self._reward, self._never, self._never, {}
+        return _copy_observation(self._observation), self._reward, self._never, self._never, {}
 
 
-def nothing(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> gym.Env[Any, Any]:
+def make_no_op_env(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> gym.Env[Any, Any]:
     """Return a do-nothing env as ``gym.make`` wraps it."""
-    make: Any = functools.partial(Nothing, observation_space, action_space)
+    make: Any = functools.partial(NoOpEnv, observation_space, action_space)
     return gym.make(EnvSpec("foveasim-bench/Nothing-v0", entry_point=make))
 
 
@@ -133,7 +133,7 @@ def steps(env: gym.Env[Any, Any], actions: NDArray[Any], episodes: int) -> int:
 
 
 def _copy(side: int, setting: Setting) -> Iterator[Callable[[], int]]:
-    images = pictures(side, _KEPT[side], setting.seed)
+    images = pictures(side, _N_IMAGES[side], setting.seed)
     rows = [np.ascontiguousarray(image) for image in images]
     out = np.empty_like(rows[0])
 
@@ -146,7 +146,7 @@ def _copy(side: int, setting: Setting) -> Iterator[Callable[[], int]]:
 
 
 def _nothing_single(setting: Setting) -> Iterator[Callable[[], int]]:
-    env = nothing(*glimpse_spaces(96))
+    env = make_no_op_env(*glimpse_spaces(96))
     env.action_space.seed(setting.seed)
     actions = np.stack([env.action_space.sample() for _ in range(EPISODE)])
     yield lambda: steps(env, actions, 8)
@@ -154,7 +154,7 @@ def _nothing_single(setting: Setting) -> Iterator[Callable[[], int]]:
 
 
 def _nothing_vector(setting: Setting) -> Iterator[Callable[[], int]]:
-    make: Any = functools.partial(NothingVector, observation_space=glimpse_spaces(96)[0])
+    make: Any = functools.partial(NoOpVectorEnv, observation_space=glimpse_spaces(96)[0])
     spec = EnvSpec("foveasim-bench/NothingVector-v0", vector_entry_point=make)
     envs = gym.make_vec(spec, num_envs=VECTOR_LANES, action_space=glimpse_spaces(96)[1])
     envs.reset(seed=setting.seed)
@@ -171,7 +171,7 @@ def _nothing_vector(setting: Setting) -> Iterator[Callable[[], int]]:
 def _sense(name: str, side: int, lanes: int, setting: Setting) -> Iterator[Callable[[], int]]:
     """Glimpses as ``Simulator.sense`` takes them: by arrays where the retina can, each at another fixation."""
     retina: Retina = make_retina(name)
-    images = pictures(side, _KEPT[side], setting.seed)
+    images = pictures(side, _N_IMAGES[side], setting.seed)
     prepared = retina.prepare(as_scene(images[np.arange(lanes) % len(images)]))
     rng = np.random.default_rng(setting.seed)
     points = [rng.uniform(0, side, (lanes, 2)).astype(np.float32) for _ in range(max(2, 64 // lanes))]

@@ -26,7 +26,7 @@ __all__ = ["TECHNIQUES", "network_cases"]
 SIDE = 96
 BATCH = 128
 TRAINING_BATCH = 32
-_KEPT = 256
+_N_IMAGES = 256
 
 TECHNIQUES: dict[str, tuple[str, dict[str, Any]]] = {
     "foveate": ("pyramid", {"preset": "paper"}),
@@ -37,7 +37,7 @@ TECHNIQUES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _pool(seed: int) -> ImagePool:
-    return ImagePool.of(list(pictures(SIDE, _KEPT, seed)))
+    return ImagePool.of(list(pictures(SIDE, _N_IMAGES, seed)))
 
 
 def _predict(network: str, batch: int, setting: Setting) -> Iterator[Callable[[], int]]:
@@ -76,11 +76,11 @@ def _train(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
         yield work
 
 
-def _pipeline(technique: str, how: str, setting: Setting) -> Iterator[Callable[[], int]]:
+def _pipeline(technique: str, variant: str, setting: Setting) -> Iterator[Callable[[], int]]:
     """Batches as a network takes them: what was seen, (B, 3, H, W) float32, its acuity and the target."""
     name, options = TECHNIQUES[technique]
-    views, retina = Views(_pool(setting.seed), (SIDE, SIDE), crops=how == "crops"), make_retina(name, **options)
-    prepared = PreparedPictures(views, retina) if how == "prepared" else None
+    views, retina = Views(_pool(setting.seed), (SIDE, SIDE), crops=variant == "crops"), make_retina(name, **options)
+    prepared = PreparedPictures(views, retina) if variant == "prepared" else None
     rng = np.random.default_rng(setting.seed)
     points, count = draw_fixations(rng, BATCH, 1, (SIDE, SIDE), gaze="centre"), np.ones(BATCH, np.int64)
 
@@ -110,10 +110,10 @@ def network_cases() -> list[Case]:
         cases.append(rate_case(f"network/{name}/train", about, "images/s", functools.partial(_train, name), against))
     for technique in TECHNIQUES:
         # Prepared once pays where preparing is work: a pyramid, not a disc or squares.
-        for how in ("crops", "whole", "prepared")[: 3 if technique == "foveate" else 2]:
+        for variant in ("crops", "whole", "prepared")[: 3 if technique == "foveate" else 2]:
             about = {"crops": "random crops", "whole": "whole pictures", "prepared": "whole pictures, prepared once"}[
-                how
+                variant
             ]
-            work = functools.partial(_pipeline, technique, how)
-            cases.append(rate_case(f"pipeline/{technique}/{how}", f"batches of {about}", "images/s", work))
+            work = functools.partial(_pipeline, technique, variant)
+            cases.append(rate_case(f"pipeline/{technique}/{variant}", f"batches of {about}", "images/s", work))
     return cases

@@ -37,7 +37,7 @@ _INSTALL = f"pip install ap_gym=={AP_GYM_VERSION} Pillow aiohttp scipy"
 
 _SENSORS = (12, 96)
 _LANES = 256
-_KEPT = 256
+_N_IMAGES = 256
 _CLASSES = 10
 _BATCH = 32
 
@@ -63,7 +63,7 @@ def check_ap_gym() -> str:
 def _ap_gym_config(sensor: int, seed: int) -> Any:
     image = importlib.import_module("ap_gym.envs.image")
     base: Any = image.ImageClassificationDataset
-    images = pictures(SIDE, _KEPT, seed)
+    images = pictures(SIDE, _N_IMAGES, seed)
 
     def batch(self: Any, index: Any) -> tuple[Any, Any]:
         return images[index], np.asarray(index) % _CLASSES
@@ -157,11 +157,11 @@ def load_masked_dataset(path: str | Path) -> Any:
             "git clone https://github.com/RobinWeiler/FocusMIM"
         )
 
-    def ours(name: str) -> bool:
+    def is_checkout_module(name: str) -> bool:
         return name == "data" or name.startswith("data.")
 
-    with _IMPORTING:
-        kept = {name: sys.modules.pop(name) for name in list(sys.modules) if ours(name)}
+    with _IMPORT_LOCK:
+        displaced = {name: sys.modules.pop(name) for name in list(sys.modules) if is_checkout_module(name)}
         sys.path.insert(0, str(root))
         try:
             found = importlib.import_module("data.dataset").MaskedDataset
@@ -177,20 +177,20 @@ def load_masked_dataset(path: str | Path) -> Any:
             ) from error
         finally:
             sys.path.remove(str(root))
-            for name in [name for name in sys.modules if ours(name)]:
+            for name in [name for name in sys.modules if is_checkout_module(name)]:
                 del sys.modules[name]
-            sys.modules.update(kept)
+            sys.modules.update(displaced)
     return found
 
 
-_IMPORTING = threading.Lock()
+_IMPORT_LOCK = threading.Lock()
 
 
 def _focusmim(dataset: Any, technique: str, crops: bool, setting: Setting) -> Iterator[Callable[[], int]]:
     from PIL import Image
     from torch.utils.data import default_collate
 
-    images = [(Image.fromarray(image), 0) for image in pictures(SIDE, _KEPT, setting.seed)]
+    images = [(Image.fromarray(image), 0) for image in pictures(SIDE, _N_IMAGES, setting.seed)]
     ratio = TECHNIQUES[technique][1].get("hidden_ratio", 0.5)
     masked = dataset(images, masking_mode=technique, masking_ratio=ratio, random_crop=crops, seed=setting.seed)
     rng = np.random.default_rng(setting.seed)
@@ -213,8 +213,8 @@ def focusmim_cases(path: str | Path) -> list[Case]:
     dataset, cases = load_masked_dataset(path), []
     for technique in TECHNIQUES:
         for crops in (True, False):
-            how = "crops" if crops else "whole"
+            variant = "crops" if crops else "whole"
             work = functools.partial(_focusmim, dataset, technique, crops)
             about = f"FocusMIM's MaskedDataset, {'random crops' if crops else 'whole pictures'}, batches of {_BATCH}"
-            cases.append(rate_case(f"peer/focusmim/{technique}/{how}", about, "images/s", work))
+            cases.append(rate_case(f"peer/focusmim/{technique}/{variant}", about, "images/s", work))
     return cases

@@ -20,11 +20,11 @@ __all__ = [
     "Goal",
     "Report",
     "Row",
-    "changes",
-    "goal_rows",
+    "add_ratios",
+    "compare_reports",
+    "compute_goals",
     "higher_is_better",
     "same_machine",
-    "with_ratios",
 ]
 
 SCHEMA = 1
@@ -172,7 +172,7 @@ def _row(values: dict[str, Any]) -> Row:
     return row
 
 
-def with_ratios(rows: Iterable[Row]) -> list[Row]:
+def add_ratios(rows: Iterable[Row]) -> list[Row]:
     """Work out ``ratio`` of every row that is compared with another one of them."""
     listed = list(rows)
     values = {row.name: row.value for row in listed}
@@ -184,7 +184,7 @@ def with_ratios(rows: Iterable[Row]) -> list[Row]:
     return [replace(row, ratio=ratio(row)) for row in listed]
 
 
-def goal_rows(rows: Iterable[Row], goals: Sequence[Goal]) -> list[Row]:
+def compute_goals(rows: Iterable[Row], goals: Sequence[Goal]) -> list[Row]:
     """Compute the rows of the goals whose parts were all measured.
 
     The spread of a ratio is as wide as the two quartiles of its parts allow.
@@ -195,7 +195,7 @@ def goal_rows(rows: Iterable[Row], goals: Sequence[Goal]) -> list[Row]:
 
     Example:
         >>> rows = [Row("a", "a", "steps/s", 30.0, 28.0, 32.0), Row("b", "b", "steps/s", 10.0, 8.0, 16.0)]
-        >>> made = goal_rows(rows, [Goal("goal/a over b", "a", "b", 2, "x")])[0]
+        >>> made = compute_goals(rows, [Goal("goal/a over b", "a", "b", 2, "x")])[0]
         >>> made.value, made.low, made.high, made.goal, made.met
         (3.0, 1.75, 4.0, '>= 2', True)
     """
@@ -211,9 +211,9 @@ def goal_rows(rows: Iterable[Row], goals: Sequence[Goal]) -> list[Row]:
                 continue
             value, low, high = value / under.value, low / under.high, high / under.low
         more = higher_is_better(goal.unit)
-        asked = f"{'>=' if more else '<='} {goal.bound:g}"
+        bound = f"{'>=' if more else '<='} {goal.bound:g}"
         met = value >= goal.bound if more else value <= goal.bound
-        made.append(Row(goal.name, "goal", goal.unit, value, low, high, goal=asked, met=met))
+        made.append(Row(goal.name, "goal", goal.unit, value, low, high, goal=bound, met=met))
     return made
 
 
@@ -245,7 +245,7 @@ class Change:
     verdict: str
 
 
-def changes(before: Report, now: Report, tolerance: float) -> list[Change]:
+def compare_reports(before: Report, now: Report, tolerance: float) -> list[Change]:
     """Compare two runs, row by row.
 
     A row got slower, or faster, where its medians differ by more than the tolerance and its spreads, from quartile to
@@ -330,9 +330,9 @@ def _goals() -> tuple[Goal, ...]:
         Goal("goal/lean to paper network, training", "network/lean/train", "network/paper/train", 8, "x"),
     ]
     for technique, (crops, whole) in _FOCUSMIM.items():
-        for how, bound in (("crops", crops), ("whole", whole)):
-            over, under = f"pipeline/{technique}/{how}", f"peer/focusmim/{technique}/{how}"
-            made.append(Goal(f"goal/pipeline {technique}, {how}, to FocusMIM's", over, under, bound, "x"))
+        for variant, bound in (("crops", crops), ("whole", whole)):
+            over, under = f"pipeline/{technique}/{variant}", f"peer/focusmim/{technique}/{variant}"
+            made.append(Goal(f"goal/pipeline {technique}, {variant}, to FocusMIM's", over, under, bound, "x"))
     over, under = "pipeline/foveate/prepared", "peer/focusmim/foveate/whole"
     return (*made, Goal("goal/pipeline foveate, prepared once, to FocusMIM's", over, under, 100, "x"))
 

@@ -52,7 +52,7 @@ class _TimedWindow(Window):
         Raises:
             KeyboardInterrupt: The person ended it: the window takes Ctrl-C for its own.
         """
-        self.shown_s: list[float] = []
+        self.displayed_s: list[float] = []
         self.work_ms: list[float] = []
         self.until = time.perf_counter() + seconds
         self.running = True
@@ -68,8 +68,8 @@ class _TimedWindow(Window):
 
     def show(self) -> None:
         super().show()
-        self.shown_s.append(time.perf_counter())
-        self.running = self.running and self.shown_s[-1] < self.until
+        self.displayed_s.append(time.perf_counter())
+        self.running = self.running and self.displayed_s[-1] < self.until
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _window(setting: Setting) -> dict[str, Spread]:
             window.run_for(seconds / 2)
             for _ in range(setting.repeats):
                 window.run_for(seconds)
-                between.append((1000 * np.diff(window.shown_s)).tolist())
+                between.append((1000 * np.diff(window.displayed_s)).tolist())
                 work.append(window.work_ms)
         finally:
             window.close()

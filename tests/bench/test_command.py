@@ -18,8 +18,8 @@ from rich.console import Console
 
 from foveasim.bench import command as bench
 from foveasim.bench import table
-from foveasim.bench.command import BenchConfig, cases_of, chosen, measure
-from foveasim.bench.eyes import EPISODE, Nothing, NothingVector, glimpse_spaces
+from foveasim.bench.command import BenchConfig, list_cases, measure, select_cases
+from foveasim.bench.eyes import EPISODE, NoOpEnv, NoOpVectorEnv, glimpse_spaces
 from foveasim.bench.peers import check_ap_gym, focusmim_cases, load_masked_dataset
 from foveasim.bench.table import Report, Row
 from foveasim.bench.timing import Case, Setting, SkippedError, Spread, pictures, rate, rate_case, spread
@@ -88,16 +88,16 @@ def test_the_do_nothing_envs_keep_to_the_rules_and_have_our_spaces() -> None:
     from gymnasium.utils.env_checker import check_env
 
     observed, acted = glimpse_spaces(96)
-    check_env(Nothing(observed, acted), skip_render_check=True)
+    check_env(NoOpEnv(observed, acted), skip_render_check=True)
     ours = gym.make("foveasim/Glimpse-v0", retina="disc")
     assert ours.observation_space == observed
     assert ours.action_space == acted
     ours.close()
-    env = Nothing(observed, acted)
+    env = NoOpEnv(observed, acted)
     env.reset()
     ends = [env.step(acted.sample())[2] for _ in range(EPISODE)]
     assert ends == [False] * (EPISODE - 1) + [True]
-    lanes = NothingVector(3, observed, acted)
+    lanes = NoOpVectorEnv(3, observed, acted)
     first, second = lanes.reset()[0], lanes.step(lanes.action_space.sample())[0]
     assert lanes.observation_space.contains(first)
     assert not np.shares_memory(first["glimpse"], second["glimpse"])
@@ -108,7 +108,7 @@ def test_the_do_nothing_envs_keep_to_the_rules_and_have_our_spaces() -> None:
 
 def test_goals_name_rows_that_there_are(tmp_path: Path) -> None:
     endings = {"window/real": [f"/{kind}/{q}" for kind in ("interval", "work") for q in ("p50", "p99")]}
-    cases = [*cases_of(BenchConfig()), *_peers(tmp_path)]
+    cases = [*list_cases(BenchConfig()), *_peers(tmp_path)]
     names = [f"{case.name}{ending}" for case in cases for ending in endings.get(case.name, [""])]
     assert len(set(names)) == len(names)
     named = {name for goal in table.GOALS for name in (goal.over, goal.under) if name}
@@ -136,10 +136,10 @@ def test_options_are_checked() -> None:
 
 def test_only_takes_patterns() -> None:
     cases = [Case(name, "", "ms", lambda setting: {}) for name in ("a/1", "a/2", "b/1")]
-    assert [case.name for case in chosen(cases, "*/1")] == ["a/1", "b/1"]
-    assert [case.name for case in chosen(cases, "b/*, a/2")] == ["a/2", "b/1"]
+    assert [case.name for case in select_cases(cases, "*/1")] == ["a/1", "b/1"]
+    assert [case.name for case in select_cases(cases, "b/*, a/2")] == ["a/2", "b/1"]
     with pytest.raises(InvalidValueError, match=r"There are a/\*, b/\*"):
-        chosen(cases, "c")
+        select_cases(cases, "c")
 
 
 def test_the_command_lists(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,7 +213,7 @@ def test_ctrl_c_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     cases = [Case("a/1", "", "ms", lambda setting: {"": Spread(2, 1, 3)}), Case("a/2", "", "ms", stop)]
-    monkeypatch.setattr(bench, "cases_of", lambda config: cases)
+    monkeypatch.setattr(bench, "list_cases", lambda config: cases)
     path = tmp_path / "a.json"
     assert bench.run(BenchConfig(out=str(path))) == 130
     found = Report.read(path)
@@ -243,7 +243,7 @@ def test_a_failure_is_the_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     def fail(setting: Setting) -> dict[str, Spread]:
         raise RuntimeError("too many eyes")
 
-    monkeypatch.setattr(bench, "cases_of", lambda config: [Case("a/1", "", "ms", fail)])
+    monkeypatch.setattr(bench, "list_cases", lambda config: [Case("a/1", "", "ms", fail)])
     assert bench.run(BenchConfig()) == 1
     assert "failed a/1" in capsys.readouterr().out
 
@@ -289,13 +289,13 @@ SAMPLES = (
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_cases_measure(name: str) -> None:
-    case = next(case for case in cases_of(BenchConfig()) if case.name == name)
+    case = next(case for case in list_cases(BenchConfig()) if case.name == name)
     figure = case.measure(replace(QUICK, repeats=1))[""]
     assert 0 < figure.low <= figure.value <= figure.high < 1e9
 
 
 def test_the_window_without_a_screen_is_skipped_and_its_drawing_is_timed() -> None:
-    cases = {case.name: case for case in cases_of(BenchConfig())}
+    cases = {case.name: case for case in list_cases(BenchConfig())}
     with pytest.raises(SkippedError, match="display"):
         cases["window/real"].measure(QUICK)
     figures = cases["window/headless"].measure(replace(QUICK, repeats=1))

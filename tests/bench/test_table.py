@@ -1,4 +1,4 @@
-"""Figures of a benchmark: ratios, goals, the file they are kept in, and what is called slower."""
+"""Figures of a benchmark: ratios, goals, the file they are stored in, and what is called slower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from foveasim.bench.table import Goal, Report, Row, changes, goal_rows, higher_is_better, with_ratios
+from foveasim.bench.table import Goal, Report, Row, add_ratios, compare_reports, compute_goals, higher_is_better
 from foveasim.errors import InvalidValueError
 
 
@@ -25,27 +25,27 @@ def report(*rows: Row, cpu: str = "one", threads: int = 1) -> Report:
 
 
 def test_ratios_are_to_a_row_of_the_same_run() -> None:
-    rows = with_ratios([row("a", 10), row("b", 30, ratio_to="a"), row("c", 1, ratio_to="gone"), row("d", 1)])
+    rows = add_ratios([row("a", 10), row("b", 30, ratio_to="a"), row("c", 1, ratio_to="gone"), row("d", 1)])
     assert [one.ratio for one in rows] == [None, 3, None, None]
 
 
 @pytest.mark.parametrize(("value", "met"), [(20, True), (19.9, False)])
 def test_goals_are_at_least(value: float, met: bool) -> None:
-    made = goal_rows([row("a", value), row("b", 2, 1, 4)], [Goal("goal/x", "a", "b", 10, "x")])
+    made = compute_goals([row("a", value), row("b", 2, 1, 4)], [Goal("goal/x", "a", "b", 10, "x")])
     assert (made[0].value, made[0].low, made[0].high) == (value / 2, value / 4, value)
     assert (made[0].goal, made[0].met) == (">= 10", met)
 
 
 @pytest.mark.parametrize(("rate_", "met"), [(50, True), (49, False)])
 def test_copies_and_times_are_at_most(rate_: float, met: bool) -> None:
-    made = goal_rows([row("copy", 1000), row("env", rate_)], [Goal("goal/x", "copy", "env", 20, "copies")])
+    made = compute_goals([row("copy", 1000), row("env", rate_)], [Goal("goal/x", "copy", "env", 20, "copies")])
     assert (made[0].goal, made[0].met) == ("<= 20", met)
     assert made[0].value == 1000 / rate_
 
 
 def test_goals_without_their_parts_are_left_out() -> None:
     goals = [Goal("goal/x", "a", "b", 1, "x"), Goal("goal/y", "b", "", 1, "x"), Goal("goal/z", "a", "", 1, "x")]
-    assert [one.name for one in goal_rows([row("a", 1)], goals)] == ["goal/z"]
+    assert [one.name for one in compute_goals([row("a", 1)], goals)] == ["goal/z"]
 
 
 def test_json_goes_there_and_back(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_nan_in_a_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_verdicts(before: tuple[float, ...], now: tuple[float, ...], unit: str, verdict: str, gain: float) -> None:
-    found = changes(report(row("a", *before, unit=unit)), report(row("a", *now, unit=unit)), 0.1)[0]
+    found = compare_reports(report(row("a", *before, unit=unit)), report(row("a", *now, unit=unit)), 0.1)[0]
     assert (found.verdict, found.gain) == (verdict, pytest.approx(gain))
 
 
@@ -111,29 +111,29 @@ def test_units_tell_what_is_better() -> None:
 
 def test_rows_of_one_run_only_or_of_another_unit_are_not_compared() -> None:
     old, new = report(row("a", 1), row("b", 1, unit="ms")), report(row("b", 1), row("c", 1))
-    assert changes(old, new, 0.1) == []
+    assert compare_reports(old, new, 0.1) == []
 
 
 @pytest.mark.parametrize("other", [{"cpu": "two"}, {"threads": 2}])
 def test_between_machines_only_ratios_are_compared(other: dict[str, Any]) -> None:
     def run(scale: float, env: float, **machine: Any) -> Report:
-        rows = with_ratios([row("floor/x", 10 * scale), row("env", env * scale, ratio_to="floor/x")])
-        return report(*rows, *goal_rows(rows, [Goal("goal/g", "floor/x", "env", 3, "copies")]), **machine)
+        rows = add_ratios([row("floor/x", 10 * scale), row("env", env * scale, ratio_to="floor/x")])
+        return report(*rows, *compute_goals(rows, [Goal("goal/g", "floor/x", "env", 3, "copies")]), **machine)
 
-    found = {one.name: one for one in changes(run(1, 5), run(0.25, 5, **other), 0.1)}
+    found = {one.name: one for one in compare_reports(run(1, 5), run(0.25, 5, **other), 0.1)}
     assert set(found) == {"env", "goal/g"}
     assert {one.verdict for one in found.values()} == {"same"}
-    found = {one.name: one for one in changes(run(1, 5), run(4, 2.5, **other), 0.1)}
+    found = {one.name: one for one in compare_reports(run(1, 5), run(4, 2.5, **other), 0.1)}
     assert (found["env"].before, found["env"].now, found["env"].verdict) == (0.5, 0.25, "slower")
     assert found["goal/g"].verdict == "slower"
 
 
 def test_tolerance_is_checked() -> None:
     with pytest.raises(InvalidValueError, match="tolerance"):
-        changes(report(), report(), 1.0)
+        compare_reports(report(), report(), 1.0)
 
 
 def test_what_is_not_ours_cannot_get_slower() -> None:
     names = ("floor/copy/96x96", "peer/ap_gym/single/12x12", "ppo/pixels/nothing", "ppo/pixels/disc")
-    found = changes(report(*(row(name, 10) for name in names)), report(*(row(name, 1) for name in names)), 0.1)
+    found = compare_reports(report(*(row(name, 10) for name in names)), report(*(row(name, 1) for name in names)), 0.1)
     assert [one.name for one in found] == ["ppo/pixels/disc"]
