@@ -1,4 +1,4 @@
-"""Lets agents look at scenes, each scene once for each seed, and keeps what each did and how it was judged."""
+"""Runs agents over scenes, each scene once for each seed, and records what each did and how it scored."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from foveasim.registry import describe
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator
 
-__all__ = ["LANE_SEEDS", "MOST_SCENES", "MOST_SEED", "Entry", "Looked", "Looker", "Moment"]
+__all__ = ["LANE_SEEDS", "MAX_SCENES", "MAX_SEED", "AgentRun", "Entry", "FixationFrame", "SceneRunner"]
 
-MOST_SCENES = LANE_SEEDS = 1 << 20
+MAX_SCENES = LANE_SEEDS = 1 << 20
 """Scene i of seed s has the lane seed ``LANE_SEEDS * s + i``, so that no two draw the same numbers."""
 
-MOST_SEED = (1 << 12) - 1
+MAX_SEED = (1 << 12) - 1
 """So that lane seeds stay below 2**32, the most that NumPy's older generators take."""
 
 
@@ -57,8 +57,8 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
-    """What there is to be seen after a fixation, for the report.
+class FixationFrame:
+    """The state after one fixation, as pictures and numbers, for the report.
 
     Attributes:
         fixation_px: (x, y).
@@ -78,7 +78,7 @@ class Moment:
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class AgentRun:
     """What one agent did. K seeds, S scenes, N fixations.
 
     Attributes:
@@ -90,7 +90,7 @@ class Looked:
         amplitude_deg: (K, S, N - 1) float32, of the saccade to each fixation but the first.
         act_ms: Time that the agent took for a step of one eye, among ``lanes`` eyes at once: median.
         lanes: How many those were.
-        moments: Scene → N moments with the first seed, for the scenes that are shown.
+        frames: Scene → N frames with the first seed, for the scenes of the report.
     """
 
     label: str
@@ -101,20 +101,20 @@ class Looked:
     amplitude_deg: NDArray[np.float32]
     act_ms: float
     lanes: int
-    moments: Mapping[int, Sequence[Moment]]
+    frames: Mapping[int, Sequence[FixationFrame]]
 
 
-class Looker:
-    """Lets agents look at scenes.
+class SceneRunner:
+    """Runs agents over scenes.
 
     Args:
         scenes: At what.
         retina: With which eye.
-        judge: Who measures.
+        judge: Measures what the network makes of a belief.
         fixations: N, the start at the centre among them.
-        seeds: One look at each scene for each.
+        seeds: Each scene is run once with each.
         lanes: Scenes at a time.
-        shown: Scenes whose moments are kept.
+        report_scenes: Scenes whose frames are recorded.
     """
 
     def __init__(
@@ -126,20 +126,20 @@ class Looker:
         fixations: int,
         seeds: Sequence[int],
         lanes: int,
-        shown: Sequence[int] = (),
+        report_scenes: Sequence[int] = (),
     ) -> None:
         self.scenes, self.judge, self.fixations = scenes, judge, fixations
-        self.seeds, self.shown = tuple(seeds), tuple(shown)
+        self.seeds, self.report_scenes = tuple(seeds), tuple(report_scenes)
         self.lanes = min(lanes, len(scenes.image))
         self._retina, self._source = retina, ArrayScenes(scenes.image)
         self._simulators: dict[int, Simulator] = {}
 
-    def look(self, entry: Entry, tell: Callable[[int], None] = lambda looked: None) -> Looked:
-        """Let an agent look at every scene, once for each seed.
+    def run(self, entry: Entry, on_progress: Callable[[int], None] = lambda count: None) -> AgentRun:
+        """Run an agent on every scene, once for each seed.
 
         Args:
             entry: Who.
-            tell: Called with the number of scenes that were looked at since the last call.
+            on_progress: Called with the number of scenes that were done since the last call.
 
         Raises:
             AgentError: The agent raised something, sees only scenes of another size, or broke its protocol.
@@ -149,7 +149,7 @@ class Looker:
         rows = np.empty((seeds, count, n, len(NUMBERS)))
         fixation = np.empty((seeds, count, n, 2), np.float32)
         amplitude = np.empty((seeds, count, n - 1), np.float32)
-        moments: dict[int, list[Moment]] = {scene: [] for scene in self.shown}
+        frames: dict[int, list[FixationFrame]] = {scene: [] for scene in self.report_scenes}
         times: list[float] = []
         privileged = False
         for place, seed in enumerate(self.seeds):
@@ -157,24 +157,28 @@ class Looker:
                 chunk = np.arange(start, min(start + self.lanes, count))
                 agent = entry.make(LANE_SEEDS * seed + start)
                 privileged = "scene" in agent_needs(agent)
-                keep = {scene: int(scene) - start for scene in self.shown if scene in chunk} if place == 0 else {}
+                frame_lanes = (
+                    {scene: int(scene) - start for scene in self.report_scenes if scene in chunk} if place == 0 else {}
+                )
                 for step, (simulator, took_ms) in enumerate(self._steps(entry.label, agent, chunk, seed)):
                     seen = simulator.measured
-                    found, pictures = self.judge.judge(chunk, seen.belief, seen.belief_acuity, tuple(keep.values()))
+                    found, pictures = self.judge.judge(
+                        chunk, seen.belief, seen.belief_acuity, tuple(frame_lanes.values())
+                    )
                     rows[place, chunk, step] = found
                     fixation[place, chunk, step] = seen.fixation_px
                     if step:
                         amplitude[place, chunk, step - 1] = seen.amplitude_deg
                         times.append(took_ms / len(chunk))
-                    for scene, lane in keep.items():
+                    for scene, lane in frame_lanes.items():
                         x, y = seen.fixation_px[lane].tolist()
                         numbers = dict(zip(NUMBERS, found[lane].tolist(), strict=True))
                         glimpse, belief = simulator.seen[0][lane].copy(), seen.belief[lane].copy()
-                        moments[scene].append(Moment((x, y), glimpse, belief, *pictures[lane], numbers))
-                tell(len(chunk))
+                        frames[scene].append(FixationFrame((x, y), glimpse, belief, *pictures[lane], numbers))
+                on_progress(len(chunk))
         numbers = {name: rows[..., column] for column, name in enumerate(NUMBERS)}
         act_ms = float(np.median(times)) if times else 0.0
-        return Looked(entry.label, entry.spec, privileged, numbers, fixation, amplitude, act_ms, self.lanes, moments)
+        return AgentRun(entry.label, entry.spec, privileged, numbers, fixation, amplitude, act_ms, self.lanes, frames)
 
     def _steps(
         self, label: str, agent: Agent, chunk: NDArray[np.int64], seed: int
@@ -203,7 +207,7 @@ class Looker:
             left = np.full((len(chunk), 1), 1 - made / (self.fixations - 1), np.float32)
             observation = shows.build(simulator, half, left)
             with _threads(threads):
-                action, took_ms = _acted(label, agent, observation, first=made == 0)
+                action, took_ms = _time_act(label, agent, observation, first=made == 0)
             try:
                 checked = moves.validate(action, len(chunk))
             except FoveasimError as error:
@@ -218,7 +222,7 @@ class Looker:
         return self._simulators[lanes]
 
 
-def _acted(label: str, agent: Agent, observation: Mapping[str, Any], *, first: bool) -> tuple[Any, float]:
+def _time_act(label: str, agent: Agent, observation: Mapping[str, Any], *, first: bool) -> tuple[Any, float]:
     """Return what an agent chooses, and how long it took, ms."""
     try:
         if first:

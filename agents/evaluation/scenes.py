@@ -8,7 +8,7 @@ import numpy as np
 
 from foveasim import validation
 from foveasim.agents.evaluation.judge import Scenes
-from foveasim.agents.evaluation.scene_runner import MOST_SCENES
+from foveasim.agents.evaluation.scene_runner import MAX_SCENES
 from foveasim.errors import InvalidValueError
 from foveasim.images.pool import centred
 from foveasim.images.reading import read_pool
@@ -36,7 +36,7 @@ def read_scenes(
     specs = [data] if isinstance(data, str) else list(data)
     height, width = validation.size_hw("size", tuple(size), 32)
     if limit is not None:
-        validation.whole("limit", limit, 1, MOST_SCENES)
+        validation.whole("limit", limit, 1, MAX_SCENES)
     if not data:
         raise InvalidValueError(
             "data must name images: a folder, a tar archive, PATH@SPLIT, or a name such as photos; got none."
@@ -50,6 +50,6 @@ def read_scenes(
         return Scenes(np.stack([picture.image for picture in pictures]), tuple(picture.name for picture in pictures))
     pool = read_pool(specs, progress=True)
     count = min(len(pool), len(pool) if limit is None else limit)
-    if count > MOST_SCENES:
-        raise InvalidValueError(f"data must be at most {MOST_SCENES:,} images; got {count:,}. Use --limit.")
+    if count > MAX_SCENES:
+        raise InvalidValueError(f"data must be at most {MAX_SCENES:,} images; got {count:,}. Use --limit.")
     return Scenes(np.ascontiguousarray(centred(pool, (height, width))[:count]), pool.names[:count])

@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from foveasim.agents.evaluation.judge import Judge, Scenes
-from foveasim.agents.evaluation.scene_runner import Entry, Looker
+from foveasim.agents.evaluation.scene_runner import Entry, SceneRunner
 from foveasim.agents.interface import Agent, Observation, agent_name
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.rollout import Rollout, rollout
@@ -179,7 +179,7 @@ class Validator:
         self, scenes: Scenes, retina: Retina, imaginer: Predictor, *, budget: int, lanes: int = 50, seed: int = 0
     ) -> None:
         judge = Judge(imaginer, scenes, lanes)
-        self._looker = Looker(scenes, retina, judge, fixations=budget + 1, seeds=(seed,), lanes=lanes)
+        self._runner = SceneRunner(scenes, retina, judge, fixations=budget + 1, seeds=(seed,), lanes=lanes)
 
     def score(self, label: str, make: Callable[[int], Agent]) -> Score:
         """Let an agent look, built from a seed.
@@ -187,5 +187,5 @@ class Validator:
         Raises:
             AgentError: It fails.
         """
-        looked = self._looker.look(Entry(label, label, make))
-        return Score(looked.numbers["mse"][0])
+        run = self._runner.run(Entry(label, label, make))
+        return Score(run.numbers["mse"][0])

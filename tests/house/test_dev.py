@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
 
     monkeypatch.setattr("foveasim.agents.rl.engine_sb3.Training.__init__", work)
     monkeypatch.setattr("foveasim.agents.pretraining.trainer.Trainer.train_step", work)
-    monkeypatch.setattr("foveasim.agents.evaluation.scene_runner.Looker.look", work)
+    monkeypatch.setattr("foveasim.agents.evaluation.scene_runner.SceneRunner.run", work)
     monkeypatch.setattr("foveasim.recording.record._write_frames", work)
     monkeypatch.setattr("foveasim.experiments.paper.command._run_all", work)
     if fault == "no permission":

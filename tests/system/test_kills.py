@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveasim.agents.evaluation.scene_runner import Entry, Looked, Looker
+from foveasim.agents.evaluation.scene_runner import AgentRun, Entry, SceneRunner
 from foveasim.agents.mim.weights_file import read_tensors
 from foveasim.agents.pretraining import command as pretrain
 from foveasim.agents.pretraining.trainer import Trainer
@@ -205,7 +205,7 @@ def test_a_policy_is_kept_whole_when_its_update_is_cut_short(
 def test_before_anything_is_learned_there_is_nothing_to_keep(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Looker, "look", lambda *of: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(SceneRunner, "run", lambda *of: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         train(training(network, tmp_path, against=["random"], validate="photos", validate_limit=2))
     assert listing(tmp_path) == []
@@ -214,15 +214,15 @@ def test_before_anything_is_learned_there_is_nothing_to_keep(
 def test_a_validation_of_a_policy_does_not_hold_up_the_end(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, looks = Looker.look, iter(range(1, 1000))
+    original_run, runs = SceneRunner.run, iter(range(1, 1000))
 
-    def asked(self: Looker, *of: Any) -> Looked:
-        if next(looks) == 2:
+    def asked(self: SceneRunner, *of: Any) -> AgentRun:
+        if next(runs) == 2:
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("went on to validate")
-        return look(self, *of)
+        return original_run(self, *of)
 
-    monkeypatch.setattr(Looker, "look", asked)
+    monkeypatch.setattr(SceneRunner, "run", asked)
     assert train(training(network, tmp_path, validate="photos", validate_limit=2)) == 130
     assert json.loads((tmp_path / "train.json").read_text())["validation"][-1]["steps"] == 0
     assert json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["counted"])["steps"] == 16
@@ -234,14 +234,14 @@ def test_a_validation_of_a_policy_does_not_hold_up_the_end(
 def test_sigterm_keeps_the_agents_that_are_done(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    look = Looker.look
+    original_run = SceneRunner.run
 
-    def asked(self: Looker, entry: Entry, *of: Any) -> Looked:
+    def asked(self: SceneRunner, entry: Entry, *of: Any) -> AgentRun:
         if entry.label == "walk":
             signal.raise_signal(signal.SIGTERM)
-        return look(self, entry, *of)
+        return original_run(self, entry, *of)
 
-    monkeypatch.setattr(Looker, "look", asked)
+    monkeypatch.setattr(SceneRunner, "run", asked)
     words = ["compare", "centre", "walk", "--data=noise", "--limit=2", "--size=48x48", f"--network={network}"]
     words += ["--fixations=2", "--seeds=1", "--show=1", "--resamples=100", f"--out={tmp_path / 'out'}"]
     assert main(words) == 130
@@ -254,7 +254,9 @@ def test_sigterm_keeps_the_agents_that_are_done(
     )
     assert main([*words, "--resume", "--seed=1"]) == 1
     assert "of other scenes, another network or other options" in capsys.readouterr().err
-    monkeypatch.setattr(Looker, "look", lambda self, entry, *of: look(self, entry, *of) if entry.label == "walk" else 0)
+    monkeypatch.setattr(
+        SceneRunner, "run", lambda self, entry, *of: original_run(self, entry, *of) if entry.label == "walk" else 0
+    )
     assert main([*words, "--resume"]) == 0
     assert "centre was done before" in capsys.readouterr().out
     monkeypatch.undo()

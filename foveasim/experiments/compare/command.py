@@ -19,7 +19,7 @@ from foveasim import validation
 from foveasim.agents.evaluation.entries import open_entries, references
 from foveasim.agents.evaluation.judge import Judge
 from foveasim.agents.evaluation.measures import MEASURES
-from foveasim.agents.evaluation.scene_runner import MOST_SCENES, MOST_SEED, Entry, Looked, Looker
+from foveasim.agents.evaluation.scene_runner import MAX_SCENES, MAX_SEED, AgentRun, Entry, SceneRunner
 from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.errors import InvalidValueError
@@ -98,15 +98,15 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         validation.whole("fixations", self.fixations, 1, 10_000)
-        validation.whole("seeds", self.seeds, 1, MOST_SEED + 1)
-        validation.whole("seed", self.seed, 0, MOST_SEED + 1 - self.seeds)
+        validation.whole("seeds", self.seeds, 1, MAX_SEED + 1)
+        validation.whole("seed", self.seed, 0, MAX_SEED + 1 - self.seeds)
         validation.whole("resamples", self.resamples, 100, 1_000_000)
         validation.whole("show", self.show, 0, 1000)
-        validation.whole("lanes", self.lanes, 1, MOST_SCENES)
+        validation.whole("lanes", self.lanes, 1, MAX_SCENES)
         validation.whole("batch", self.batch, 1, 10**6)
         validation.size_hw("size", tuple(self.size), 32)
         if self.limit is not None:
-            validation.whole("limit", self.limit, 1, MOST_SCENES)
+            validation.whole("limit", self.limit, 1, MAX_SCENES)
         if self.threads is not None:
             validation.whole("threads", self.threads, 1, 4096)
         if self.measure not in MEASURES:
@@ -200,21 +200,21 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
             for line in left_out:
                 console.print(line, markup=False, highlight=False)
         seeds = tuple(range(config.seed, config.seed + config.seeds))
-        looker = Looker(
+        runner = SceneRunner(
             scenes,
             retina,
             Judge(imaginer, scenes, config.batch),
             fixations=config.fixations,
             seeds=seeds,
             lanes=config.lanes,
-            shown=_shown(config, len(scenes.name)),
+            report_scenes=_report_scenes(config, len(scenes.name)),
         )
-        looked, whole = _look(looker, entries, console, kept)
+        runs, whole = _run_agents(runner, entries, console, kept)
     finally:
         torch.set_num_threads(threads)
-    labels = [one.label for one in looked]
+    labels = [one.label for one in runs]
     result = summarise(
-        looked,
+        runs,
         scenes.size,
         reference=reference if reference in labels else labels[0],
         ceiling=ceiling if ceiling in labels else None,
@@ -222,7 +222,7 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
         seed=config.seed,
     )
     options = {**asdict(config), "retina_options": config.all_retina_options()}
-    return Comparison(options, imaginer.name, scenes, seeds, tuple(looked), result, whole), kept
+    return Comparison(options, imaginer.name, scenes, seeds, tuple(runs), result, whole), kept
 
 
 def _deciding(config: CompareConfig) -> dict[str, Any]:
@@ -232,23 +232,23 @@ def _deciding(config: CompareConfig) -> dict[str, Any]:
     return {**chosen, "retina_options": config.all_retina_options()}
 
 
-def _shown(config: CompareConfig, count: int) -> list[int]:
+def _report_scenes(config: CompareConfig, count: int) -> list[int]:
     """Return the scenes of the report."""
     if not config.show_scenes:
         return sorted({int(i) for i in np.linspace(0, count - 1, min(config.show, count)).round()})
     return [validation.whole("show_scenes", scene, 0, count - 1) for scene in dict.fromkeys(config.show_scenes)]
 
 
-def _look(
-    looker: Looker, entries: Sequence[Entry], console: Console | None, kept: Kept | None
-) -> tuple[list[Looked], bool]:
-    """Let all agents look; return what those did that came to an end, and whether all did."""
+def _run_agents(
+    runner: SceneRunner, entries: Sequence[Entry], console: Console | None, kept: Kept | None
+) -> tuple[list[AgentRun], bool]:
+    """Run all agents; return the runs that came to an end, and whether all did."""
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    total = len(entries) * len(looker.seeds) * len(looker.scenes.name)
-    looked: list[Looked] = []
+    total = len(entries) * len(runner.seeds) * len(runner.scenes.name)
+    runs: list[AgentRun] = []
     hidden = console is None or not console.is_terminal
     try:
         with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
@@ -259,15 +259,15 @@ def _look(
                 if found is not None and console is not None:
                     console.print(f"{entry.label} was done before", markup=False, highlight=False)
                 if found is None:
-                    found = looker.look(entry, lambda scenes: progress.advance(task, scenes))
+                    found = runner.run(entry, lambda scenes: progress.advance(task, scenes))
                     if kept is not None:
                         kept.keep(found)
-                looked.append(found)
+                runs.append(found)
     except KeyboardInterrupt:
-        if not looked:
+        if not runs:
             raise
-        return looked, False
-    return looked, True
+        return runs, False
+    return runs, True
 
 
 def _write(out: Path, found: Comparison) -> None:

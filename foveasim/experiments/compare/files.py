@@ -23,7 +23,7 @@ from foveasim import __version__
 from foveasim.agents.evaluation.agent_cache import KeptFiles
 from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.measures import MEASURES, NUMBERS
-from foveasim.agents.evaluation.scene_runner import Entry, Looked, Moment
+from foveasim.agents.evaluation.scene_runner import AgentRun, Entry, FixationFrame
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.experiments.compare.statistics import WHEN, Result, SaccadeFigures
 from foveasim.runs.whole_files import write_atomically
@@ -50,7 +50,7 @@ class Kept:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
         self._files = KeptFiles(out, digest.hexdigest(), "other scenes, another network or other options")
 
-    def take(self, entry: Entry) -> Looked | None:
+    def take(self, entry: Entry) -> AgentRun | None:
         """Return what an agent did in the run that goes on, None where it was not done.
 
         Raises:
@@ -61,12 +61,12 @@ class Kept:
             return None
         tensors, told = found
         arrays = {name: value.numpy() for name, value in tensors.items()}
-        moments: dict[int, list[Moment]] = {int(scene): [] for scene in told["moments"]}
+        frames: dict[int, list[FixationFrame]] = {int(scene): [] for scene in told["moments"]}
         for scene, rows in told["moments"].items():
             for place, (x, y, numbers) in enumerate(rows):
                 pictures: dict[str, Any] = {name: arrays.get(f"{scene} {place} {name}") for name in _PICTURES}
-                moments[int(scene)].append(Moment(fixation_px=(x, y), numbers=numbers, **pictures))
-        return Looked(
+                frames[int(scene)].append(FixationFrame(fixation_px=(x, y), numbers=numbers, **pictures))
+        return AgentRun(
             entry.label,
             entry.spec,
             told["privileged"],
@@ -75,42 +75,42 @@ class Kept:
             arrays["amplitude_deg"],
             told["act_ms"],
             told["lanes"],
-            moments,
+            frames,
         )
 
-    def keep(self, looked: Looked) -> None:
+    def keep(self, run: AgentRun) -> None:
         """Write down what an agent did.
 
         Raises:
             WeightsError: It cannot be written.
         """
         tensors: dict[str, Tensor] = {
-            **{f"number {name}": _tensor(values) for name, values in looked.numbers.items()},
-            "fixation_px": _tensor(looked.fixation_px),
-            "amplitude_deg": _tensor(looked.amplitude_deg),
+            **{f"number {name}": _tensor(values) for name, values in run.numbers.items()},
+            "fixation_px": _tensor(run.fixation_px),
+            "amplitude_deg": _tensor(run.amplitude_deg),
         }
-        for scene, rows in looked.moments.items():
-            for place, moment in enumerate(rows):
+        for scene, rows in run.frames.items():
+            for place, frame in enumerate(rows):
                 for name in _PICTURES:
-                    if (picture := getattr(moment, name)) is not None:
+                    if (picture := getattr(frame, name)) is not None:
                         tensors[f"{scene} {place} {name}"] = _tensor(picture)
         told = {
-            "privileged": looked.privileged,
-            "act_ms": looked.act_ms,
-            "lanes": looked.lanes,
+            "privileged": run.privileged,
+            "act_ms": run.act_ms,
+            "lanes": run.lanes,
             "moments": {
-                scene: [(*moment.fixation_px, dict(moment.numbers)) for moment in rows]
-                for scene, rows in looked.moments.items()
+                scene: [(*frame.fixation_px, dict(frame.numbers)) for frame in rows]
+                for scene, rows in run.frames.items()
             },
         }
-        self._files.keep(_name(looked), tensors, told)
+        self._files.keep(_name(run), tensors, told)
 
     def forget(self) -> None:
         """Remove everything that was kept."""
         self._files.forget()
 
 
-def _name(entry: Entry | Looked) -> str:
+def _name(entry: Entry | AgentRun) -> str:
     return f"{entry.label}={entry.spec}"
 
 
@@ -143,8 +143,8 @@ class Comparison:
         config: The options.
         network: Name of the network that judged.
         scenes: What was looked at.
-        seeds: One look of each agent at each scene for each.
-        looked: What each agent did.
+        seeds: Each agent was run once on each scene with each.
+        runs: What each agent did.
         result: What it says.
         whole: False where it was ended early.
     """
@@ -153,20 +153,20 @@ class Comparison:
     network: str
     scenes: Scenes
     seeds: tuple[int, ...]
-    looked: tuple[Looked, ...]
+    runs: tuple[AgentRun, ...]
     result: Result
     whole: bool
 
     def __repr__(self) -> str:
-        agents, scenes = ", ".join(one.label for one in self.looked), len(self.scenes.name)
+        agents, scenes = ", ".join(one.label for one in self.runs), len(self.scenes.name)
         return f"Comparison({agents}; {scenes} scenes, {len(self.seeds)} seeds, network={self.network!r})"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Return all numbers of a comparison as JSON can hold them; what is not finite is null."""
-    looked, result = comparison.looked, comparison.result
+    runs, result = comparison.runs, comparison.result
     agents = {}
-    for place, one in enumerate(looked):
+    for place, one in enumerate(runs):
         agents[one.label] = {
             "agent": one.spec,
             "privileged": one.privileged,
@@ -251,7 +251,7 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
 
 
 def _fixations(comparison: Comparison) -> Iterable[list[Any]]:
-    for one in comparison.looked:
+    for one in comparison.runs:
         columns = [one.numbers[name] for name in NUMBERS]
         for k, seed in enumerate(comparison.seeds):
             for scene, name in enumerate(comparison.scenes.name):

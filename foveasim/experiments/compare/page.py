@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from foveasim import __version__
 from foveasim.agents.evaluation.measures import MEASURES
-from foveasim.agents.evaluation.scene_runner import Looked, Moment
+from foveasim.agents.evaluation.scene_runner import AgentRun, FixationFrame
 from foveasim.drawing.figures import styles
 from foveasim.experiments.compare.files import Comparison
 from foveasim.experiments.compare.statistics import Result
@@ -73,16 +73,16 @@ def report_data(comparison: Comparison) -> dict[str, Any]:
     """
     result, scenes = comparison.result, comparison.scenes
     album = _Album()
-    shown = sorted(set.intersection(*(set(one.moments) for one in comparison.looked)))
-    most_std = _std_full(comparison.looked)
+    shown = sorted(set.intersection(*(set(one.frames) for one in comparison.runs)))
+    most_std = _std_full(comparison.runs)
     stories = [
         {
             "name": scenes.name[scene],
             "number": scene,
             "image": album.picture(scenes.image[scene]),
             "agents": [
-                [_moment(album, moment, scenes.image[scene], most_std) for moment in one.moments[scene]]
-                for one in comparison.looked
+                [_frame(album, frame, scenes.image[scene], most_std) for frame in one.frames[scene]]
+                for one in comparison.runs
             ],
         }
         for scene in shown
@@ -155,29 +155,29 @@ def _agents(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _moment(album: _Album, moment: Moment, scene: NDArray[np.uint8], most_std: float | None) -> dict[str, Any]:
-    error = np.abs(moment.prediction.astype(np.int16) - scene.astype(np.int16)).mean(2) / 255
+def _frame(album: _Album, frame: FixationFrame, scene: NDArray[np.uint8], most_std: float | None) -> dict[str, Any]:
+    error = np.abs(frame.prediction.astype(np.int16) - scene.astype(np.int16)).mean(2) / 255
     values = {}
     for name, measure in MEASURES.items():
-        above = moment.numbers[measure.numerator]
-        below = moment.numbers[measure.denominator] if measure.denominator else 1.0
+        above = frame.numbers[measure.numerator]
+        below = frame.numbers[measure.denominator] if measure.denominator else 1.0
         values[name] = above / below if below else math.nan
     return {
-        "x": moment.fixation_px[0] / scene.shape[1],
-        "y": moment.fixation_px[1] / scene.shape[0],
-        "glimpse": album.picture(moment.glimpse),
-        "belief": album.picture(moment.belief),
-        "prediction": album.picture(moment.prediction),
-        "std": None if moment.std is None or most_std is None else album.heat(moment.std / most_std),
+        "x": frame.fixation_px[0] / scene.shape[1],
+        "y": frame.fixation_px[1] / scene.shape[0],
+        "glimpse": album.picture(frame.glimpse),
+        "belief": album.picture(frame.belief),
+        "prediction": album.picture(frame.prediction),
+        "std": None if frame.std is None or most_std is None else album.heat(frame.std / most_std),
         "error": album.heat(error / ERROR_FULL),
-        "sharp": moment.numbers["sharp"],
+        "sharp": frame.numbers["sharp"],
         "values": values,
     }
 
 
-def _std_full(looked: Sequence[Looked]) -> float | None:
+def _std_full(runs: Sequence[AgentRun]) -> float | None:
     """Return the standard deviation that maps show at their full colour: that of the surest 99.5 % of all pixels."""
-    maps = [m.std for one in looked for moments in one.moments.values() for m in moments if m.std is not None]
+    maps = [m.std for one in runs for frames in one.frames.values() for m in frames if m.std is not None]
     return max(float(np.quantile(np.stack(maps), 0.995)), 1e-6) if maps else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.agents.evaluation.measures import MEASURES, Measure
-from foveasim.agents.evaluation.scene_runner import Looked
+from foveasim.agents.evaluation.scene_runner import AgentRun
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import default_px_per_deg
 from foveasim.metrics.statistics import resample
@@ -111,7 +111,7 @@ class Result:
 
 
 def summarise(
-    looked: Sequence[Looked],
+    runs: Sequence[AgentRun],
     size: tuple[int, int],
     *,
     reference: str,
@@ -125,7 +125,7 @@ def summarise(
     differences are paired.
 
     Args:
-        looked: What each agent did, on the same scenes with as many seeds and fixations.
+        runs: One for each agent, on the same scenes with as many seeds and fixations.
         size: (H, W) of the scenes, px.
         reference: Label of the agent that the others are compared with.
         ceiling: Label of an upper reference, or None.
@@ -133,18 +133,18 @@ def summarise(
         seed: Of the bootstrap.
 
     Raises:
-        InvalidValueError: No agent, an unknown reference or ceiling, or agents that did not look at the same.
+        InvalidValueError: No agent, an unknown reference or ceiling, or runs on different scenes, seeds or fixations.
     """
-    labels = tuple(one.label for one in looked)
+    labels = tuple(one.label for one in runs)
     for name, value in (("reference", reference), ("ceiling", ceiling)):
         if value is not None and value not in labels:
             raise InvalidValueError(f"{name} must be among {', '.join(labels) or 'the agents'}; got {value!r}.")
-    shapes = {one.fixation_px.shape for one in looked}
+    shapes = {one.fixation_px.shape for one in runs}
     if len(shapes) != 1:
-        raise InvalidValueError(f"looked must be of the same seeds, scenes and fixations; got {sorted(shapes)}.")
-    scenes = looked[0].fixation_px.shape[1]
+        raise InvalidValueError(f"runs must be of the same seeds, scenes and fixations; got {sorted(shapes)}.")
+    scenes = runs[0].fixation_px.shape[1]
     weights = resample(scenes, resamples, seed)
-    shares = np.stack([one.numbers["sharp"].mean((0, 1)) for one in looked])
+    shares = np.stack([one.numbers["sharp"].mean((0, 1)) for one in runs])
     curves, area, share_area = {}, {}, {}
     differences: dict[str, dict[str, NDArray[np.float64]]] = {when: {} for when in WHEN}
     gap: dict[str, dict[str, NDArray[np.float64]]] = {when: {} for when in WHEN}
@@ -152,7 +152,7 @@ def summarise(
     at = labels.index(reference)
     top = None if ceiling is None or ceiling == reference else labels.index(ceiling)
     for name, measure in MEASURES.items():
-        curve, drawn = _curves(looked, measure, weights)
+        curve, drawn = _curves(runs, measure, weights)
         curves[name] = _intervals(curve, drawn)
         share_area[name] = np.array([_mean_height(x, y, span) for x, y in zip(shares, curve, strict=True)])
         heights = {"last": (curve[:, -1], drawn[..., -1]), "area": (_height(curve), _height(drawn))}
@@ -171,7 +171,7 @@ def summarise(
         labels,
         reference,
         ceiling,
-        tuple(one.privileged for one in looked),
+        tuple(one.privileged for one in runs),
         curves,
         shares,
         area,
@@ -179,20 +179,20 @@ def summarise(
         share_area,
         differences,
         gap,
-        tuple(saccade_figures(one, size) for one in looked),
+        tuple(saccade_figures(one, size) for one in runs),
     )
 
 
 def _curves(
-    looked: Sequence[Looked], measure: Measure, weights: NDArray[np.float64]
+    runs: Sequence[AgentRun], measure: Measure, weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a measure of each agent after each fixation, (A, N), and in each bootstrap sample, (R, A, N)."""
-    above = np.stack([one.numbers[measure.numerator].mean(0) for one in looked])  # (A, S, N)
+    above = np.stack([one.numbers[measure.numerator].mean(0) for one in runs])  # (A, S, N)
     agents, scenes, n = above.shape
     flat = above.transpose(1, 0, 2).reshape(scenes, -1)
     below = np.ones_like(flat)
     if measure.denominator:
-        stacked = np.stack([one.numbers[measure.denominator].mean(0) for one in looked])
+        stacked = np.stack([one.numbers[measure.denominator].mean(0) for one in runs])
         below = stacked.transpose(1, 0, 2).reshape(scenes, -1)
     with np.errstate(invalid="ignore", divide="ignore"):  # nothing hidden, or nothing wrong
         value = flat.sum(0) / below.sum(0)
@@ -235,21 +235,21 @@ def _mean_height(x: NDArray[np.float64], y: NDArray[np.float64], span: tuple[flo
     return float(((heights[1:] + heights[:-1]) / 2 * np.diff(at)).sum() / (high - low))
 
 
-def saccade_figures(looked: Looked, size: tuple[int, int]) -> SaccadeFigures:
+def saccade_figures(run: AgentRun, size: tuple[int, int]) -> SaccadeFigures:
     """Describe how an agent's eye moved.
 
     Convention: an eye that stays where it is makes a saccade of 0 degrees, which is a return.
 
     Args:
-        looked: What it did.
+        run: What it did.
         size: (H, W) of the scenes, px; their short side spans 27.4 degrees.
     """
-    amplitude = looked.amplitude_deg.astype(np.float64).ravel()
+    amplitude = run.amplitude_deg.astype(np.float64).ravel()
     scale = default_px_per_deg(size)
     longest = math.hypot(*size) / scale
     edges = np.linspace(0, longest, 21)
     none = amplitude.size == 0
-    points = looked.fixation_px.astype(np.float64)
+    points = run.fixation_px.astype(np.float64)
     moved = np.diff(points, axis=2)
     angle = np.arctan2(-moved[..., 1], moved[..., 0]).ravel()[amplitude >= 0.1]
     bins = np.round(angle / (2 * math.pi / DIRECTIONS)).astype(np.int64) % DIRECTIONS
@@ -259,13 +259,13 @@ def saccade_figures(looked: Looked, size: tuple[int, int]) -> SaccadeFigures:
         math.nan if none else float(amplitude.mean()),
         math.nan if none else float(np.median(amplitude)),
         math.nan if none else _return_rate(points, RETURN_DEG * scale),
-        float(looked.numbers["coverage"][..., -1].mean()),
-        float(looked.numbers["sharp"][..., -1].mean()),
+        float(run.numbers["coverage"][..., -1].mean()),
+        float(run.numbers["sharp"][..., -1].mean()),
         direction,
         edges,
         histogram,
-        looked.act_ms,
-        looked.lanes,
+        run.act_ms,
+        run.lanes,
     )
 
 

@@ -17,7 +17,7 @@ import torch
 
 from foveasim import validation
 from foveasim.agents.evaluation.entries import open_entries
-from foveasim.agents.evaluation.scene_runner import MOST_SEED, Entry
+from foveasim.agents.evaluation.scene_runner import MAX_SEED, Entry
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.humans.baselines import FLOORS, view_floors
@@ -99,7 +99,7 @@ class HumansConfig:
     def __post_init__(self) -> None:
         validation.whole("count", self.count, 1, 1000)
         validation.whole("resamples", self.resamples, 100, 1_000_000)
-        validation.whole("seed", self.seed, 0, MOST_SEED)
+        validation.whole("seed", self.seed, 0, MAX_SEED)
         validation.whole("show", self.show, 0, 1000)
         validation.whole("lanes", self.lanes, 1, 10_000)
         validation.whole("jobs", self.jobs, 1, 256)

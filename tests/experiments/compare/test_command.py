@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foveasim.agents.evaluation.entries import default_agents, open_entries, references
 from foveasim.agents.evaluation.judge import Judge, Scenes
-from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, Entry, Looked, Looker
+from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, AgentRun, Entry, SceneRunner
 from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.agents.mim.network import MimNetwork, make_network
@@ -57,18 +57,22 @@ class Counting(Predictor):
         return super().predict(image, acuity)
 
 
-def look(scenes: Scenes, *agents: Any, retina: str = "disc", imaginer: Predictor | None = None, **options: Any) -> Any:
-    """Let agents look; return the looker's results."""
+def run_agents(
+    scenes: Scenes, *agents: Any, retina: str = "disc", imaginer: Predictor | None = None, **options: Any
+) -> Any:
+    """Let agents look; return their runs."""
     judge = Judge(imaginer or Counting(), scenes, 3)
-    looker = Looker(scenes, make_retina(retina), judge, **{"fixations": 3, "seeds": (0, 1), "lanes": 100, **options})
+    runner = SceneRunner(
+        scenes, make_retina(retina), judge, **{"fixations": 3, "seeds": (0, 1), "lanes": 100, **options}
+    )
     return [
-        looker.look(Entry(str(agent), str(agent), lambda seed, agent=agent: make_agent(agent, seed=seed)))
+        runner.run(Entry(str(agent), str(agent), lambda seed, agent=agent: make_agent(agent, seed=seed)))
         for agent in agents
     ]
 
 
 def test_shapes_and_the_start_at_the_centre(scenes: Scenes) -> None:
-    (found,) = look(scenes, "random")
+    (found,) = run_agents(scenes, "random")
     assert found.fixation_px.shape == (2, 5, 3, 2)
     assert (found.fixation_px[:, :, 0] == [32, 24]).all()
     assert found.amplitude_deg.shape == (2, 5, 2)
@@ -77,7 +81,7 @@ def test_shapes_and_the_start_at_the_centre(scenes: Scenes) -> None:
 
 
 def test_no_two_looks_draw_alike_and_batches_change_nothing(scenes: Scenes) -> None:
-    (whole,), (parts,) = look(scenes, "random"), look(scenes, "random", lanes=2)
+    (whole,), (parts,) = run_agents(scenes, "random"), run_agents(scenes, "random", lanes=2)
     assert np.array_equal(whole.fixation_px, parts.fixation_px)
     for name, values in whole.numbers.items():
         assert values == pytest.approx(parts.numbers[name], rel=1e-4, abs=1e-6)
@@ -88,7 +92,10 @@ def test_no_two_looks_draw_alike_and_batches_change_nothing(scenes: Scenes) -> N
 def test_retinas_that_draw_do_so_by_scene_and_seed() -> None:
     image = read_scenes("noise", (48, 64), limit=1).image
     alike = Scenes(np.repeat(image, 3, 0), ("a", "b", "c"))  # the same scene thrice: only what is drawn differs
-    (whole,), (parts,) = look(alike, "centre", retina="patches"), look(alike, "centre", retina="patches", lanes=2)
+    (whole,), (parts,) = (
+        run_agents(alike, "centre", retina="patches"),
+        run_agents(alike, "centre", retina="patches", lanes=2),
+    )
     first = whole.numbers["mse"][..., 0]
     assert len(np.unique(first)) == 6
     assert first == pytest.approx(parts.numbers["mse"][..., 0], rel=1e-4)
@@ -96,7 +103,7 @@ def test_retinas_that_draw_do_so_by_scene_and_seed() -> None:
 
 def test_a_belief_is_judged_once(scenes: Scenes) -> None:
     imaginer = Counting()
-    centre, raster = look(scenes, "centre", "raster", imaginer=imaginer)
+    centre, raster = run_agents(scenes, "centre", "raster", imaginer=imaginer)
     assert imaginer.shown == 5 + 2 * 5  # the first view, which both share with all seeds, and two more of raster
     for name in ("mse", "ssim", "coverage"):
         assert (centre.numbers[name] == centre.numbers[name][:1, :, :1]).all()
@@ -109,8 +116,8 @@ def test_the_judge_says_what_evaluate_says() -> None:
     retina = make_retina("disc", hidden_ratio=0.8)
     one = Scenes(images, ("",) * 4)
     judge = Judge(Predictor(network), one, 4)
-    looker = Looker(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
-    numbers = looker.look(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
+    runner = SceneRunner(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
+    numbers = runner.run(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
     from foveasim.agents.pretraining import prediction_error as module
 
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +143,7 @@ class Peeks:
 
 
 def test_agents_get_what_they_need(scenes: Scenes) -> None:
-    (found,) = look(scenes, Peeks)
+    (found,) = run_agents(scenes, Peeks)
     assert found.privileged
     for scene, image in enumerate(scenes.image):
         x, y = found.fixation_px[0, scene, 1]
@@ -169,7 +176,7 @@ class Cells:
 
 
 def test_actions_are_read_as_the_agent_means_them(scenes: Scenes) -> None:
-    steps, cells = look(scenes, Steps, Cells)
+    steps, cells = run_agents(scenes, Steps, Cells)
     assert steps.fixation_px[0, 0].tolist() == [[32, 24], [48, 24], [64, 24]]
     assert set(Steps.times) == {1.0, 0.5}
     assert cells.fixation_px[0, 0, 1].tolist() == [48, 36]
@@ -201,19 +208,19 @@ class Receptors(Cells):
 )
 def test_what_an_agent_does_wrong_names_it(scenes: Scenes, agent: type, said: str) -> None:
     with pytest.raises(AgentError, match=said) as told:
-        look(scenes, agent)
+        run_agents(scenes, agent)
     assert agent.__name__ in str(told.value)
 
 
 def test_moments_are_those_of_the_first_seed(scenes: Scenes) -> None:
-    (found,) = look(scenes, "random", shown=(1, 4), lanes=2, retina="pyramid")
-    assert list(found.moments) == [1, 4]
-    for scene, moments in found.moments.items():
-        assert [m.fixation_px for m in moments] == [tuple(p) for p in found.fixation_px[0, scene].tolist()]
-        assert [m.numbers["mse"] for m in moments] == pytest.approx(found.numbers["mse"][0, scene].tolist(), rel=1e-4)
-        assert np.array_equal(moments[0].glimpse, moments[0].belief)
-        assert not np.array_equal(moments[1].glimpse, moments[1].belief)
-        assert moments[0].std is None
+    (found,) = run_agents(scenes, "random", report_scenes=(1, 4), lanes=2, retina="pyramid")
+    assert list(found.frames) == [1, 4]
+    for scene, frames in found.frames.items():
+        assert [m.fixation_px for m in frames] == [tuple(p) for p in found.fixation_px[0, scene].tolist()]
+        assert [m.numbers["mse"] for m in frames] == pytest.approx(found.numbers["mse"][0, scene].tolist(), rel=1e-4)
+        assert np.array_equal(frames[0].glimpse, frames[0].belief)
+        assert not np.array_equal(frames[1].glimpse, frames[1].belief)
+        assert frames[0].std is None
 
 
 # who takes part
@@ -362,14 +369,14 @@ def test_an_unknown_agent_stops_before_anything_is_looked_at(
 
 
 def test_ctrl_c_keeps_the_agents_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Looker.look
+    whole = SceneRunner.run
 
-    def stopped(self: Looker, entry: Entry, *rest: Any) -> Looked:
+    def stopped(self: SceneRunner, entry: Entry, *rest: Any) -> AgentRun:
         if entry.label == "walk":
             raise KeyboardInterrupt
         return whole(self, entry, *rest)
 
-    monkeypatch.setattr(Looker, "look", stopped)
+    monkeypatch.setattr(SceneRunner, "run", stopped)
     options: dict[str, Any] = {"data": "shapes", "limit": 2, "size": (48, 48), "fixations": 2, "seeds": 1, "show": 0}
     config = CompareConfig(["centre", "walk"], **options, out=str(tmp_path / "run"), reference="walk")
     assert run(config) == 130

@@ -18,7 +18,7 @@ from PIL import Image
 
 from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.measures import NUMBERS
-from foveasim.agents.evaluation.scene_runner import Looked, Moment
+from foveasim.agents.evaluation.scene_runner import AgentRun, FixationFrame
 from foveasim.experiments.compare.files import Comparison
 from foveasim.experiments.compare.page import LONG_SIDE_PX, report_data, report_page, write_report
 from foveasim.experiments.compare.statistics import summarise
@@ -34,7 +34,7 @@ def comparison(*, std: bool = True, shown: tuple[int, ...] = (0, 2), size: tuple
     y, x = np.mgrid[: size[0], : size[1]]
     base = np.stack([x * 255 / size[1], y * 255 / size[0], np.full(size, 90)], 2).astype(np.uint8)
     image = np.stack([base, base[:, ::-1], base[::-1]])
-    looked = []
+    runs = []
     for place, label in enumerate(("random", f"mine {HOSTILE}")):
         points = rng.uniform(0.1, 0.9, (1, 3, FIXATIONS, 2)) * [size[1], size[0]]
         points[:, :, 0] = [size[1] / 2, size[0] / 2]
@@ -45,24 +45,24 @@ def comparison(*, std: bool = True, shown: tuple[int, ...] = (0, 2), size: tuple
             "psnr": np.full((1, 3, FIXATIONS), np.inf),
             "sharp": np.tile(np.linspace(0.2, 0.6, FIXATIONS), (1, 3, 1)),
         }
-        moments = {scene: moments_of(image[scene], points[0, scene], numbers, scene, std) for scene in shown}
+        frames = {scene: frames_of(image[scene], points[0, scene], numbers, scene, std) for scene in shown}
         amplitude = np.linalg.norm(np.diff(points, axis=2), axis=-1).astype(np.float32) / 1.75
-        looked.append(Looked(label, label, place == 1, numbers, points.astype(np.float32), amplitude, 0.1, 3, moments))
+        runs.append(AgentRun(label, label, place == 1, numbers, points.astype(np.float32), amplitude, 0.1, 3, frames))
     config = {"data": [f"/secret/place/{HOSTILE}@test"], "measure": "mse", "retina": "disc", "fixations": FIXATIONS}
     config |= {"seeds": 1, "retina_options": {"hidden_ratio": 0.8}}
-    result = summarise(looked, size, reference="random", ceiling=looked[1].label, resamples=100)
-    return Comparison(config, "unet", Scenes(image, ("one", "two", HOSTILE)), (0,), tuple(looked), result, True)
+    result = summarise(runs, size, reference="random", ceiling=runs[1].label, resamples=100)
+    return Comparison(config, "unet", Scenes(image, ("one", "two", HOSTILE)), (0,), tuple(runs), result, True)
 
 
-def moments_of(
+def frames_of(
     image: NDArray[np.uint8], points: NDArray[Any], numbers: dict[str, NDArray[Any]], scene: int, std: bool
-) -> list[Moment]:
+) -> list[FixationFrame]:
     found = []
     for n, (px, py) in enumerate(points.tolist()):
         values = {name: float(number[0, scene, n]) for name, number in numbers.items()}
         wrong = (image // 2 + 20 * n).astype(np.uint8)
         deviation = np.full(image.shape[:2], 0.1 * n, np.float32) if std else None
-        found.append(Moment((px, py), image, image, wrong, deviation, values))
+        found.append(FixationFrame((px, py), image, image, wrong, deviation, values))
     return found
 
 
@@ -105,17 +105,17 @@ def test_pictures_are_small_and_each_is_held_once() -> None:
     sizes = {Image.open(io.BytesIO(base64.b64decode(text))).size for text in data["images"]}
     assert sizes == {(LONG_SIDE_PX, 240)}
     story = data["stories"][0]
-    assert all(moment["belief"] == story["image"] for path in story["agents"] for moment in path)
+    assert all(frame["belief"] == story["image"] for path in story["agents"] for frame in path)
 
 
 def test_numbers_and_maps_of_a_step() -> None:
     whole = comparison()
     data = report_data(whole)
-    moment, kept = data["stories"][1]["agents"][0][2], whole.looked[0].moments[2][2]
-    assert (moment["x"] * 64, moment["y"] * 48) == pytest.approx(kept.fixation_px, rel=1e-4)
-    assert moment["values"]["mse"] == pytest.approx(kept.numbers["mse"], rel=1e-4)
-    assert moment["values"]["psnr"] is None  # infinite
-    error = np.array(Image.open(io.BytesIO(base64.b64decode(data["images"][moment["error"]]))))
+    frame, kept = data["stories"][1]["agents"][0][2], whole.runs[0].frames[2][2]
+    assert (frame["x"] * 64, frame["y"] * 48) == pytest.approx(kept.fixation_px, rel=1e-4)
+    assert frame["values"]["mse"] == pytest.approx(kept.numbers["mse"], rel=1e-4)
+    assert frame["values"]["psnr"] is None  # infinite
+    error = np.array(Image.open(io.BytesIO(base64.b64decode(data["images"][frame["error"]]))))
     expected = np.abs(kept.prediction.astype(int) - whole.scenes.image[2]).mean(2) / 255 / data["error_full"] * 255
     assert np.abs(error - expected.clip(0, 255)).mean() < 3
     assert data["std_full"] == pytest.approx(0.3)
