@@ -1,1 +1,1 @@
-"""Agents on the same scenes under the same judge, and what is measured of them."""
+"""Agents on the same scenes, judged by the same network, and what is measured of them."""

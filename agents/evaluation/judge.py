@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.evaluation.measures import judge_images
+from foveasim.agents.evaluation.measures import measure_predictions
 from foveasim.agents.mim.predictor import Predictor
 
-__all__ = ["Judge", "Scenes"]
+__all__ = ["BeliefJudge", "Scenes"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """What is looked at.
+    """The scenes of a comparison.
 
     Attributes:
         image: (S, H, W, 3) uint8.
@@ -34,27 +34,27 @@ class Scenes:
         return self.image.shape[1], self.image.shape[2]
 
 
-class Judge:
-    """Predicts scenes from beliefs by the network that is common to all agents, and measures the error.
+class BeliefJudge:
+    """Predicts scenes from beliefs with the network that all agents share, and measures the error.
 
-    Every belief is judged once: agents begin with the same glimpse, and some look the same way whatever the seed.
+    Every belief is scored once: agents begin with the same glimpse, and some look the same way whatever the seed.
 
     Args:
-        imaginer: The network.
+        predictor: The network.
         scenes: The truth.
         batch: Beliefs at a time.
     """
 
-    def __init__(self, imaginer: Predictor, scenes: Scenes, batch: int) -> None:
-        self.imaginer, self.scenes, self.batch = imaginer, scenes, batch
-        self._known: dict[bytes, NDArray[np.float64]] = {}
+    def __init__(self, predictor: Predictor, scenes: Scenes, batch: int) -> None:
+        self.predictor, self.scenes, self.batch = predictor, scenes, batch
+        self._scores: dict[bytes, NDArray[np.float64]] = {}
 
-    def judge(
+    def score(
         self,
         which: NDArray[np.int64],
         image: NDArray[np.uint8],
         acuity: NDArray[np.uint8],
-        keep: Sequence[int] = (),
+        picture_lanes: Sequence[int] = (),
     ) -> tuple[NDArray[np.float64], dict[int, tuple[NDArray[np.uint8], NDArray[np.float32] | None]]]:
         """Measure what a network makes of beliefs.
 
@@ -62,29 +62,29 @@ class Judge:
             which: (B,) the scene of each.
             image: (B, H, W, 3) uint8.
             acuity: (B, H, W) uint8.
-            keep: Lanes whose prediction is wanted.
+            picture_lanes: Lanes whose prediction is returned, too.
 
         Returns:
             (B, K) float64, one column for each of ``NUMBERS``; and lane → prediction (H, W, 3) uint8 and standard
-            deviation (H, W) or None, for the lanes wanted.
+            deviation (H, W) or None, for ``picture_lanes``.
         """
         keys = [_digest(*parts) for parts in zip(which.tolist(), image, acuity, strict=True)]
-        first = {key: lane for lane, key in reversed(list(enumerate(keys))) if key not in self._known}
-        todo = sorted({*first.values(), *keep})
+        first = {key: lane for lane, key in reversed(list(enumerate(keys))) if key not in self._scores}
+        todo = sorted({*first.values(), *picture_lanes})
         pictures: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32] | None]] = {}
         for start in range(0, len(todo), self.batch):
             lanes = np.array(todo[start : start + self.batch])
             seen, sharp = torch.from_numpy(image[lanes]), torch.from_numpy(acuity[lanes])
-            prediction = self.imaginer.predict(seen, sharp)
+            prediction = self.predictor.predict(seen, sharp)
             guess = prediction.image.float().cpu()
             truth = torch.from_numpy(self.scenes.image[which[lanes]])
-            rows = judge_images(guess, truth, seen, sharp)
+            rows = measure_predictions(guess, truth, seen, sharp)
             for place, lane in enumerate(lanes.tolist()):
-                self._known[keys[lane]] = rows[place]
-                if lane in keep:
+                self._scores[keys[lane]] = rows[place]
+                if lane in picture_lanes:
                     std = None if prediction.std is None else prediction.std[place].float().cpu().numpy()
                     pictures[lane] = (guess[place] * 255).round().to(torch.uint8).numpy(), std
-        return np.stack([self._known[key] for key in keys]), pictures
+        return np.stack([self._scores[key] for key in keys]), pictures
 
 
 def _digest(scene: int, image: NDArray[np.uint8], acuity: NDArray[np.uint8]) -> bytes:

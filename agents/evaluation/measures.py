@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveasim.agents.mim.network import fill_unseen, to_float
 
-__all__ = ["MEASURES", "NUMBERS", "Measure", "judge_images"]
+__all__ = ["MEASURES", "NUMBERS", "Measure", "measure_predictions"]
 
 HALF = 128
 """A pixel counts as seen sharply from half of full acuity on: no pixel of a blurred retina need reach all of it."""
@@ -78,7 +78,7 @@ better; ``coverage``, mean acuity. Images are in [0, 1].
 """
 
 
-def judge_images(predicted: Tensor, truth: Tensor, seen: Tensor, acuity: Tensor) -> NDArray[np.float64]:
+def measure_predictions(predicted: Tensor, truth: Tensor, seen: Tensor, acuity: Tensor) -> NDArray[np.float64]:
     """Measure predictions against the scenes.
 
     Args:

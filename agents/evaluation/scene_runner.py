@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.evaluation.judge import Judge, Scenes
+from foveasim.agents.evaluation.judge import BeliefJudge, Scenes
 from foveasim.agents.evaluation.measures import NUMBERS
 from foveasim.agents.interface import (
     Agent,
@@ -121,7 +121,7 @@ class SceneRunner:
         self,
         scenes: Scenes,
         retina: Retina,
-        judge: Judge,
+        judge: BeliefJudge,
         *,
         fixations: int,
         seeds: Sequence[int],
@@ -162,7 +162,7 @@ class SceneRunner:
                 )
                 for step, (simulator, took_ms) in enumerate(self._steps(entry.label, agent, chunk, seed)):
                     seen = simulator.measured
-                    found, pictures = self.judge.judge(
+                    found, pictures = self.judge.score(
                         chunk, seen.belief, seen.belief_acuity, tuple(frame_lanes.values())
                     )
                     rows[place, chunk, step] = found

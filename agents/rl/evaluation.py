@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from foveasim.agents.evaluation.judge import Judge, Scenes
+from foveasim.agents.evaluation.judge import BeliefJudge, Scenes
 from foveasim.agents.evaluation.scene_runner import Entry, SceneRunner
 from foveasim.agents.interface import Agent, Observation, agent_name
 from foveasim.agents.mim.predictor import Predictor
@@ -178,7 +178,7 @@ class Validator:
     def __init__(
         self, scenes: Scenes, retina: Retina, imaginer: Predictor, *, budget: int, lanes: int = 50, seed: int = 0
     ) -> None:
-        judge = Judge(imaginer, scenes, lanes)
+        judge = BeliefJudge(imaginer, scenes, lanes)
         self._runner = SceneRunner(scenes, retina, judge, fixations=budget + 1, seeds=(seed,), lanes=lanes)
 
     def score(self, label: str, make: Callable[[int], Agent]) -> Score:

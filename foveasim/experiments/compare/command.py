@@ -17,7 +17,7 @@ import torch
 
 from foveasim import validation
 from foveasim.agents.evaluation.entries import open_entries, references
-from foveasim.agents.evaluation.judge import Judge
+from foveasim.agents.evaluation.judge import BeliefJudge
 from foveasim.agents.evaluation.measures import MEASURES
 from foveasim.agents.evaluation.scene_runner import MAX_SCENES, MAX_SEED, AgentRun, Entry, SceneRunner
 from foveasim.agents.evaluation.scenes import read_scenes
@@ -183,13 +183,13 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
     """Compare agents; keep those that are done below ``out``, if it is given."""
     check_device(config.device)
     scenes, retina = read_scenes(config.data, config.size, limit=config.limit, seed=config.seed), config.make_retina()
-    imaginer = Predictor(config.network, config.device)
+    predictor = Predictor(config.network, config.device)
     kept: Kept | None = None
     if out is not None:
-        kept = Kept(out, _deciding(config), scenes, imaginer.network)
+        kept = Kept(out, _deciding(config), scenes, predictor.network)
         if not config.resume:
             kept.forget()
-    common = {"network": imaginer.network, "retina": retina, "device": config.device}
+    common = {"network": predictor.network, "retina": retina, "device": config.device}
     threads = torch.get_num_threads()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -203,7 +203,7 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
         runner = SceneRunner(
             scenes,
             retina,
-            Judge(imaginer, scenes, config.batch),
+            BeliefJudge(predictor, scenes, config.batch),
             fixations=config.fixations,
             seeds=seeds,
             lanes=config.lanes,
@@ -222,7 +222,7 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
         seed=config.seed,
     )
     options = {**asdict(config), "retina_options": config.all_retina_options()}
-    return Comparison(options, imaginer.name, scenes, seeds, tuple(runs), result, whole), kept
+    return Comparison(options, predictor.name, scenes, seeds, tuple(runs), result, whole), kept
 
 
 def _deciding(config: CompareConfig) -> dict[str, Any]:

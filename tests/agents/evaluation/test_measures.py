@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.evaluation.measures import MEASURES, NUMBERS, judge_images
+from foveasim.agents.evaluation.measures import MEASURES, NUMBERS, measure_predictions
 
 
 def judged(predicted: float, truth: int, acuity: NDArray[np.uint8]) -> dict[str, float]:
@@ -15,7 +15,7 @@ def judged(predicted: float, truth: int, acuity: NDArray[np.uint8]) -> dict[str,
     scene = torch.full((1, *acuity.shape, 3), truth, dtype=torch.uint8)
     seen = torch.where(torch.from_numpy(acuity)[None, ..., None] > 0, scene, 127).to(torch.uint8)
     guess = torch.full((1, *acuity.shape, 3), predicted)
-    row = judge_images(guess, scene, seen, torch.from_numpy(acuity)[None])[0]
+    row = measure_predictions(guess, scene, seen, torch.from_numpy(acuity)[None])[0]
     return dict(zip(NUMBERS, row.tolist(), strict=True))
 
 

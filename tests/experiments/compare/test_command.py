@@ -1,4 +1,4 @@
-"""`foveasim compare`: agents look, a network judges, files are written."""
+"""`foveasim compare`: agents are run, a network judges, files are written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from foveasim.agents.evaluation.entries import default_agents, open_entries, references
-from foveasim.agents.evaluation.judge import Judge, Scenes
+from foveasim.agents.evaluation.judge import BeliefJudge, Scenes
 from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, AgentRun, Entry, SceneRunner
 from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.loading import AGENTS, make_agent
@@ -58,10 +58,10 @@ class Counting(Predictor):
 
 
 def run_agents(
-    scenes: Scenes, *agents: Any, retina: str = "disc", imaginer: Predictor | None = None, **options: Any
+    scenes: Scenes, *agents: Any, retina: str = "disc", predictor: Predictor | None = None, **options: Any
 ) -> Any:
     """Let agents look; return their runs."""
-    judge = Judge(imaginer or Counting(), scenes, 3)
+    judge = BeliefJudge(predictor or Counting(), scenes, 3)
     runner = SceneRunner(
         scenes, make_retina(retina), judge, **{"fixations": 3, "seeds": (0, 1), "lanes": 100, **options}
     )
@@ -102,9 +102,9 @@ def test_retinas_that_draw_do_so_by_scene_and_seed() -> None:
 
 
 def test_a_belief_is_judged_once(scenes: Scenes) -> None:
-    imaginer = Counting()
-    centre, raster = run_agents(scenes, "centre", "raster", imaginer=imaginer)
-    assert imaginer.shown == 5 + 2 * 5  # the first view, which both share with all seeds, and two more of raster
+    predictor = Counting()
+    centre, raster = run_agents(scenes, "centre", "raster", predictor=predictor)
+    assert predictor.shown == 5 + 2 * 5  # the first view, which both share with all seeds, and two more of raster
     for name in ("mse", "ssim", "coverage"):
         assert (centre.numbers[name] == centre.numbers[name][:1, :, :1]).all()
         assert (centre.numbers[name][..., 0] == raster.numbers[name][..., 0]).all()
@@ -115,7 +115,7 @@ def test_the_judge_says_what_evaluate_says() -> None:
     network = untrained()
     retina = make_retina("disc", hidden_ratio=0.8)
     one = Scenes(images, ("",) * 4)
-    judge = Judge(Predictor(network), one, 4)
+    judge = BeliefJudge(Predictor(network), one, 4)
     runner = SceneRunner(one, retina, judge, fixations=1, seeds=(0,), lanes=4)
     numbers = runner.run(Entry("centre", "centre", lambda seed: make_agent("centre"))).numbers
     from foveasim.agents.pretraining import prediction_error as module
