@@ -1,4 +1,4 @@
-"""What a long comparison keeps of every agent that is done, so that a run that was killed can go on with the others."""
+"""The results of the agents that are done, on disk, so that a comparison that was killed goes on with the others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from foveasim.agents.mim.weights_file import read_tensors, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.runs.outputs import UNFINISHED
 
-__all__ = ["KeptFiles", "kept_in"]
+__all__ = ["AgentCache", "cache_folder"]
 
 
-class KeptFiles:
-    """One file for each agent that is done, in a folder of their own.
+class AgentCache:
+    """Results of the agents that are done: one file for each, in a folder of their own.
 
     Args:
         out: Of the comparison; they lie in ``.unfinished`` below it.
@@ -29,43 +29,43 @@ class KeptFiles:
     """
 
     def __init__(self, out: Path, identity: str, differs: str) -> None:
-        self.folder = kept_in(out)
+        self.folder = cache_folder(out)
         self._identity, self._differs = identity, differs
 
-    def take(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what an agent left in the run that goes on, None where it was not done.
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what was saved of an agent, None where it was not done.
 
         Raises:
-            InvalidValueError: The run was another one.
+            InvalidValueError: It was saved by another comparison.
         """
         path = self._path(name)
         try:
-            tensors, metadata = read_tensors(path)
-            told = json.loads(metadata["told"])
+            tensors, header = read_tensors(path)
+            metadata = json.loads(header["told"])
         except (WeightsError, KeyError, ValueError):
             return None
-        if told["identity"] != self._identity:
+        if metadata["identity"] != self._identity:
             raise InvalidValueError(
                 f"{path.parent.parent} holds a comparison of {self._differs}. Give those of that one to go on with it, "
                 "or --overwrite to begin anew."
             )
-        return tensors, told
+        return tensors, metadata
 
-    def keep(self, name: str, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
-        """Write down what an agent leaves.
+    def save(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Save the results of an agent.
 
         Args:
             name: Of the agent, and of what it was named by.
             tensors: Arrays by name.
-            told: Anything else that JSON can hold.
+            metadata: Anything else that JSON can hold.
 
         Raises:
             WeightsError: It cannot be written.
         """
-        write_tensors(self._path(name), tensors, {"told": json.dumps({**told, "identity": self._identity})})
+        write_tensors(self._path(name), tensors, {"told": json.dumps({**metadata, "identity": self._identity})})
 
-    def forget(self) -> None:
-        """Remove everything that was kept."""
+    def clear(self) -> None:
+        """Remove everything that was saved."""
         with suppress(FileNotFoundError):
             shutil.rmtree(self.folder)
 
@@ -73,6 +73,6 @@ class KeptFiles:
         return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
 
 
-def kept_in(out: Path) -> Path:
-    """Return where a comparison keeps the agents that are done, until it is."""
+def cache_folder(out: Path) -> Path:
+    """Return the folder in which a comparison caches the agents that are done, until all are."""
     return out / UNFINISHED

@@ -23,7 +23,7 @@ from foveasim.agents.evaluation.scene_runner import MAX_SCENES, MAX_SEED, AgentR
 from foveasim.agents.evaluation.scenes import read_scenes
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.errors import InvalidValueError
-from foveasim.experiments.compare.files import Comparison, Kept, write_tables
+from foveasim.experiments.compare.files import AgentRunCache, Comparison, write_tables
 from foveasim.experiments.compare.statistics import summarise
 from foveasim.experiments.compare.table import GAP, WIDE, show_table
 from foveasim.eye.retina import Retina, make_retina
@@ -150,15 +150,15 @@ def run(config: CompareConfig) -> int:
     reads = find_inputs(*named, sources=config.data)
     out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
-        found, kept = _compare(config, console, out)
+        found, cache = _compare(config, console, out)
         stop.finishing = True
         _write(out, found)
-        if kept is not None and found.whole:
-            kept.forget()
+        if cache is not None and found.whole:
+            cache.clear()
     show_table(console, found.result, config.measure, len(found.scenes.name), config.seeds)
     console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
     if not found.whole:
-        console.print("interrupted; the agents that were done until then are kept. Go on with --resume.")
+        console.print("interrupted; the results of the agents that were done are saved. Go on with --resume.")
     return 0 if found.whole else 130
 
 
@@ -179,16 +179,18 @@ def compare(config: CompareConfig, console: Console | None = None) -> Comparison
     return _compare(config, console, None)[0]
 
 
-def _compare(config: CompareConfig, console: Console | None, out: Path | None) -> tuple[Comparison, Kept | None]:
-    """Compare agents; keep those that are done below ``out``, if it is given."""
+def _compare(
+    config: CompareConfig, console: Console | None, out: Path | None
+) -> tuple[Comparison, AgentRunCache | None]:
+    """Compare agents; cache those that are done below ``out``, if it is given."""
     check_device(config.device)
     scenes, retina = read_scenes(config.data, config.size, limit=config.limit, seed=config.seed), config.make_retina()
     predictor = Predictor(config.network, config.device)
-    kept: Kept | None = None
+    cache: AgentRunCache | None = None
     if out is not None:
-        kept = Kept(out, _deciding(config), scenes, predictor.network)
+        cache = AgentRunCache(out, _cache_identity(config), scenes, predictor.network)
         if not config.resume:
-            kept.forget()
+            cache.clear()
     common = {"network": predictor.network, "retina": retina, "device": config.device}
     threads = torch.get_num_threads()
     if config.threads is not None:
@@ -209,7 +211,7 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
             lanes=config.lanes,
             report_scenes=_report_scenes(config, len(scenes.name)),
         )
-        runs, whole = _run_agents(runner, entries, console, kept)
+        runs, whole = _run_agents(runner, entries, console, cache)
     finally:
         torch.set_num_threads(threads)
     labels = [one.label for one in runs]
@@ -222,10 +224,10 @@ def _compare(config: CompareConfig, console: Console | None, out: Path | None) -
         seed=config.seed,
     )
     options = {**asdict(config), "retina_options": config.all_retina_options()}
-    return Comparison(options, predictor.name, scenes, seeds, tuple(runs), result, whole), kept
+    return Comparison(options, predictor.name, scenes, seeds, tuple(runs), result, whole), cache
 
 
-def _deciding(config: CompareConfig) -> dict[str, Any]:
+def _cache_identity(config: CompareConfig) -> dict[str, Any]:
     """Return the options on which it depends what an agent is seen to do."""
     names = {"agent_arguments", "retina", "fixations", "seeds", "seed", "show", "show_scenes", "lanes"}
     chosen = {name: value for name, value in asdict(config).items() if name in names}
@@ -240,7 +242,7 @@ def _report_scenes(config: CompareConfig, count: int) -> list[int]:
 
 
 def _run_agents(
-    runner: SceneRunner, entries: Sequence[Entry], console: Console | None, kept: Kept | None
+    runner: SceneRunner, entries: Sequence[Entry], console: Console | None, cache: AgentRunCache | None
 ) -> tuple[list[AgentRun], bool]:
     """Run all agents; return the runs that came to an end, and whether all did."""
     from rich.markup import escape
@@ -255,13 +257,13 @@ def _run_agents(
             task = progress.add_task("looking", total=total)
             for entry in entries:
                 progress.update(task, description=escape(entry.label))
-                found = None if kept is None else kept.take(entry)
+                found = None if cache is None else cache.load(entry)
                 if found is not None and console is not None:
                     console.print(f"{entry.label} was done before", markup=False, highlight=False)
                 if found is None:
                     found = runner.run(entry, lambda scenes: progress.advance(task, scenes))
-                    if kept is not None:
-                        kept.keep(found)
+                    if cache is not None:
+                        cache.save(found)
                 runs.append(found)
     except KeyboardInterrupt:
         if not runs:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import __version__
-from foveasim.agents.evaluation.agent_cache import KeptFiles
+from foveasim.agents.evaluation.agent_cache import AgentCache
 from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.measures import MEASURES, NUMBERS
 from foveasim.agents.evaluation.scene_runner import AgentRun, Entry, FixationFrame
@@ -28,19 +28,19 @@ from foveasim.agents.mim.network import MimNetwork
 from foveasim.experiments.compare.statistics import WHEN, Result, SaccadeFigures
 from foveasim.runs.whole_files import write_atomically
 
-__all__ = ["SCHEMA", "Comparison", "Kept", "as_json", "versions", "write_tables"]
+__all__ = ["SCHEMA", "AgentRunCache", "Comparison", "as_json", "versions", "write_tables"]
 
 _PICTURES = ("glimpse", "belief", "prediction", "std")
 
 
-class Kept:
-    """The agents of a comparison that are done, in a folder of their own.
+class AgentRunCache:
+    """Cache of the agents of a comparison that are done, in a folder of their own.
 
     Args:
         out: Of the comparison; they lie in ``.unfinished`` below it.
         options: Of the comparison, all that its numbers depend on; anything that JSON can hold.
-        scenes: What is looked at.
-        network: Who judges.
+        scenes: Those of the comparison.
+        network: The one that judges.
     """
 
     def __init__(self, out: Path, options: Mapping[str, Any], scenes: Scenes, network: MimNetwork) -> None:
@@ -48,38 +48,38 @@ class Kept:
         digest.update(np.ascontiguousarray(scenes.image).data)
         for name, value in network.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-        self._files = KeptFiles(out, digest.hexdigest(), "other scenes, another network or other options")
+        self._files = AgentCache(out, digest.hexdigest(), "other scenes, another network or other options")
 
-    def take(self, entry: Entry) -> AgentRun | None:
-        """Return what an agent did in the run that goes on, None where it was not done.
+    def load(self, entry: Entry) -> AgentRun | None:
+        """Return what an agent did before the comparison was interrupted, None where it was not done.
 
         Raises:
-            InvalidValueError: The run was another one.
+            InvalidValueError: It was saved by another comparison.
         """
-        found = self._files.take(_name(entry))
+        found = self._files.load(_name(entry))
         if found is None:
             return None
-        tensors, told = found
+        tensors, metadata = found
         arrays = {name: value.numpy() for name, value in tensors.items()}
-        frames: dict[int, list[FixationFrame]] = {int(scene): [] for scene in told["moments"]}
-        for scene, rows in told["moments"].items():
+        frames: dict[int, list[FixationFrame]] = {int(scene): [] for scene in metadata["moments"]}
+        for scene, rows in metadata["moments"].items():
             for place, (x, y, numbers) in enumerate(rows):
                 pictures: dict[str, Any] = {name: arrays.get(f"{scene} {place} {name}") for name in _PICTURES}
                 frames[int(scene)].append(FixationFrame(fixation_px=(x, y), numbers=numbers, **pictures))
         return AgentRun(
             entry.label,
             entry.spec,
-            told["privileged"],
+            metadata["privileged"],
             {name: arrays[f"number {name}"] for name in NUMBERS},
             arrays["fixation_px"],
             arrays["amplitude_deg"],
-            told["act_ms"],
-            told["lanes"],
+            metadata["act_ms"],
+            metadata["lanes"],
             frames,
         )
 
-    def keep(self, run: AgentRun) -> None:
-        """Write down what an agent did.
+    def save(self, run: AgentRun) -> None:
+        """Save what an agent did.
 
         Raises:
             WeightsError: It cannot be written.
@@ -94,7 +94,7 @@ class Kept:
                 for name in _PICTURES:
                     if (picture := getattr(frame, name)) is not None:
                         tensors[f"{scene} {place} {name}"] = _tensor(picture)
-        told = {
+        metadata = {
             "privileged": run.privileged,
             "act_ms": run.act_ms,
             "lanes": run.lanes,
@@ -103,11 +103,11 @@ class Kept:
                 for scene, rows in run.frames.items()
             },
         }
-        self._files.keep(_name(run), tensors, told)
+        self._files.save(_name(run), tensors, metadata)
 
-    def forget(self) -> None:
-        """Remove everything that was kept."""
-        self._files.forget()
+    def clear(self) -> None:
+        """Remove everything that was saved."""
+        self._files.clear()
 
 
 def _name(entry: Entry | AgentRun) -> str:

@@ -21,7 +21,7 @@ from foveasim.agents.evaluation.scene_runner import MAX_SEED, Entry
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.humans.baselines import FLOORS, view_floors
-from foveasim.experiments.humans.files import Against, KeptViewings, write_humans
+from foveasim.experiments.humans.files import Against, ScanpathCache, write_humans
 from foveasim.experiments.humans.free_viewing import Viewer
 from foveasim.experiments.humans.memo import remembering
 from foveasim.experiments.humans.scores import Scored, Scorer
@@ -135,15 +135,15 @@ def run(config: HumansConfig) -> int:
     reads = find_inputs(*named, pack / "fixations.csv", pack / "splits.json", sources=pack / "images")
     out = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with stop.listening():
-        found, kept = _humans(config, console, out)
+        found, cache = _humans(config, console, out)
         stop.finishing = True
         _write(out, found, config.show)
-        if kept is not None and found.whole:
-            kept.forget()
+        if cache is not None and found.whole:
+            cache.clear()
     show_humans(console, found.scored, len(found.people.name), config.count)
     console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
     if not found.whole:
-        console.print("interrupted; the agents that were done until then are kept. Go on with --resume.")
+        console.print("interrupted; the results of the agents that were done are saved. Go on with --resume.")
     return 0 if found.whole else 130
 
 
@@ -164,8 +164,8 @@ def humans(config: HumansConfig, console: Console | None = None) -> Against:
     return _humans(config, console, None)[0]
 
 
-def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> tuple[Against, KeptViewings | None]:
-    """Compare agents with people; keep those that are done below ``out``, if it is given."""
+def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> tuple[Against, ScanpathCache | None]:
+    """Compare agents with people; cache those that are done below ``out``, if it is given."""
     check_device(config.device)
     people = read_people(
         config.data,
@@ -189,22 +189,22 @@ def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> 
         raise InvalidValueError(
             f"agents must not be called as people or a floor is; got {name!r}. Write my_{name}={name}, or --floors no."
         )
-    kept: KeptViewings | None = None
+    cache: ScanpathCache | None = None
     if out is not None:
-        kept = KeptViewings(out, _deciding(config), people)
+        cache = ScanpathCache(out, _cache_identity(config), people)
         if not config.resume:
-            kept.forget()
+            cache.clear()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the maps of one lane are too small for two, and agents share the cores by ``jobs``
     try:
         scorer = Scorer(people, config.resamples, config.seed)
-        rows, whole = _view(config, people, retina, scorer, entries, console, kept)
+        rows, whole = _view(config, people, retina, scorer, entries, console, cache)
     finally:
         torch.set_num_threads(threads)
-    return Against(asdict(config), people, (scorer.people_scores(), *rows), whole), kept
+    return Against(asdict(config), people, (scorer.people_scores(), *rows), whole), cache
 
 
-def _deciding(config: HumansConfig) -> dict[str, Any]:
+def _cache_identity(config: HumansConfig) -> dict[str, Any]:
     """Return the options on which it depends what an agent does."""
     names = ("agent_arguments", "count", "retina", "retina_options", "network", "conditional", "seed")
     return {name: getattr(config, name) for name in names}
@@ -217,7 +217,7 @@ def _view(
     scorer: Scorer,
     entries: Sequence[Entry],
     console: Console | None,
-    kept: KeptViewings | None,
+    cache: ScanpathCache | None,
 ) -> tuple[list[Scored], bool]:
     """Let all agents view the images; return the scores of those that came to an end, and whether all did."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -236,15 +236,15 @@ def _view(
 
     def agent(entry: Entry, tell: Callable[[int], None]) -> list[Scored]:
         mine, told = viewer(tell)
-        viewing = None if kept is None else kept.take(entry)
+        viewing = None if cache is None else cache.load(entry)
         if viewing is not None:
             told(len(people.name) * config.count)
             if console is not None:
                 console.print(f"{entry.label} was done before", markup=False, highlight=False)
         else:
             viewing = mine.view(remembering(entry), told)
-            if kept is not None:
-                kept.keep(viewing)
+            if cache is not None:
+                cache.save(viewing)
         return [scorer.score(viewing)]
 
     def floors(tell: Callable[[int], None]) -> list[Scored]:
@@ -303,14 +303,14 @@ def _write(out: Path, found: Against, show: int) -> None:
 
     count = len(found.people.name)
     shown = sorted({int(i) for i in np.linspace(0, count - 1, min(show, count)).round()})
-    kept = replace(found, config={**found.config, "data": Path(str(found.config["data"])).name})
+    shareable = replace(found, config={**found.config, "data": Path(str(found.config["data"])).name})
     try:
         if len(found.scored) > 1:
             draw_scores(out / "scores.png", found.scored)
             draw_distributions(out / "saccades.png", found.scored, found.people)
         if shown:
             draw_densities(out / "densities.png", found.scored, found.people, shown)
-        write_page(out / "report.html", kept, shown)
-        write_humans(out, kept)
+        write_page(out / "report.html", shareable, shown)
+        write_humans(out, shareable)
     except OSError as error:
         raise InvalidValueError(f"cannot write into {out}: {error.strerror}. Choose another --out.") from error

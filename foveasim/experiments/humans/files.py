@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from foveasim import __version__
-from foveasim.agents.evaluation.agent_cache import KeptFiles
+from foveasim.agents.evaluation.agent_cache import AgentCache
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.experiments.compare.files import versions
 from foveasim.experiments.humans.free_viewing import Viewing, scanpath_of
@@ -26,16 +26,16 @@ from foveasim.metrics.people import People
 from foveasim.runs.whole_files import write_atomically
 from foveasim.scanpath.scanpath import write_scanpaths
 
-__all__ = ["SCHEMA", "Against", "KeptViewings", "as_json", "write_humans"]
+__all__ = ["SCHEMA", "Against", "ScanpathCache", "as_json", "write_humans"]
 
 
-class KeptViewings:
-    """The agents of a comparison with people that are done.
+class ScanpathCache:
+    """Cache of the agents of a comparison with people that are done.
 
     Args:
         out: Folder of the comparison.
         options: Of the comparison, all that scanpaths depend on; anything that JSON can hold.
-        people: Who is compared with.
+        people: With whom agents are compared.
     """
 
     def __init__(self, out: Path, options: Mapping[str, Any], people: People) -> None:
@@ -46,18 +46,18 @@ class KeptViewings:
         for path in (*(path for group in people.paths for path in group), *people.training):
             # As float32, whose digest runs of 0.1 wrote down
             digest.update(path.fixation_px.numpy().tobytes() + path.duration_ms.numpy().astype(np.float32).tobytes())
-        self._files = KeptFiles(out, digest.hexdigest(), "other people or other options")
+        self._files = AgentCache(out, digest.hexdigest(), "other people or other options")
 
-    def take(self, entry: Entry) -> Viewing | None:
-        """Return what an agent did in the run that goes on, None where it was not done.
+    def load(self, entry: Entry) -> Viewing | None:
+        """Return what an agent did before the comparison was interrupted, None where it was not done.
 
         Raises:
-            InvalidValueError: The run was another one.
+            InvalidValueError: It was saved by another comparison.
         """
-        found = self._files.take(f"{entry.label}={entry.spec}")
+        found = self._files.load(f"{entry.label}={entry.spec}")
         if found is None:
             return None
-        tensors, told = found
+        tensors, metadata = found
         count, lengths = tensors["counts"].shape[1], tensors["counts"].flatten().tolist()
         points, durations = (torch.split(tensors[name], lengths) for name in ("fixation_px", "duration_ms"))
         paths = [
@@ -66,10 +66,10 @@ class KeptViewings:
         ]
         grouped = tuple(tuple(paths[i : i + count]) for i in range(0, len(paths), count))
         conditional = tensors["conditional"].numpy() if "conditional" in tensors else None
-        return Viewing(entry.label, entry.spec, told["privileged"], told["own_durations"], grouped, conditional)
+        return Viewing(entry.label, entry.spec, metadata["privileged"], metadata["own_durations"], grouped, conditional)
 
-    def keep(self, viewing: Viewing) -> None:
-        """Write down what an agent did.
+    def save(self, viewing: Viewing) -> None:
+        """Save what an agent did.
 
         Raises:
             WeightsError: It cannot be written.
@@ -82,12 +82,12 @@ class KeptViewings:
         }
         if viewing.conditional is not None:
             tensors["conditional"] = torch.from_numpy(viewing.conditional)
-        told = {"privileged": viewing.privileged, "own_durations": viewing.own_durations}
-        self._files.keep(f"{viewing.label}={viewing.spec}", tensors, told)
+        metadata = {"privileged": viewing.privileged, "own_durations": viewing.own_durations}
+        self._files.save(f"{viewing.label}={viewing.spec}", tensors, metadata)
 
-    def forget(self) -> None:
-        """Remove everything that was kept."""
-        self._files.forget()
+    def clear(self) -> None:
+        """Remove everything that was saved."""
+        self._files.clear()
 
 
 SCHEMA = 1

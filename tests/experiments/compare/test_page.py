@@ -111,12 +111,12 @@ def test_pictures_are_small_and_each_is_held_once() -> None:
 def test_numbers_and_maps_of_a_step() -> None:
     whole = comparison()
     data = report_data(whole)
-    frame, kept = data["stories"][1]["agents"][0][2], whole.runs[0].frames[2][2]
-    assert (frame["x"] * 64, frame["y"] * 48) == pytest.approx(kept.fixation_px, rel=1e-4)
-    assert frame["values"]["mse"] == pytest.approx(kept.numbers["mse"], rel=1e-4)
+    frame, recorded = data["stories"][1]["agents"][0][2], whole.runs[0].frames[2][2]
+    assert (frame["x"] * 64, frame["y"] * 48) == pytest.approx(recorded.fixation_px, rel=1e-4)
+    assert frame["values"]["mse"] == pytest.approx(recorded.numbers["mse"], rel=1e-4)
     assert frame["values"]["psnr"] is None  # infinite
     error = np.array(Image.open(io.BytesIO(base64.b64decode(data["images"][frame["error"]]))))
-    expected = np.abs(kept.prediction.astype(int) - whole.scenes.image[2]).mean(2) / 255 / data["error_full"] * 255
+    expected = np.abs(recorded.prediction.astype(int) - whole.scenes.image[2]).mean(2) / 255 / data["error_full"] * 255
     assert np.abs(error - expected.clip(0, 255)).mean() < 3
     assert data["std_full"] == pytest.approx(0.3)
     assert data["measures"][0]["difference"][1][0] < 0

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveasim.agents.evaluation.agent_cache import kept_in
+from foveasim.agents.evaluation.agent_cache import cache_folder
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.humans.command import HumansConfig, run
-from foveasim.experiments.humans.files import KeptViewings
+from foveasim.experiments.humans.files import ScanpathCache
 from foveasim.experiments.humans.free_viewing import Viewer
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
@@ -79,13 +79,13 @@ class Ramp:
 
 
 @pytest.mark.parametrize("agent", ["random", Ramp])
-def test_a_viewing_that_is_kept_is_the_same(people: People, tmp_path: Path, agent: Any) -> None:
+def test_scanpaths_that_are_cached_are_the_same(people: People, tmp_path: Path, agent: Any) -> None:
     entry = Entry("mine", "mine", lambda seed: make_agent(agent, seed=seed))
     found = Viewer(people, make_retina("pyramid"), 3, lanes=4).view(entry)
-    kept = KeptViewings(tmp_path, {"count": 3}, people)
-    assert kept.take(entry) is None
-    kept.keep(found)
-    again = kept.take(entry)
+    cache = ScanpathCache(tmp_path, {"count": 3}, people)
+    assert cache.load(entry) is None
+    cache.save(found)
+    again = cache.load(entry)
     assert again is not None
     assert (again.privileged, again.own_durations) == (found.privileged, found.own_durations)
     assert (again.conditional is None) == (found.conditional is None) == (agent == "random")
@@ -101,17 +101,17 @@ def test_a_viewing_that_is_kept_is_the_same(people: People, tmp_path: Path, agen
 @pytest.mark.parametrize("change", [{"count": 4}, {"people": True}])
 def test_another_comparison_is_not_gone_on_with(people: People, tmp_path: Path, change: dict[str, Any]) -> None:
     entry = Entry("mine", "random", lambda seed: make_agent("random", seed=seed))
-    KeptViewings(tmp_path, {"count": 3}, people).keep(Viewer(people, make_retina("disc"), 3).view(entry))
+    ScanpathCache(tmp_path, {"count": 3}, people).save(Viewer(people, make_retina("disc"), 3).view(entry))
     others = replace(people, training=people.paths[0]) if "people" in change else people
     options = {"count": change.get("count", 3)}
     with pytest.raises(InvalidValueError, match="other people or other options"):
-        KeptViewings(tmp_path, options, others).take(entry)
+        ScanpathCache(tmp_path, options, others).load(entry)
 
 
 def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(config_of(folder, whole, "random", "spiral")) == 0
-    assert not kept_in(whole).exists()
+    assert not cache_folder(whole).exists()
     capsys.readouterr()
 
     def interrupt(*_: object) -> None:
@@ -121,7 +121,7 @@ def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: py
         patch.setattr("foveasim.agents.builtin.scripted.Spiral.act", interrupt)
         assert run(config_of(folder, out, "random", "spiral")) == 130
     assert "Go on with --resume" in " ".join(capsys.readouterr().out.split())
-    assert len(list(kept_in(out).iterdir())) == 1
+    assert len(list(cache_folder(out).iterdir())) == 1
     with pytest.raises(InvalidValueError, match=r"is not empty: it holds \.unfinished"):
         run(config_of(folder, out, "random", "spiral"))
     with pytest.raises(InvalidValueError, match="other people or other options"):
@@ -130,7 +130,7 @@ def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: py
         patch.setattr("foveasim.agents.builtin.scripted.Random.act", interrupt)  # it is not asked again
         assert run(config_of(folder, out, "random", "spiral", resume=True)) == 0
     assert "random was done before" in capsys.readouterr().out
-    assert not kept_in(out).exists()
+    assert not cache_folder(out).exists()
     first, again = (json.loads((place / "humans.json").read_text()) for place in (whole, out))
     assert again["whole"] and first["rows"] == again["rows"]
     for name in ("scanpaths.csv", "scores.csv", "images.csv"):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveasim.agents.evaluation.agent_cache import KeptFiles
+from foveasim.agents.evaluation.agent_cache import AgentCache
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout
@@ -95,7 +95,7 @@ def record(folder: Path) -> None:
         command(*PRETRAIN, "--steps=4")
         command(*TRAIN, "--steps=32")
         for text, name in ((COMPARE, "compare"), (HUMANS, "humans")):
-            with _keeping():
+            with _cached_agents():
                 command(*text)
             assert (Path(name) / ".unfinished").is_dir()
         command("readout", "networks/unet.safetensors", "--data=labelled", "--out=readout", "--size=32", "--epochs=2")
@@ -116,9 +116,9 @@ PICTURES = ("labelled", "people", "masks")
 
 
 @contextlib.contextmanager
-def _keeping() -> Iterator[None]:
-    """Leave what a comparison keeps of agents that are done, as one that was killed at its end would."""
-    with patch.object(KeptFiles, "forget"):
+def _cached_agents() -> Iterator[None]:
+    """Leave the cache of the agents that are done, as one that was killed at its end would."""
+    with patch.object(AgentCache, "clear"):
         yield
 
 
