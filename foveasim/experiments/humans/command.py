@@ -22,8 +22,8 @@ from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.humans.baselines import FLOORS, view_floors
 from foveasim.experiments.humans.files import Against, ScanpathCache, write_humans
-from foveasim.experiments.humans.free_viewing import Viewer
-from foveasim.experiments.humans.memo import remembering
+from foveasim.experiments.humans.free_viewing import FreeViewingRunner
+from foveasim.experiments.humans.memo import cache_predictions
 from foveasim.experiments.humans.scores import Scored, Scorer
 from foveasim.experiments.humans.table import show_humans
 from foveasim.eye.retina import Retina, make_retina
@@ -198,7 +198,7 @@ def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> 
     torch.set_num_threads(1)  # the maps of one lane are too small for two, and agents share the cores by ``jobs``
     try:
         scorer = Scorer(people, config.resamples, config.seed)
-        rows, whole = _view(config, people, retina, scorer, entries, console, cache)
+        rows, whole = _run_agents(config, people, retina, scorer, entries, console, cache)
     finally:
         torch.set_num_threads(threads)
     return Against(asdict(config), people, (scorer.people_scores(), *rows), whole), cache
@@ -210,7 +210,7 @@ def _cache_identity(config: HumansConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def _view(
+def _run_agents(
     config: HumansConfig,
     people: People,
     retina: Retina,
@@ -219,37 +219,37 @@ def _view(
     console: Console | None,
     cache: ScanpathCache | None,
 ) -> tuple[list[Scored], bool]:
-    """Let all agents view the images; return the scores of those that came to an end, and whether all did."""
+    """Run all agents on the images; return the scores of those that came to an end, and whether all did."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     ended = False
 
-    def viewer(tell: Callable[[int], None]) -> tuple[Viewer, Callable[[int], None]]:
-        def told(count: int) -> None:
+    def start(on_progress: Callable[[int], None]) -> tuple[FreeViewingRunner, Callable[[int], None]]:
+        def report(count: int) -> None:
             if ended:
                 raise KeyboardInterrupt
-            tell(count)
+            on_progress(count)
 
-        return Viewer(
-            people, retina, config.count, lanes=config.lanes, seed=config.seed, follows=config.conditional
-        ), told
+        return FreeViewingRunner(
+            people, retina, config.count, lanes=config.lanes, seed=config.seed, conditional=config.conditional
+        ), report
 
-    def agent(entry: Entry, tell: Callable[[int], None]) -> list[Scored]:
-        mine, told = viewer(tell)
-        viewing = None if cache is None else cache.load(entry)
-        if viewing is not None:
-            told(len(people.name) * config.count)
+    def run_agent(entry: Entry, on_progress: Callable[[int], None]) -> list[Scored]:
+        runner, report = start(on_progress)
+        scanpaths = None if cache is None else cache.load(entry)
+        if scanpaths is not None:
+            report(len(people.name) * config.count)
             if console is not None:
                 console.print(f"{entry.label} was done before", markup=False, highlight=False)
         else:
-            viewing = mine.view(remembering(entry), told)
+            scanpaths = runner.run(cache_predictions(entry), report)
             if cache is not None:
-                cache.save(viewing)
-        return [scorer.score(viewing)]
+                cache.save(scanpaths)
+        return [scorer.score(scanpaths)]
 
-    def floors(tell: Callable[[int], None]) -> list[Scored]:
-        mine, told = viewer(tell)
-        return [scorer.score(floor, "floor") for floor in view_floors(mine, told)]
+    def floors(on_progress: Callable[[int], None]) -> list[Scored]:
+        runner, report = start(on_progress)
+        return [scorer.score(floor, "floor") for floor in view_floors(runner, report)]
 
     columns = (TextColumn("viewing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     total = len(people.name) * config.count * (len(entries) + (len(FLOORS) if config.floors else 0))
@@ -260,15 +260,15 @@ def _view(
     ):
         task = progress.add_task("", total=total)
 
-        def tell(count: int) -> None:
+        def on_progress(count: int) -> None:
             progress.advance(task, count)
 
         # The longest work first, so that no core waits for it at the end.
         order = sorted(range(len(entries)), key=lambda place: not (config.conditional and _takes_long(entries[place])))
-        begun = {place: pool.submit(agent, entries[place], tell) for place in order}
+        begun = {place: pool.submit(run_agent, entries[place], on_progress) for place in order}
         waiting = [begun[place] for place in range(len(entries))]
         if config.floors:
-            waiting.append(pool.submit(floors, tell))
+            waiting.append(pool.submit(floors, on_progress))
         whole = True
         try:
             for one in waiting:

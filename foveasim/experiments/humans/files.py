@@ -19,7 +19,7 @@ from foveasim import __version__
 from foveasim.agents.evaluation.agent_cache import AgentCache
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.experiments.compare.files import versions
-from foveasim.experiments.humans.free_viewing import Viewing, scanpath_of
+from foveasim.experiments.humans.free_viewing import AgentScanpaths, make_scanpath
 from foveasim.experiments.humans.scores import IMAGE_SCORES, SCORES, Scored
 from foveasim.experiments.humans.table import cautions, in_order, value_of
 from foveasim.metrics.people import People
@@ -48,7 +48,7 @@ class ScanpathCache:
             digest.update(path.fixation_px.numpy().tobytes() + path.duration_ms.numpy().astype(np.float32).tobytes())
         self._files = AgentCache(out, digest.hexdigest(), "other people or other options")
 
-    def load(self, entry: Entry) -> Viewing | None:
+    def load(self, entry: Entry) -> AgentScanpaths | None:
         """Return what an agent did before the comparison was interrupted, None where it was not done.
 
         Raises:
@@ -61,29 +61,31 @@ class ScanpathCache:
         count, lengths = tensors["counts"].shape[1], tensors["counts"].flatten().tolist()
         points, durations = (torch.split(tensors[name], lengths) for name in ("fixation_px", "duration_ms"))
         paths = [
-            scanpath_of(point, duration, self._people.name[i // count], f"{i % count}")
+            make_scanpath(point, duration, self._people.name[i // count], f"{i % count}")
             for i, (point, duration) in enumerate(zip(points, durations, strict=True))
         ]
         grouped = tuple(tuple(paths[i : i + count]) for i in range(0, len(paths), count))
         conditional = tensors["conditional"].numpy() if "conditional" in tensors else None
-        return Viewing(entry.label, entry.spec, metadata["privileged"], metadata["own_durations"], grouped, conditional)
+        return AgentScanpaths(
+            entry.label, entry.spec, metadata["privileged"], metadata["own_durations"], grouped, conditional
+        )
 
-    def save(self, viewing: Viewing) -> None:
+    def save(self, scanpaths: AgentScanpaths) -> None:
         """Save what an agent did.
 
         Raises:
             WeightsError: It cannot be written.
         """
-        every = [path for group in viewing.paths for path in group]
+        every = [path for group in scanpaths.paths for path in group]
         tensors = {
-            "counts": torch.tensor([[len(path) for path in group] for group in viewing.paths]),
+            "counts": torch.tensor([[len(path) for path in group] for group in scanpaths.paths]),
             "fixation_px": torch.cat([path.fixation_px for path in every]),
             "duration_ms": torch.cat([path.duration_ms for path in every]),
         }
-        if viewing.conditional is not None:
-            tensors["conditional"] = torch.from_numpy(viewing.conditional)
-        metadata = {"privileged": viewing.privileged, "own_durations": viewing.own_durations}
-        self._files.save(f"{viewing.label}={viewing.spec}", tensors, metadata)
+        if scanpaths.conditional is not None:
+            tensors["conditional"] = torch.from_numpy(scanpaths.conditional)
+        metadata = {"privileged": scanpaths.privileged, "own_durations": scanpaths.own_durations}
+        self._files.save(f"{scanpaths.label}={scanpaths.spec}", tensors, metadata)
 
     def clear(self) -> None:
         """Remove everything that was saved."""

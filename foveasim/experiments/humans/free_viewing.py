@@ -1,4 +1,4 @@
-"""Lets agents view the images that people viewed, freely and as often, and follow where people looked."""
+"""Runs agents in free viewing of the images that people viewed, as often, and along where people looked."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator
 
-__all__ = ["CONDITIONAL", "Dwells", "Prioritises", "Viewer", "Viewing", "scanpath_of"]
+__all__ = ["CONDITIONAL_SCORES", "AgentScanpaths", "Dwells", "FreeViewingRunner", "Prioritises", "make_scanpath"]
 
-CONDITIONAL = ("cnss", "cauc", "cig")
-"""What a priority map scores that follows people."""
+CONDITIONAL_SCORES = ("cnss", "cauc", "cig")
+"""Scores of a priority map along the scanpaths of people."""
 
 _PRIOR = 0.01  # of the centre bias in a priority map, so that no pixel is impossible
-_SETTLED = "lengths", "durations"  # streams of the random numbers that stand in for what an agent does not have
+_STREAMS = "lengths", "durations"  # streams of the random numbers that stand in for what an agent does not have
 
 
 @runtime_checkable
@@ -58,8 +58,8 @@ class Dwells(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Viewing:
-    """What one agent did.
+class AgentScanpaths:
+    """The scanpaths that one agent made, and what else is known of them.
 
     Attributes:
         label: What it is called.
@@ -67,7 +67,7 @@ class Viewing:
         privileged: Whether it saw the hidden scene.
         own_durations: Whether durations are its own; otherwise they are drawn from the training people.
         paths: For each image K scanpaths, px of ``People.size``, without the imposed start.
-        conditional: (S, 3) float64 by ``CONDITIONAL``, or None without a priority map.
+        conditional: (S, 3) float64 by ``CONDITIONAL_SCORES``, or None without a priority map.
     """
 
     label: str
@@ -78,8 +78,8 @@ class Viewing:
     conditional: NDArray[np.float64] | None
 
 
-class Viewer:
-    """Lets agents view images, K scanpaths each. Every eye begins at the centre, which is not part of the scanpath.
+class FreeViewingRunner:
+    """Runs agents in free viewing, K scanpaths an image. Every eye begins at the centre, outside the scanpath.
 
     The length of a scanpath is drawn from those of the training people, the same for all agents; so are durations where
     an agent has none of its own.
@@ -90,7 +90,7 @@ class Viewer:
         count: K.
         lanes: Scanpaths at a time; it changes nothing but time and memory.
         seed: Of lengths, durations and agents.
-        follows: Whether agents with a priority map are led along the scanpaths of people, too.
+        conditional: Whether agents with a priority map are led along the scanpaths of people, too.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Viewer:
         *,
         lanes: int = 100,
         seed: int = 0,
-        follows: bool = True,
+        conditional: bool = True,
     ) -> None:
-        self.people, self.count, self.seed, self._follows = people, count, seed, follows
+        self.people, self.count, self.seed, self._conditional = people, count, seed, conditional
         self._lanes, self._retina = lanes, retina
         self._source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
         self._simulators: dict[int, Simulator] = {}
@@ -111,15 +111,15 @@ class Viewer:
         self.lengths = self._draws("lengths").choice(people.lengths, (scenes, count))
 
     def _draws(self, stream: str) -> np.random.Generator:
-        return np.random.default_rng((self.seed, _SETTLED.index(stream)))
+        return np.random.default_rng((self.seed, _STREAMS.index(stream)))
 
-    def view(self, entry: Entry, tell: Callable[[int], None] = lambda viewed: None) -> Viewing:
-        """Let an agent view every image, and follow people where it has a priority map.
+    def run(self, entry: Entry, on_progress: Callable[[int], None] = lambda count: None) -> AgentScanpaths:
+        """Run an agent on every image, and score its priority map, where it has one, along people's scanpaths.
 
         Args:
             entry: Who.
-            tell: Called with the number of scanpaths that were made since the last call, 0 between fixations; what it
-                raises ends the viewing.
+            on_progress: Called with the number of scanpaths that were made since the last call, 0 between fixations;
+                what it raises ends the run.
 
         Raises:
             AgentError: The agent raised something, sees only scenes of another size, or broke its protocol.
@@ -139,16 +139,16 @@ class Viewer:
             privileged = "scene" in agent_needs(agent)
             lanes = _Lanes(which // self.count, length[which], start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
-                tell(0)
+                on_progress(0)
                 action = _call(entry.label, agent.act, observation)
                 self._move(entry.label, agent, simulator, action, length[which] <= step)
                 points[which, step] = simulator.measured.fixation_px
                 if isinstance(agent, Dwells):
                     durations[which, step] = _durations(entry.label, _call(entry.label, agent.dwell_ms), len(which))
-            tell(len(which))
+            on_progress(len(which))
         ratio = np.array(self.people.size[::-1]) / np.array(self.people.shown_size[::-1])
         paths = [
-            scanpath_of(
+            make_scanpath(
                 torch.from_numpy((points[i, :n] * ratio).astype(np.float32)),
                 torch.from_numpy(durations[i, :n].copy()),
                 self.people.name[i // self.count],
@@ -157,10 +157,12 @@ class Viewer:
             for i, n in enumerate(length.tolist())
         ]
         grouped = tuple(tuple(paths[i * self.count : (i + 1) * self.count]) for i in range(scenes))
-        conditional = self.follow(entry, tell) if maps and self._follows else None
-        return Viewing(entry.label, entry.spec, privileged, own, grouped, conditional)
+        conditional = self.score_priority_maps(entry, on_progress) if maps and self._conditional else None
+        return AgentScanpaths(entry.label, entry.spec, privileged, own, grouped, conditional)
 
-    def follow(self, entry: Entry, tell: Callable[[int], None] = lambda viewed: None) -> NDArray[np.float64]:
+    def score_priority_maps(
+        self, entry: Entry, on_progress: Callable[[int], None] = lambda count: None
+    ) -> NDArray[np.float64]:
         """Score the priority map of an agent whose eye is led along the scanpaths of people, (S, 3) float64.
 
         Fixation i is scored on the map that follows from the start at the centre and the person's fixations 0 to i - 1;
@@ -168,7 +170,7 @@ class Viewer:
 
         Args:
             entry: Who.
-            tell: Called with 0 between fixations; what it raises ends the following.
+            on_progress: Called with 0 between fixations; what it raises ends the run.
 
         Raises:
             AgentError: The agent raised something, or what it returned is no map.
@@ -189,7 +191,7 @@ class Viewer:
             agent = self._agent(entry, start)
             lanes = _Lanes(owner[which], length, start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
-                tell(0)
+                on_progress(0)
                 maps = _call(entry.label, agent.priority, observation)  # type: ignore[attr-defined]
                 going = np.flatnonzero(length > step)
                 if step:
@@ -294,7 +296,7 @@ def _durations(label: str, value: object, lanes: int) -> NDArray[np.float32]:
     return array
 
 
-def scanpath_of(fixation_px: Tensor, duration_ms: Tensor, image: str, subject: str) -> Scanpath:
-    """Return the scanpath of fixations (N, 2) float32 that follow each other at once, for (N,) float32 ms each."""
+def make_scanpath(fixation_px: Tensor, duration_ms: Tensor, image: str, subject: str) -> Scanpath:
+    """Make the scanpath of fixations (N, 2) float32 that follow each other at once, for (N,) float32 ms each."""
     lasts = duration_ms.to(torch.float64)
     return Scanpath(fixation_px, torch.cumsum(lasts, 0) - lasts, lasts, image, subject)

@@ -15,13 +15,13 @@ from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.types import Prediction
 
-__all__ = ["RememberingPredictor", "remembering"]
+__all__ = ["CachedPredictor", "cache_predictions"]
 
-_MOST = 500  # 230 kB each at 96 x 128 px
+_MAX_CACHED = 500  # 230 kB each at 96 x 128 px
 
 
-class RememberingPredictor:
-    """Answers as an imaginer does, and computes only what it was not asked lately.
+class CachedPredictor:
+    """Predicts as another predictor does, and computes only what it was not asked for lately.
 
     Args:
         imaginer: Who predicts, on the CPU.
@@ -30,7 +30,7 @@ class RememberingPredictor:
     def __init__(self, imaginer: Predictor) -> None:
         self.name = imaginer.name
         self._imaginer = imaginer
-        self._memory = MapMemory(self._packed, _MOST)
+        self._memory = MapMemory(self._packed, _MAX_CACHED)
         self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # of the parts, by that of the picture
 
     def imagine(self, observation: Mapping[str, Any]) -> Prediction:
@@ -56,16 +56,16 @@ class RememberingPredictor:
         return torch.cat([part.flatten(1).float() for part in known.values()], 1)
 
 
-def remembering(entry: Entry) -> Entry:
-    """Return an agent that remembers its predictions, over all that are built of it, where it is one that predicts."""
-    kept: list[RememberingPredictor] = []
+def cache_predictions(entry: Entry) -> Entry:
+    """Let an agent that predicts share its predictions among all that are built of it; leave others as they are."""
+    cached: list[CachedPredictor] = []
 
     def make(seed: int) -> Agent:
         agent = entry.make(seed)
         if isinstance(agent, Mind) and type(agent.imaginer) is Predictor and agent.device.type == "cpu":
-            if not kept:
-                kept.append(RememberingPredictor(agent.imaginer))
-            agent.imaginer = kept[0]
+            if not cached:
+                cached.append(CachedPredictor(agent.imaginer))
+            agent.imaginer = cached[0]
         return agent
 
     return Entry(entry.label, entry.spec, make)

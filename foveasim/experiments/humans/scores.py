@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import metrics
-from foveasim.experiments.humans.free_viewing import CONDITIONAL, Viewing
+from foveasim.experiments.humans.free_viewing import CONDITIONAL_SCORES, AgentScanpaths
 from foveasim.metrics import Estimate
 from foveasim.metrics.people import People
 from foveasim.metrics.statistics import resample
@@ -139,24 +139,24 @@ class Scorer:
         others = [[people.training[i] for i in chosen]]
         return self._scored("people", "people", False, True, images, people.paths, others, 0.0)
 
-    def score(self, viewing: Viewing, kind: str = "agent") -> Scored:
+    def score(self, scanpaths: AgentScanpaths, kind: str = "agent") -> Scored:
         """Score what an agent did."""
         images = []
-        for place, paths in enumerate(viewing.paths):
+        for place, paths in enumerate(scanpaths.paths):
             found = self._pairs(place, paths, same=False) | self._maps_of(place, paths)
-            if viewing.conditional is not None:
-                found |= dict(zip(CONDITIONAL, viewing.conditional[place].tolist(), strict=True))
+            if scanpaths.conditional is not None:
+                found |= dict(zip(CONDITIONAL_SCORES, scanpaths.conditional[place].tolist(), strict=True))
             images.append(found)
         against = np.concatenate(
             [
                 metrics.scanmatch(mine, theirs, self.people.size).ravel()
-                for mine, theirs in zip(viewing.paths, self.people.paths, strict=True)
+                for mine, theirs in zip(scanpaths.paths, self.people.paths, strict=True)
             ]
         )
         among = np.concatenate([scores[np.triu_indices(len(scores), 1)] for scores in self._among])
         divergence = metrics.scanmatch_kl(among, against)
-        facts = (viewing.label, kind, viewing.privileged, viewing.own_durations)
-        return self._scored(*facts, images, viewing.paths, viewing.paths, divergence)
+        facts = (scanpaths.label, kind, scanpaths.privileged, scanpaths.own_durations)
+        return self._scored(*facts, images, scanpaths.paths, scanpaths.paths, divergence)
 
     def _scored(
         self,

@@ -24,8 +24,8 @@ from foveasim.cli.commands import main
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.experiments.humans.baselines import FLOORS, view_floors
 from foveasim.experiments.humans.command import HumansConfig, humans, run
-from foveasim.experiments.humans.free_viewing import Viewer
-from foveasim.experiments.humans.memo import RememberingPredictor, remembering
+from foveasim.experiments.humans.free_viewing import FreeViewingRunner
+from foveasim.experiments.humans.memo import CachedPredictor, cache_predictions
 from foveasim.experiments.humans.page import page, page_data
 from foveasim.experiments.humans.scores import SCORES, Scorer
 from foveasim.experiments.humans.table import cautions, in_order, value_of
@@ -70,8 +70,8 @@ def people(folder: Path) -> People:
 
 
 @pytest.fixture(scope="module")
-def viewer(people: People) -> Viewer:
-    return Viewer(people, make_retina("pyramid"), 4, lanes=5)
+def runner(people: People) -> FreeViewingRunner:
+    return FreeViewingRunner(people, make_retina("pyramid"), 4, lanes=5)
 
 
 def entry(agent: Any, **arguments: Any) -> Entry:
@@ -126,11 +126,11 @@ def test_images_are_named_by_files_of_the_folder(folder: Path, tmp_path: Path) -
 # looking
 
 
-def test_scanpaths_leave_out_the_start_and_batches_change_nothing(people: People, viewer: Viewer) -> None:
-    found = viewer.view(entry("random"))
-    again = Viewer(people, make_retina("pyramid"), 4, lanes=12).view(entry("random"))
+def test_scanpaths_leave_out_the_start_and_batches_change_nothing(people: People, runner: FreeViewingRunner) -> None:
+    found = runner.run(entry("random"))
+    again = FreeViewingRunner(people, make_retina("pyramid"), 4, lanes=12).run(entry("random"))
     assert [len(group) for group in found.paths] == [4, 4, 4]
-    assert [[len(one) for one in group] for group in found.paths] == viewer.lengths.tolist()
+    assert [[len(one) for one in group] for group in found.paths] == runner.lengths.tolist()
     for group, other in zip(found.paths, again.paths, strict=True):
         for one, same in zip(group, other, strict=True):
             assert torch.equal(one.fixation_px, same.fixation_px) and torch.equal(one.duration_ms, same.duration_ms)
@@ -161,9 +161,9 @@ class Corner:
 
 
 def test_durations_of_its_own_and_a_map_that_is_known(people: People) -> None:
-    viewer = Viewer(people, make_retina("disc"), 4, lanes=1)
+    runner = FreeViewingRunner(people, make_retina("disc"), 4, lanes=1)
     agent = Entry("corner", "corner", lambda seed: _one_lane(Corner(seed)))
-    found = viewer.view(agent)
+    found = runner.run(agent)
     assert found.own_durations and found.conditional is not None
     assert found.paths[1][2].fixation_px.tolist() == [[160, 120]] * len(found.paths[1][2])
     assert set(found.paths[1][2].duration_ms.tolist()) == {77}
@@ -196,7 +196,7 @@ class Follows(Corner):
 
 def test_the_eye_is_led_along_people(people: People) -> None:
     still = replace(people, paths=tuple(tuple(path([[130, 100]] * 3, name, s) for s in "ab") for name in people.name))
-    scores = Viewer(still, make_retina("disc"), 1, lanes=4).follow(entry(Follows))
+    scores = FreeViewingRunner(still, make_retina("disc"), 1, lanes=4).score_priority_maps(entry(Follows))
     assert (scores[:, 0] > 3).all()  # the person stays where the map is; from the centre it would be elsewhere
     assert (scores[:, 2] > 2).all()
 
@@ -205,21 +205,21 @@ class Counts(Corner):
     """Keeps what it was shown."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.shown: list[NDArray[np.float32]] = []
+        self.fixations: list[NDArray[np.float32]] = []
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        self.shown.append(observation["fixation"].copy())
-        return np.full((len(observation["fixation"]), 2), 1 - 0.1 * len(self.shown), np.float32)
+        self.fixations.append(observation["fixation"].copy())
+        return np.full((len(observation["fixation"]), 2), 1 - 0.1 * len(self.fixations), np.float32)
 
 
 def test_eyes_that_are_done_stay_where_they_are(people: People) -> None:
     agent = Counts()
-    viewer = Viewer(people, make_retina("disc"), 4, lanes=5, follows=False)
+    runner = FreeViewingRunner(people, make_retina("disc"), 4, lanes=5, conditional=False)
     agent.lanes = 5
-    viewer.lengths[0, 0], viewer.lengths[0, 1:] = 2, 6
+    runner.lengths[0, 0], runner.lengths[0, 1:] = 2, 6
     with pytest.raises(AgentError, match="dwell_ms"):  # the second batch has other lanes: the first is all we want
-        viewer.view(Entry("counts", "counts", lambda seed: agent))
-    fixation = np.stack(agent.shown[:6])
+        runner.run(Entry("counts", "counts", lambda seed: agent))
+    fixation = np.stack(agent.fixations[:6])
     assert (fixation[3:, 0] == fixation[2, 0]).all()
     assert (fixation[1:, 1] != fixation[:-1, 1]).all()
 
@@ -228,14 +228,14 @@ def test_predictions_are_made_once_and_are_the_same() -> None:
     draws = np.random.default_rng(0)
     image, acuity = (draws.integers(0, 256, (3, 64, 96, n), dtype=np.uint8) for n in (3, 1))
     plain = Predictor("unet")
-    remembers = RememberingPredictor(plain)
-    asked = []
+    remembers = CachedPredictor(plain)
+    requested = []
     imagine = plain.imagine
-    plain.imagine = lambda seen: asked.append(len(seen["belief"])) or imagine(seen)  # type: ignore[method-assign,func-returns-value]
+    plain.imagine = lambda seen: requested.append(len(seen["belief"])) or imagine(seen)  # type: ignore[method-assign,func-returns-value]
     twice = np.array([0, 1, 0, 2])
     found = remembers.imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
     again = remembers.imagine({"belief": image[2:], "belief_acuity": acuity[2:]})
-    assert asked == [3]
+    assert requested == [3]
     expected = imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
     for name in ("image", "std", "latent"):
         mine, theirs = getattr(found, name), getattr(expected, name)
@@ -244,11 +244,11 @@ def test_predictions_are_made_once_and_are_the_same() -> None:
 
 
 def test_only_agents_that_predict_remember() -> None:
-    made = remembering(entry("uncertainty"))
+    made = cache_predictions(entry("uncertainty"))
     first, second = made.make(0), made.make(1)
-    assert isinstance(first.imaginer, RememberingPredictor)  # type: ignore[attr-defined]
+    assert isinstance(first.imaginer, CachedPredictor)  # type: ignore[attr-defined]
     assert first.imaginer is second.imaginer  # type: ignore[attr-defined]
-    assert not hasattr(remembering(entry("random")).make(0), "imaginer")
+    assert not hasattr(cache_predictions(entry("random")).make(0), "imaginer")
 
 
 class Wrong(Corner):
@@ -278,15 +278,15 @@ class Narrow(Corner):
         (Narrow, "sees only scenes of 96 x 96 px; these are 60 x 80"),
     ],
 )
-def test_agents_that_break_the_protocol(viewer: Viewer, agent: Any, message: str) -> None:
+def test_agents_that_break_the_protocol(runner: FreeViewingRunner, agent: Any, message: str) -> None:
     with pytest.raises(AgentError) as caught:
-        viewer.view(entry(agent))
+        runner.run(entry(agent))
     assert message in str(caught.value)
 
 
-def test_a_priority_below_nothing_is_refused(viewer: Viewer) -> None:
+def test_a_priority_below_nothing_is_refused(runner: FreeViewingRunner) -> None:
     with pytest.raises(AgentError, match=r"priority\(\) must return .* finite numbers, 0 or more"):
-        viewer.follow(entry(Negative))
+        runner.score_priority_maps(entry(Negative))
 
 
 # scores
@@ -305,8 +305,8 @@ def test_people_score_as_the_metrics_say(people: People) -> None:
     assert estimate is not None and estimate.low <= estimate.mean <= estimate.high
 
 
-def test_who_does_what_one_person_did_scores_so(people: People, viewer: Viewer) -> None:
-    found = viewer.view(entry("random"))
+def test_who_does_what_one_person_did_scores_so(people: People, runner: FreeViewingRunner) -> None:
+    found = runner.run(entry("random"))
     copies = tuple(tuple(group[0] for _ in range(4)) for group in people.paths)
     scored = Scorer(people, 200).score(replace(found, paths=copies))
     for place, group in enumerate(people.paths):
@@ -323,11 +323,11 @@ def test_who_does_what_one_person_did_scores_so(people: People, viewer: Viewer) 
     assert math.isnan(alone.images["self_scanmatch"][0])
 
 
-def test_floors_are_what_they_say(people: People, viewer: Viewer) -> None:
-    floors = {one.label: one for one in view_floors(viewer)}
+def test_floors_are_what_they_say(people: People, runner: FreeViewingRunner) -> None:
+    floors = {one.label: one for one in view_floors(runner)}
     assert tuple(floors) == FLOORS
     assert all(
-        [[len(p) for p in g] for g in floors[n].paths] == viewer.lengths.tolist() for n in FLOORS if n != "shuffled"
+        [[len(p) for p in g] for g in floors[n].paths] == runner.lengths.tolist() for n in FLOORS if n != "shuffled"
     )
     assert (floors["stays"].paths[0][0].fixation_px == torch.tensor([80.0, 60.0])).all()
     for group, own in zip(floors["shuffled"].paths, people.paths, strict=True):

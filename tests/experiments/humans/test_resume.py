@@ -22,7 +22,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.humans.command import HumansConfig, run
 from foveasim.experiments.humans.files import ScanpathCache
-from foveasim.experiments.humans.free_viewing import Viewer
+from foveasim.experiments.humans.free_viewing import FreeViewingRunner
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
 from foveasim.scanpath.scanpath import Scanpath, write_scanpaths
@@ -81,7 +81,7 @@ class Ramp:
 @pytest.mark.parametrize("agent", ["random", Ramp])
 def test_scanpaths_that_are_cached_are_the_same(people: People, tmp_path: Path, agent: Any) -> None:
     entry = Entry("mine", "mine", lambda seed: make_agent(agent, seed=seed))
-    found = Viewer(people, make_retina("pyramid"), 3, lanes=4).view(entry)
+    found = FreeViewingRunner(people, make_retina("pyramid"), 3, lanes=4).run(entry)
     cache = ScanpathCache(tmp_path, {"count": 3}, people)
     assert cache.load(entry) is None
     cache.save(found)
@@ -101,7 +101,7 @@ def test_scanpaths_that_are_cached_are_the_same(people: People, tmp_path: Path, 
 @pytest.mark.parametrize("change", [{"count": 4}, {"people": True}])
 def test_another_comparison_is_not_gone_on_with(people: People, tmp_path: Path, change: dict[str, Any]) -> None:
     entry = Entry("mine", "random", lambda seed: make_agent("random", seed=seed))
-    ScanpathCache(tmp_path, {"count": 3}, people).save(Viewer(people, make_retina("disc"), 3).view(entry))
+    ScanpathCache(tmp_path, {"count": 3}, people).save(FreeViewingRunner(people, make_retina("disc"), 3).run(entry))
     others = replace(people, training=people.paths[0]) if "people" in change else people
     options = {"count": change.get("count", 3)}
     with pytest.raises(InvalidValueError, match="other people or other options"):
@@ -139,10 +139,10 @@ def test_a_run_that_ended_early_goes_on(folder: Path, tmp_path: Path, capsys: py
 
 def test_an_end_is_asked_for_between_fixations(people: People) -> None:
     """Not only after a whole batch of scanpaths: a slow agent's would take longer than a signal's sender waits."""
-    asked: list[int] = []
-    viewer = Viewer(people, make_retina("disc"), 3, lanes=6)
-    viewer.view(Entry("mine", "mine", Ramp), asked.append)
-    assert sum(asked) == 6 and asked.count(0) == 5 + 5  # one batch of five steps, and one that is led
+    progress: list[int] = []
+    runner = FreeViewingRunner(people, make_retina("disc"), 3, lanes=6)
+    runner.run(Entry("mine", "mine", Ramp), progress.append)
+    assert sum(progress) == 6 and progress.count(0) == 5 + 5  # one batch of five steps, and one that is led
 
 
 def test_floors_and_agents_end_soon_after_a_signal(folder: Path, tmp_path: Path) -> None:
