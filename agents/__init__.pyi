@@ -22,5 +22,5 @@ from foveasim.agents.interface import agent_name as agent_name
 from foveasim.agents.interface import agent_needs as agent_needs
 from foveasim.agents.loading import AGENTS as AGENTS
 from foveasim.agents.loading import make_agent as make_agent
-from foveasim.experiments.humans.free_viewing import Dwells as Dwells
-from foveasim.experiments.humans.free_viewing import Prioritises as Prioritises
+from foveasim.experiments.humans.free_viewing import DwellTimeAgent as DwellTimeAgent
+from foveasim.experiments.humans.free_viewing import PriorityMapAgent as PriorityMapAgent

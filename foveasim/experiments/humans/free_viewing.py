@@ -25,7 +25,14 @@ from foveasim.scanpath.scanpath import Scanpath
 from foveasim.scenes.source import ArrayScenes
 from foveasim.simulator.simulator import Simulator
 
-__all__ = ["CONDITIONAL_SCORES", "AgentScanpaths", "Dwells", "FreeViewingRunner", "Prioritises", "make_scanpath"]
+__all__ = [
+    "CONDITIONAL_SCORES",
+    "AgentScanpaths",
+    "DwellTimeAgent",
+    "FreeViewingRunner",
+    "PriorityMapAgent",
+    "make_scanpath",
+]
 
 CONDITIONAL_SCORES = ("cnss", "cauc", "cig")
 """Scores of a priority map along the scanpaths of people."""
@@ -35,8 +42,8 @@ _STREAMS = "lengths", "durations"  # streams of the random numbers that stand in
 
 
 @runtime_checkable
-class Prioritises(Protocol):
-    """An agent that says how likely it is to look where."""
+class PriorityMapAgent(Protocol):
+    """An agent with a priority map: how likely it is to fixate each place next."""
 
     def priority(self, observation: Observation) -> NDArray[np.float32]:
         """Return how likely each place is to be fixated next, of every lane, and go on to the next step.
@@ -50,8 +57,8 @@ class Prioritises(Protocol):
 
 
 @runtime_checkable
-class Dwells(Protocol):
-    """An agent that says how long each fixation lasts."""
+class DwellTimeAgent(Protocol):
+    """An agent with dwell times: how long each of its fixations lasts."""
 
     def dwell_ms(self) -> NDArray[np.float32]:
         """Return how long the fixation lasts that the last ``act`` chose, (B,) ms."""
@@ -135,7 +142,7 @@ class FreeViewingRunner:
             # By image: eyes on one image often see the same, and agents remember what they made of it.
             which = np.arange(start, min(start + self._lanes, len(length)))
             agent = self._agent(entry, start)
-            own, maps = isinstance(agent, Dwells), isinstance(agent, Prioritises)
+            own, maps = isinstance(agent, DwellTimeAgent), isinstance(agent, PriorityMapAgent)
             privileged = "scene" in agent_needs(agent)
             lanes = _Lanes(which // self.count, length[which], start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
@@ -143,7 +150,7 @@ class FreeViewingRunner:
                 action = _call(entry.label, agent.act, observation)
                 self._move(entry.label, agent, simulator, action, length[which] <= step)
                 points[which, step] = simulator.measured.fixation_px
-                if isinstance(agent, Dwells):
+                if isinstance(agent, DwellTimeAgent):
                     durations[which, step] = _durations(entry.label, _call(entry.label, agent.dwell_ms), len(which))
             on_progress(len(which))
         ratio = np.array(self.people.size[::-1]) / np.array(self.people.shown_size[::-1])
