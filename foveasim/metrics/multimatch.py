@@ -39,7 +39,7 @@ def multimatch(first: Sequence[Scanpath], second: Sequence[Scanpath], size: tupl
 
     Convention:
         D is 1000 px on a 600 x 800 image. Two paths that differ by a shift of 100 px score 1 / 1 / 1 / 0.9 / 1. Random
-        scanpaths score near 0.9 in shape and length: these two say little, compare them with the floors.
+        scanpaths score near 0.9 in shape and length: these two say little, compare them with baselines.
 
     Args:
         first: N scanpaths, px of an image of ``size``.

@@ -111,7 +111,7 @@ def read_people(
     Args:
         folder: Where.
         split: The images to be scored on.
-        training: The split from which floors, lengths, durations and the centre bias are taken.
+        training: The split from which baselines, lengths, durations and the centre bias are taken.
         size: (H, W) of the images in which the fixations are given, px. The files may be smaller.
         px_per_deg: Of that size. The default is OSIE's, 24 px of 600 x 800.
         limit: The first so many images of the split; None for all.

@@ -103,7 +103,7 @@ def test_the_grid_moves_the_score(osie: Osie, grid: tuple[int, int], expected: f
 
 
 @pytest.fixture(scope="module")
-def floors(osie: Osie) -> dict[str, Draw]:
+def baselines(osie: Osie) -> dict[str, Draw]:
     """What needs no eyes: lengths, durations, and the spread about the centre are those of the training people."""
     rng = np.random.default_rng(0)
     paths = [path for image in osie.train for path in osie.people[image]]
@@ -131,8 +131,8 @@ def floors(osie: Osie) -> dict[str, Draw]:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("uniform", 0.151), ("centre", 0.211), ("shuffled", 0.195)])
-def test_floors(osie: Osie, floors: dict[str, Draw], name: str, expected: float) -> None:
-    draw = floors[name]
+def test_baselines(osie: Osie, baselines: dict[str, Draw], name: str, expected: float) -> None:
+    draw = baselines[name]
     scores = [
         metrics.mean_pairs(metrics.scanmatch([draw(image) for _ in range(PATHS)], osie.people[image], SIZE)).mean
         for image in osie.test

@@ -1,4 +1,4 @@
-"""What is to be beaten: scanpaths that owe nothing to the image, or nothing to looking."""
+"""The baselines: scanpaths that owe nothing to the image, or nothing to looking."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from foveasim.agents.loading import make_agent
 from foveasim.experiments.humans.free_viewing import AgentScanpaths, FreeViewingRunner
 from foveasim.scanpath.scanpath import Scanpath
 
-__all__ = ["FLOORS", "view_floors"]
+__all__ = ["BASELINES", "run_baselines"]
 
-FLOORS = ("uniform", "centre", "shuffled", "walk", "raster", "stays")
+BASELINES = ("uniform", "centre", "shuffled", "walk", "raster", "stays")
 """Anywhere · a Gaussian with the mean and the spread of training fixations · people on other images · as people's eyes
 move, blind to the scene (the agent ``walk``) · as one reads a page (the agent ``raster``) · always at the centre."""
 
 
-def view_floors(
+def run_baselines(
     runner: FreeViewingRunner, on_progress: Callable[[int], None] = lambda count: None
 ) -> list[AgentScanpaths]:
-    """Make the floors, with as many scanpaths of the same lengths as agents make.
+    """Run the baselines, with as many scanpaths of the same lengths as agents make.
 
     Args:
         runner: The one that runs the agents.
@@ -34,10 +34,10 @@ def view_floors(
     extent = np.array(people.size[::-1], np.float64)
     shape = (*runner.lengths.shape, int(runner.lengths.max()), 2)
     mean, spread = people.training_px.mean(0, dtype=np.float64), people.training_px.std(0, dtype=np.float64)
-    found = [
-        _floor("uniform", runner, draws.uniform(0, 1, shape) * extent, draws),
-        _floor("centre", runner, np.clip(draws.normal(mean, spread, shape), 0, extent), draws),
-        _shuffled(runner, draws),
+    baselines = [
+        _draw_baseline("uniform", runner, draws.uniform(0, 1, shape) * extent, draws),
+        _draw_baseline("centre", runner, np.clip(draws.normal(mean, spread, shape), 0, extent), draws),
+        _draw_shuffled(runner, draws),
     ]
     on_progress(3 * runner.lengths.size)
     angle = min(people.size) / people.px_per_deg
@@ -48,11 +48,11 @@ def view_floors(
             name,
             lambda seed, name=name, arguments=arguments: make_agent(name, seed=seed, **arguments),  # type: ignore[misc]
         )
-        found.append(runner.run(entry, on_progress))
-    return found
+        baselines.append(runner.run(entry, on_progress))
+    return baselines
 
 
-def _floor(
+def _draw_baseline(
     label: str, runner: FreeViewingRunner, points: NDArray[np.float64], draws: np.random.Generator
 ) -> AgentScanpaths:
     durations = draws.choice(runner.people.durations_ms, points.shape[:3])
@@ -67,7 +67,7 @@ def _floor(
     return AgentScanpaths(label, label, False, False, tuple(paths), None)
 
 
-def _shuffled(runner: FreeViewingRunner, draws: np.random.Generator) -> AgentScanpaths:
+def _draw_shuffled(runner: FreeViewingRunner, draws: np.random.Generator) -> AgentScanpaths:
     """Show on each image scanpaths that people made on others: of each person in turn, on an image drawn at random."""
     people = runner.people
     paths = []

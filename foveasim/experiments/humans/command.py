@@ -20,7 +20,7 @@ from foveasim.agents.evaluation.entries import open_entries
 from foveasim.agents.evaluation.scene_runner import MAX_SEED, Entry
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
-from foveasim.experiments.humans.baselines import FLOORS, view_floors
+from foveasim.experiments.humans.baselines import BASELINES, run_baselines
 from foveasim.experiments.humans.files import Against, ScanpathCache, write_humans
 from foveasim.experiments.humans.free_viewing import FreeViewingRunner
 from foveasim.experiments.humans.memo import cache_predictions
@@ -46,12 +46,12 @@ class HumansConfig:
 
     Attributes:
         agents: Registered names, package.module:Class or policy files; LABEL=AGENT calls one by another name. The
-            floors take part too. Without any: saliency, saliency_centre and scanpath.
+            baselines take part too. Without any: saliency, saliency_centre and scanpath.
         agent_arguments: By label, such as {walk: {short_side_deg: 25}}. An agent with an argument ``network``,
             ``retina``, ``device`` or ``short_side_deg`` gets those of the comparison, unless it is given here.
         data: Folder with ``images/``, ``fixations.csv`` and ``splits.json``; see docs/humans.md.
         split: The images to score on.
-        training: The split from which lengths, durations, floors and the centre bias are taken.
+        training: The split from which lengths, durations, baselines and the centre bias are taken.
         size: Height and width of the images in which the fixations are given, px. The files may be smaller.
         px_per_deg: Pixels of that size to a degree.
         limit: The first so many images; null for all.
@@ -59,7 +59,7 @@ class HumansConfig:
         retina: Name of a retina.
         retina_options: Its options.
         network: What agents predict by that take an argument ``network``.
-        floors: Whether the floors are made, too.
+        floors: Whether the baselines take part, too: uniform, centre, shuffled, walk, raster and stays.
         conditional: Whether agents with a priority map are led along people's scanpaths, too: half of their time.
         resamples: Bootstrap samples of the images.
         seed: Of agents, lengths, durations and the bootstrap.
@@ -183,11 +183,12 @@ def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> 
         "short_side_deg": min(people.size) / people.px_per_deg,
     }
     entries, _ = open_entries(config.agents or _DEFAULT, config.agent_arguments, common)
-    taken = [entry.label for entry in entries if entry.label in ("people", *(FLOORS if config.floors else ()))]
+    taken = [entry.label for entry in entries if entry.label in ("people", *(BASELINES if config.floors else ()))]
     if taken:
         name = taken[0]
         raise InvalidValueError(
-            f"agents must not be called as people or a floor is; got {name!r}. Write my_{name}={name}, or --floors no."
+            f"agents must not have the label of people or of a baseline; got {name!r}. Write my_{name}={name}, "
+            "or --floors no."
         )
     cache: ScanpathCache | None = None
     if out is not None:
@@ -247,12 +248,12 @@ def _run_agents(
                 cache.save(scanpaths)
         return [scorer.score(scanpaths)]
 
-    def floors(on_progress: Callable[[int], None]) -> list[Scored]:
+    def run_all_baselines(on_progress: Callable[[int], None]) -> list[Scored]:
         runner, report = start(on_progress)
-        return [scorer.score(floor, "floor") for floor in view_floors(runner, report)]
+        return [scorer.score(baseline, "floor") for baseline in run_baselines(runner, report)]
 
     columns = (TextColumn("viewing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    total = len(people.name) * config.count * (len(entries) + (len(FLOORS) if config.floors else 0))
+    total = len(people.name) * config.count * (len(entries) + (len(BASELINES) if config.floors else 0))
     hidden = console is None or not console.is_terminal
     with (
         Progress(*columns, console=console, transient=True, disable=hidden) as progress,
@@ -268,7 +269,7 @@ def _run_agents(
         begun = {place: pool.submit(run_agent, entries[place], on_progress) for place in order}
         waiting = [begun[place] for place in range(len(entries))]
         if config.floors:
-            waiting.append(pool.submit(floors, on_progress))
+            waiting.append(pool.submit(run_all_baselines, on_progress))
         whole = True
         try:
             for one in waiting:

@@ -30,7 +30,7 @@ def draw_scores(path: Path, scored: Sequence[Scored]) -> None:
 
     Args:
         path: The file, ``….png``.
-        scored: People, agents and floors.
+        scored: People, agents and baselines.
 
     Raises:
         OSError: The file cannot be written.
@@ -56,7 +56,7 @@ def draw_scores(path: Path, scored: Sequence[Scored]) -> None:
         axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     starred = "; * sees the hidden scene" if any(one.privileged for one in rows) else ""
     figure.suptitle(
-        f"dashed: people; grey: floors; orange: unlike people whatever its ScanMatch{starred}", fontsize="medium"
+        f"dashed: people; grey: baselines; orange: unlike people whatever its ScanMatch{starred}", fontsize="medium"
     )
     save_figure(figure, path)
 
@@ -66,7 +66,7 @@ def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> 
 
     Args:
         path: The file, ``….png``.
-        scored: People, agents and floors.
+        scored: People, agents and baselines.
         people: Who was compared with, for the degrees.
 
     Raises:
@@ -119,11 +119,11 @@ def _draw_rose(axes: Axes, counts: NDArray[np.int64], people: NDArray[np.int64],
 
 
 def draw_densities(path: Path, scored: Sequence[Scored], people: People, shown: Sequence[int]) -> None:
-    """Draw where people, agents and floors looked on some images: Gaussians of one degree on their fixations.
+    """Draw where people, agents and baselines looked on some images: Gaussians of one degree on their fixations.
 
     Args:
         path: The file, ``….png``.
-        scored: People, agents and floors.
+        scored: People, agents and baselines.
         people: Who was compared with.
         shown: Numbers of the images.
 

@@ -103,7 +103,7 @@ class Against:
     Attributes:
         config: The options.
         people: Who was compared with.
-        scored: The people themselves, agents and floors.
+        scored: The people themselves, agents and baselines.
         whole: False where it was ended early.
     """
 

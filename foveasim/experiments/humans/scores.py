@@ -77,11 +77,11 @@ SCORES: Mapping[str, Score] = {**IMAGE_SCORES, **POOLED_SCORES}
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """How one agent, floor or the people themselves score.
+    """How one agent, baseline or the people themselves score.
 
     Attributes:
         label: What it is called.
-        kind: "people", "agent" or "floor".
+        kind: "people", "agent" or "floor", which is a baseline.
         privileged: Whether it saw the hidden scene.
         own_durations: Whether the durations are its own.
         images: Name of an image score → (S,) float64, nan where an image has none.

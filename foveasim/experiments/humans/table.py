@@ -49,7 +49,7 @@ def value_of(scored: Scored, name: str) -> float:
 
 
 def in_order(scored: Sequence[Scored]) -> list[Scored]:
-    """Return people first, then agents and floors together, by ScanMatch."""
+    """Return people first, then agents and baselines together, by ScanMatch."""
     return sorted(scored, key=lambda one: (one.kind != "people", -value_of(one, "scanmatch")))
 
 
@@ -71,7 +71,7 @@ def cautions(scored: Scored) -> list[str]:
 
 
 def show_humans(console: Console, scored: Sequence[Scored], images: int, count: int) -> None:
-    """Print one row for people, each agent and each floor, and what is to be said about them.
+    """Print one row for people, each agent and each baseline, and what is to be said about them.
 
     Args:
         console: Where to.

@@ -27,7 +27,7 @@ from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
 from foveasim.agents.readout.command import PROBES
 from foveasim.agents.readout.labelled import check_source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
-from foveasim.experiments.paper.run import FLOORS, Job, Plan, follow_parent, pretrain_config, run_job
+from foveasim.experiments.paper.run import UNTRAINED, Job, Plan, follow_parent, pretrain_config, run_job
 from foveasim.eye.retina import make_retina
 from foveasim.images.splits import Source
 from foveasim.runs.interrupts import GRACE_S, InterruptFlag
@@ -145,7 +145,9 @@ class PaperConfig:
 
     def jobs(self) -> list[Job]:
         """Return every run, in their order: one seed of everything before the next seed."""
-        floors = [Job(network, floor, seed) for seed in self.seeds for network in self.networks for floor in FLOORS]
+        baselines = [
+            Job(network, baseline, seed) for seed in self.seeds for network in self.networks for baseline in UNTRAINED
+        ]
         trained = [
             Job(network, condition, seed)
             for seed in self.seeds
@@ -153,7 +155,7 @@ class PaperConfig:
             for condition in self.conditions
         ]
         # what needs no training is the same for all networks (pixels) and for all seeds
-        once = [job for job in floors if job.condition != "pixels" or job[::2] == (self.networks[0], self.seeds[0])]
+        once = [job for job in baselines if job.condition != "pixels" or job[::2] == (self.networks[0], self.seeds[0])]
         return once + trained
 
     def plan(self) -> Plan:
@@ -228,7 +230,7 @@ def _refuse_early(config: PaperConfig, plan: Plan) -> None:
     for network in config.networks:
         make_network(network, **config.options.get("network_options", {}))
     for job in config.jobs():
-        if job.condition not in FLOORS:
+        if job.condition not in UNTRAINED:
             for name, options in pretrain_config(job, plan).retinas.items():
                 make_retina(name, **options)
 

@@ -30,7 +30,7 @@ from foveasim.drawing.figures import (
 )
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.paper.findings import PUBLISHED, Runs, title_of
-from foveasim.experiments.paper.run import FLOORS, Job, Plan, Result, pretrain_config
+from foveasim.experiments.paper.run import UNTRAINED, Job, Plan, Result, pretrain_config
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
 
@@ -141,14 +141,14 @@ def _style(runs: Runs, condition: str) -> Style:
     """The look of a condition; of one that is not the paper's, the next grey."""
     if condition in STYLES:
         return STYLES[condition]
-    number = [c for c in runs.conditions if c not in STYLES and c not in FLOORS].index(condition)
+    number = [c for c in runs.conditions if c not in STYLES and c not in UNTRAINED].index(condition)
     return Style(("0.5", "0.7", "0.3")[number % 3], ("-", "--", ":")[number // 3 % 3], "X")
 
 
 def _panels(runs: Runs) -> dict[str, dict[str, str]]:
     """Title → condition → name below its bar, of what was run. A panel of one bar would compare nothing."""
     placed = {c for panel in PANELS.values() for c in panel}
-    others = {c: _wrapped(c) for c in runs.conditions if c not in placed and c not in FLOORS}
+    others = {c: _wrapped(c) for c in runs.conditions if c not in placed and c not in UNTRAINED}
     panels = {title: {c: name for c, name in panel.items() if c in runs.conditions} for title, panel in PANELS.items()}
     first = next(iter(PANELS))
     shown = {
@@ -183,7 +183,7 @@ def draw_accuracies(path: Path, runs: Runs) -> bool:
     }
     if not rows:
         return False
-    lines = {network: _floors(runs, network) for network in rows}
+    lines = {network: _baselines(runs, network) for network in rows}
     several = any(len(runs.of(network, c)) > 1 for network in rows for c in runs.trained(network))
     labels = {**LABELS, "interval": LABELS["interval"] if several else "95 % interval over test images, one seed"}
     if not any(c in PUBLISHED for network in rows for c in runs.trained(network)):
@@ -202,9 +202,13 @@ def _bar(runs: Runs, network: str, condition: str, name: str) -> Bar | None:
     return Bar(name, mean.value, low, high, dots, PUBLISHED.get(condition), _style(runs, condition))
 
 
-def _floors(runs: Runs, network: str) -> dict[str, float]:
-    floors = {title_of(floor): runs.accuracy(network, floor).value for floor in FLOORS if runs.of(network, floor)}
-    return {**floors, "chance": runs.of(network, runs.trained(network)[0])[0].chance}
+def _baselines(runs: Runs, network: str) -> dict[str, float]:
+    baselines = {
+        title_of(baseline): runs.accuracy(network, baseline).value
+        for baseline in UNTRAINED
+        if runs.of(network, baseline)
+    }
+    return {**baselines, "chance": runs.of(network, runs.trained(network)[0])[0].chance}
 
 
 def draw_latent(path: Path, runs: Runs) -> bool:
@@ -229,9 +233,9 @@ def draw_latent(path: Path, runs: Runs) -> bool:
             panels[title] = [curve for curve in curves if curve is not None]
             if measure == "covariance":
                 everything = [r for c in runs.trained(network) for r in runs.of(network, c)]
-                floor = _over_training(everything, "covariance_floor", "covariance")
-                if floor is not None:
-                    x, y = floor[:2]
+                by_chance = _over_training(everything, "covariance_floor", "covariance")
+                if by_chance is not None:
+                    x, y = by_chance[:2]
                     panels[title].append(Curve(CHANCE, x, y, dashed=True, style=Style("0.45")))
     if not panels:
         return False

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.errors import InvalidValueError
-from foveasim.experiments.paper.run import FLOORS, Result
+from foveasim.experiments.paper.run import UNTRAINED, Result
 
 __all__ = ["PUBLISHED", "TITLES", "VERDICTS", "Estimate", "Finding", "Runs", "find", "spearman", "title_of"]
 
@@ -198,7 +198,7 @@ class Runs:
 
     def trained(self, network: str) -> list[str]:
         """Return the conditions that a network was trained under."""
-        return [c for c in self.conditions if c not in FLOORS and self.of(network, c)]
+        return [c for c in self.conditions if c not in UNTRAINED and self.of(network, c)]
 
     def _seeds(self, network: str, condition: str, count: int) -> NDArray[np.float64]:
         """How often each seed of a condition is in every draw, (draws, seeds)."""

@@ -16,7 +16,7 @@ import numpy as np
 from foveasim.errors import WeightsError
 from foveasim.experiments.paper.figures import draw_accuracies, draw_latent, draw_reconstructions
 from foveasim.experiments.paper.findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
-from foveasim.experiments.paper.run import BATCH, FLOORS, QUICK, Plan, Result, pretraining_part
+from foveasim.experiments.paper.run import BATCH, QUICK, UNTRAINED, Plan, Result, pretraining_part
 from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _accuracy_rows(runs: Runs) -> list[list[str]]:
                 *(_spread([100 * r.others[probe] for r in found if probe in r.others]) for probe in others),
                 str(len(found)),
                 _spread(errors, 4),
-                "" if condition in FLOORS else _range([r.images_seen for r in found]),
+                "" if condition in UNTRAINED else _range([r.images_seen for r in found]),
                 "" if published is None else f"{100 * published:.1f}",
             ]
         )

@@ -34,10 +34,10 @@ from foveasim.images.reading import read_pool
 from foveasim.images.splits import Source
 from foveasim.runs.whole_files import write_atomically
 
-__all__ = ["FLOORS", "QUICK", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
+__all__ = ["QUICK", "UNTRAINED", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
 
-FLOORS = ("random", "pixels")
-"""What needs no training: the latent of a network with fresh weights, and the pixels themselves."""
+UNTRAINED = ("random", "pixels")
+"""Baselines that need no training: the latent of a network with fresh weights, and the pixels themselves."""
 
 QUICK: dict[str, Any] = {
     "batch": 16,
@@ -89,7 +89,7 @@ class Job(NamedTuple):
 
     Attributes:
         network: Name of the network.
-        condition: Name of a preset, or one of ``FLOORS``.
+        condition: Name of a preset, or one of ``UNTRAINED``.
         seed: Its seed.
     """
 
@@ -158,7 +158,7 @@ class Result:
 
     Attributes:
         network: Name of the network.
-        condition: Name of the preset, or one of ``FLOORS``.
+        condition: Name of the preset, or one of ``UNTRAINED``.
         seed: Its seed.
         images_seen: Images of its training.
         parameters: Of the network; 0 for pixels.
@@ -169,7 +169,7 @@ class Result:
         chance: Test accuracy of the best constant answer.
         tested: Number of test images.
         right: (tested,) uint8, 1 for each test image that was named rightly.
-        masked_error: Loss on the validation images under the run's own eyes; NaN for a floor.
+        masked_error: Loss on the validation images under the run's own eyes; None for a baseline.
         images_s: Images a second of its training, pipeline included.
         minutes: Of its training.
         latent: Over training, from the untrained network on; empty for pixels.

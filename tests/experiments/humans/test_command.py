@@ -22,7 +22,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.cli.commands import main
 from foveasim.errors import AgentError, InvalidValueError
-from foveasim.experiments.humans.baselines import FLOORS, view_floors
+from foveasim.experiments.humans.baselines import BASELINES, run_baselines
 from foveasim.experiments.humans.command import HumansConfig, humans, run
 from foveasim.experiments.humans.free_viewing import FreeViewingRunner
 from foveasim.experiments.humans.memo import CachedPredictor, cache_predictions
@@ -323,18 +323,20 @@ def test_who_does_what_one_person_did_scores_so(people: People, runner: FreeView
     assert math.isnan(alone.images["self_scanmatch"][0])
 
 
-def test_floors_are_what_they_say(people: People, runner: FreeViewingRunner) -> None:
-    floors = {one.label: one for one in view_floors(runner)}
-    assert tuple(floors) == FLOORS
+def test_baselines_are_what_they_say(people: People, runner: FreeViewingRunner) -> None:
+    baselines = {one.label: one for one in run_baselines(runner)}
+    assert tuple(baselines) == BASELINES
     assert all(
-        [[len(p) for p in g] for g in floors[n].paths] == runner.lengths.tolist() for n in FLOORS if n != "shuffled"
+        [[len(p) for p in g] for g in baselines[n].paths] == runner.lengths.tolist()
+        for n in BASELINES
+        if n != "shuffled"
     )
-    assert (floors["stays"].paths[0][0].fixation_px == torch.tensor([80.0, 60.0])).all()
-    for group, own in zip(floors["shuffled"].paths, people.paths, strict=True):
+    assert (baselines["stays"].paths[0][0].fixation_px == torch.tensor([80.0, 60.0])).all()
+    for group, own in zip(baselines["shuffled"].paths, people.paths, strict=True):
         assert not {one.image for one in group} & {own[0].image}
-    points = np.concatenate([one.fixation_px.numpy() for group in floors["centre"].paths for one in group])
+    points = np.concatenate([one.fixation_px.numpy() for group in baselines["centre"].paths for one in group])
     assert points.mean(0) == pytest.approx(people.training_px.mean(0), abs=12)
-    uniform, shuffled = (Scorer(people, 200).score(floors[name], "floor") for name in ("uniform", "shuffled"))
+    uniform, shuffled = (Scorer(people, 200).score(baselines[name], "floor") for name in ("uniform", "shuffled"))
     assert value_of(uniform, "amplitude_js") > value_of(shuffled, "amplitude_js")
 
 
@@ -352,7 +354,7 @@ def test_the_command_writes_everything(folder: Path, tmp_path: Path, capsys: pyt
     names = {"scores.csv", "images.csv", "scanpaths.csv", "humans.json", "report.html"}
     assert {file.name for file in out.iterdir()} == names | {"scores.png", "saccades.png", "densities.png"}
     found = json.loads((out / "humans.json").read_text())
-    assert set(found["rows"]) == {"people", "random", "again", *FLOORS}
+    assert set(found["rows"]) == {"people", "random", "again", *BASELINES}
     assert next(iter(found["rows"])) == "people"
     assert found["config"]["data"] == folder.name  # where it lay is nobody's business
     assert found["rows"]["again"]["cautions"]

@@ -145,7 +145,7 @@ def test_an_end_is_asked_for_between_fixations(people: People) -> None:
     assert sum(progress) == 6 and progress.count(0) == 5 + 5  # one batch of five steps, and one that is led
 
 
-def test_floors_and_agents_end_soon_after_a_signal(folder: Path, tmp_path: Path) -> None:
+def test_baselines_and_agents_end_soon_after_a_signal(folder: Path, tmp_path: Path) -> None:
     """The other agents' threads are waited for: they end at the next fixation, not at the end of their work."""
     began = threading.Event()
     calls = []

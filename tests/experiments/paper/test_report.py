@@ -30,14 +30,14 @@ def result(
     """A run whose covariance ends at ``fall`` of what it began with."""
     if isinstance(right, float):
         right = (np.random.default_rng((seed, len(condition))).uniform(size=IMAGES) < right).astype(np.uint8)
-    floor = condition in ("random", "pixels")
+    baseline = condition in ("random", "pixels")
     points = [
         LatentPoint(seen, {**measures(), "covariance": 100.0 * fall ** (seen / 20_000)})
         for seen in (0, 10_000, 20_000)
-        if not floor
+        if not baseline
     ]
     accuracy = float(right.mean())
-    seen, error = (0, None) if floor else (20_000, 0.01 + seed / 1000)
+    seen, error = (0, None) if baseline else (20_000, 0.01 + seed / 1000)
     return Result(
         network, condition, seed, seen, 1000, accuracy, 0.0, 1.0, 0.5, 0.1, len(right), right, error, None, None, points
     )
