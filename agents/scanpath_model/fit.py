@@ -163,7 +163,7 @@ def fit_all(
     people, seen = validation
     tables = fit_tables(people)
     head = fit_head(training, validation, tables, epochs=epochs, seed=seed, tell=tell)
-    size, angle = people.shown_size, min(people.size) / people.px_per_deg
+    size, angle = people.image_size, min(people.size) / people.px_per_deg
     manners = {}
     for mode in ("belief", "scene"):
         maps, history = _paired(head, *training, mode)
@@ -218,7 +218,7 @@ def cells_of(point_norm: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def densities(people: People) -> Tensor:
     """Return where people looked on each image, early and late, (S, 2, rows, columns) float32, each summing to 1."""
-    grid = cell_grid(people.shown_size)
+    grid = cell_grid(people.image_size)
     scale = np.array(grid[::-1]) / np.array(people.size[::-1])
     found = []
     for group in people.paths:
@@ -231,7 +231,7 @@ def densities(people: People) -> Tensor:
 
 def fit_tables(people: People) -> Tables:
     """Return centre bias, saccades and durations of the training people of an image set; the weights are 0."""
-    rows, columns = grid = cell_grid(people.shown_size)
+    rows, columns = grid = cell_grid(people.image_size)
     bias = F.adaptive_avg_pool2d(torch.from_numpy(people.centre_bias)[None, None], grid)[0, 0]
     bias = bias / bias.sum()
     counts = torch.zeros(2 * rows - 1, 2 * columns - 1, dtype=torch.float64)

@@ -50,7 +50,7 @@ def draw_scanpaths(
     """
     draws = np.random.default_rng((seed, count))
     scenes, steps = maps.shape[:2]
-    grid, lanes = cell_grid(people.shown_size), scenes * count
+    grid, lanes = cell_grid(people.image_size), scenes * count
     scene = torch.arange(scenes).repeat_interleave(count)
     lengths = draws.choice(people.lengths, lanes)
     past, angle = torch.zeros(lanes, MEMORY, 2), min(people.size) / people.px_per_deg
@@ -58,7 +58,7 @@ def draw_scanpaths(
     for step in range(int(lengths.max())):
         seen = maps[scene, min(step, steps - 1)]
         counted = torch.full((lanes,), min(step + 1, MEMORY))
-        known = features(seen, past, counted, tables, people.shown_size, angle)
+        known = features(seen, past, counted, tables, people.image_size, angle)
         drawn = torch.from_numpy(draws.random((lanes, 3)))
         point = draw_points(log_priority(known, tables, sharpness), drawn, grid)
         points.append(point)

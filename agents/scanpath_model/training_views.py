@@ -101,13 +101,13 @@ def collect_beliefs(
         InvalidValueError: All leaders are of one of the images.
     """
     draws = np.random.default_rng(seed)
-    height, width = people.shown_size
-    grid = cell_grid(people.shown_size)
+    height, width = people.image_size
+    grid = cell_grid(people.image_size)
     person = [int(draws.integers(len(group))) for group in people.paths]
     led = [_leader(leaders, name, draws) for name in people.name]
-    points = [people.shown(path.fixation_px.numpy()) for path in led]
+    points = [people.to_image_px(path.fixation_px.numpy()) for path in led]
     steps = [min(len(path), len(group[k])) for path, group, k in zip(led, people.paths, person, strict=True)]
-    source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
+    source = ArrayScenes(people.image, px_per_deg=people.image_px_per_deg)
     code, half = ObservationCode(belief=True), np.array([[width / 2, height / 2]], np.float32)
     kept: list[tuple[list[Tensor], Tensor]] = []
     rows: list[tuple[int, int, int]] = []
@@ -116,7 +116,7 @@ def collect_beliefs(
             which = range(start, min(start + lanes, len(people.image)))
             kept += _levels(network, people.image[which.start : which.stop], None, grid)
             rows += [(image, -1, -1) for image in which]
-            simulator = Simulator(source, retina, len(which), size=people.shown_size)
+            simulator = Simulator(source, retina, len(which), size=people.image_size)
             simulator.reset(seed=list(which), index=list(which))
             for step in range(min(_MOST_STEPS, max(steps[image] for image in which))):
                 going = [lane for lane, image in enumerate(which) if steps[image] > step]

@@ -46,19 +46,19 @@ class People:
     training: tuple[Scanpath, ...]
 
     @property
-    def shown_size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """(H, W) of the images, px: what an eye is shown, and the grid of all maps."""
         return self.image.shape[1], self.image.shape[2]
 
     @property
-    def shown_px_per_deg(self) -> float:
+    def image_px_per_deg(self) -> float:
         """Of the images."""
-        return self.px_per_deg * self.shown_size[0] / self.size[0]
+        return self.px_per_deg * self.image_size[0] / self.size[0]
 
     @property
     def sigma_px(self) -> float:
         """Width of the Gaussian of all maps, px of the images: one degree."""
-        return self.shown_px_per_deg
+        return self.image_px_per_deg
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -78,20 +78,20 @@ class People:
     @cached_property
     def centre_bias(self) -> NDArray[np.float64]:
         """(H, W) density of the training fixations on the grid of the images, with 0.1 % uniform."""
-        return metrics.fixation_density(self.shown(self.training_px), self.shown_size, self.sigma_px)
+        return metrics.fixation_density(self.to_image_px(self.training_px), self.image_size, self.sigma_px)
 
     @cached_property
     def elsewhere_px(self) -> NDArray[np.float32]:
         """(E, 2) px of the images: a fixed draw of training fixations, the negatives of the shuffled AUC."""
         count = len(self.training_px)
         chosen = np.random.default_rng(0).permutation(count)[:_ELSEWHERE]
-        return self.shown(self.training_px[chosen])
+        return self.to_image_px(self.training_px[chosen])
 
-    def shown(self, fixation_px: NDArray[np.float32]) -> NDArray[np.float32]:
+    def to_image_px(self, fixation_px: NDArray[np.float32]) -> NDArray[np.float32]:
         """Carry fixations (N, 2) over from ``size`` to the images."""
-        ratio = np.array(self.shown_size[::-1]) / np.array(self.size[::-1])
-        shown: NDArray[np.float32] = (fixation_px * ratio).astype(np.float32)
-        return shown
+        ratio = np.array(self.image_size[::-1]) / np.array(self.size[::-1])
+        points: NDArray[np.float32] = (fixation_px * ratio).astype(np.float32)
+        return points
 
 
 def read_people(

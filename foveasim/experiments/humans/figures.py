@@ -132,14 +132,14 @@ def draw_densities(path: Path, scored: Sequence[Scored], people: People, shown: 
     """
     rows = [one for one in in_order(scored) if one.kind != "floor"]
     rows = [*rows, *(one for one in in_order(scored) if one.kind == "floor")][:_MOST]
-    height, width = people.shown_size
+    height, width = people.image_size
     figure = blank_figure(1.75 * (len(rows) + 1), 1.75 * height / width * len(shown) + 0.5)
     grid = figure.subplots(len(shown), len(rows) + 1, squeeze=False)
     for line, place in zip(grid, shown, strict=True):
         line[0].imshow(people.image[place])
         for axes, one in zip(line[1:], rows, strict=True):
-            points = np.concatenate([people.shown(path.fixation_px.numpy()) for path in one.paths[place]])
-            density = metrics.fixation_map(points, people.shown_size, people.sigma_px)
+            points = np.concatenate([people.to_image_px(path.fixation_px.numpy()) for path in one.paths[place]])
+            density = metrics.fixation_map(points, people.image_size, people.sigma_px)
             axes.imshow(people.image[place].mean(2), cmap="gray", vmin=-80, vmax=335)
             axes.imshow(density, cmap="inferno", alpha=np.clip(density / density.max(), 0, 1) ** 0.5 * 0.85)
         for axes in line:

@@ -112,7 +112,7 @@ class FreeViewingRunner:
     ) -> None:
         self.people, self.count, self.seed, self._conditional = people, count, seed, conditional
         self._lanes, self._retina = lanes, retina
-        self._source = ArrayScenes(people.image, px_per_deg=people.shown_px_per_deg)
+        self._source = ArrayScenes(people.image, px_per_deg=people.image_px_per_deg)
         self._simulators: dict[int, Simulator] = {}
         scenes = len(people.image)
         self.lengths = self._draws("lengths").choice(people.lengths, (scenes, count))
@@ -153,7 +153,7 @@ class FreeViewingRunner:
                 if isinstance(agent, DwellTimeAgent):
                     durations[which, step] = _durations(entry.label, _call(entry.label, agent.dwell_ms), len(which))
             on_progress(len(which))
-        ratio = np.array(self.people.size[::-1]) / np.array(self.people.shown_size[::-1])
+        ratio = np.array(self.people.size[::-1]) / np.array(self.people.image_size[::-1])
         paths = [
             make_scanpath(
                 torch.from_numpy((points[i, :n] * ratio).astype(np.float32)),
@@ -192,9 +192,9 @@ class FreeViewingRunner:
             length = np.array([len(paths[i]) for i in which])
             target = np.zeros((len(which), int(length.max()), 2), np.float32)
             for lane, i in enumerate(which.tolist()):
-                shown = people.shown(paths[i].fixation_px.numpy())
-                target[lane, : len(shown)] = np.clip(shown, 0, np.array(people.shown_size[::-1]))
-                target[lane, len(shown) :] = target[lane, len(shown) - 1]
+                points = people.to_image_px(paths[i].fixation_px.numpy())
+                target[lane, : len(points)] = np.clip(points, 0, np.array(people.image_size[::-1]))
+                target[lane, len(points) :] = target[lane, len(points) - 1]
             agent = self._agent(entry, start)
             lanes = _Lanes(owner[which], length, start)
             for step, (simulator, observation) in enumerate(self._steps(entry.label, agent, lanes)):
@@ -222,7 +222,7 @@ class FreeViewingRunner:
                 f"agent {label!r}: priority() must return ({count}, h, w) finite numbers, 0 or more; got {array.shape}."
             )
         chosen = torch.from_numpy(array[lanes])[:, None]
-        wide = F.interpolate(chosen, self.people.shown_size, mode="bilinear", align_corners=False)[:, 0].numpy()
+        wide = F.interpolate(chosen, self.people.image_size, mode="bilinear", align_corners=False)[:, 0].numpy()
         total = wide.sum((1, 2), dtype=np.float64)
         if not (total > 0).all():
             raise AgentError(f"agent {label!r}: priority() must be above 0 somewhere in every lane.")
@@ -231,7 +231,7 @@ class FreeViewingRunner:
 
     def _agent(self, entry: Entry, start: int) -> Agent:
         agent = entry.make(LANE_SEEDS * self.seed + start)
-        wanted, size = agent_size(agent), self.people.shown_size
+        wanted, size = agent_size(agent), self.people.image_size
         if wanted is not None and wanted != size:
             raise AgentError(
                 f"agent {entry.label!r} sees only scenes of {wanted[0]} x {wanted[1]} px; these are {size[0]} x "
@@ -241,7 +241,7 @@ class FreeViewingRunner:
 
     def _steps(self, label: str, agent: Agent, lanes: _Lanes) -> Iterator[tuple[Simulator, Observation]]:
         """Yield what there is to see before each step; whoever takes it moves the eyes."""
-        needs, size = agent_needs(agent), self.people.shown_size
+        needs, size = agent_needs(agent), self.people.image_size
         simulator = self._simulator(len(lanes.scene))
         seeds = LANE_SEEDS * self.seed + lanes.start + np.arange(len(lanes.scene))
         simulator.reset(seed=seeds.tolist(), index=lanes.scene.tolist())
@@ -259,7 +259,7 @@ class FreeViewingRunner:
 
     def _move(self, label: str, agent: Agent, simulator: Simulator, action: object, done: NDArray[np.bool_]) -> None:
         """Move the eyes; those whose scanpath is at its end stay, so that what they see is known already."""
-        size = self.people.shown_size
+        size = self.people.image_size
         moves = ActionCode(agent_action_mode(agent), agent_grid(agent))
         half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
         try:
@@ -272,7 +272,7 @@ class FreeViewingRunner:
 
     def _simulator(self, lanes: int) -> Simulator:
         if lanes not in self._simulators:
-            self._simulators[lanes] = Simulator(self._source, self._retina, lanes, size=self.people.shown_size)
+            self._simulators[lanes] = Simulator(self._source, self._retina, lanes, size=self.people.image_size)
         return self._simulators[lanes]
 
 

@@ -118,7 +118,7 @@ class Scorer:
     def __init__(self, people: People, resamples: int = 2000, seed: int = 0) -> None:
         self.people, self._resamples, self._seed = people, resamples, seed
         self._clusters = [metrics.fit_clusters(paths) for paths in people.paths]
-        self._shown = [[people.shown(path.fixation_px.numpy()) for path in paths] for paths in people.paths]
+        self._shown = [[people.to_image_px(path.fixation_px.numpy()) for path in paths] for paths in people.paths]
         self._maps = [self._map(np.concatenate(points)) for points in self._shown]
         self._among = [metrics.scanmatch(paths, paths, people.size) for paths in people.paths]
         self._amplitude = self._amplitudes(people.paths)
@@ -222,7 +222,7 @@ class Scorer:
     def _maps_of(self, place: int, paths: Sequence[Scanpath]) -> dict[str, float]:
         """Score an agent's fixations on people's map, and people's fixations on the map of the agent's."""
         people, theirs = self.people, np.concatenate(self._shown[place])
-        mine = [people.shown(path.fixation_px.numpy()) for path in paths]
+        mine = [people.to_image_px(path.fixation_px.numpy()) for path in paths]
         on_people = [
             metrics.nss(self._maps[place] - self._map(self._shown[place][k % len(self._shown[place])]), points).mean()
             for k, points in enumerate(mine)
@@ -241,7 +241,7 @@ class Scorer:
     def _map_scores(self, samples_px: NDArray[np.float32], fixation_px: NDArray[np.float32]) -> dict[str, float]:
         people = self.people
         smooth = self._map(samples_px)
-        density = metrics.fixation_density(samples_px, people.shown_size, people.sigma_px, people.centre_bias, _SHARE)
+        density = metrics.fixation_density(samples_px, people.image_size, people.sigma_px, people.centre_bias, _SHARE)
         return {
             "nss_map": float(metrics.nss(smooth, fixation_px).mean()),
             "auc": float(metrics.auc(smooth, fixation_px).mean()),
@@ -250,7 +250,7 @@ class Scorer:
         }
 
     def _map(self, fixation_px: NDArray[np.float32]) -> F64:
-        return metrics.fixation_map(fixation_px, self.people.shown_size, self.people.sigma_px)
+        return metrics.fixation_map(fixation_px, self.people.image_size, self.people.sigma_px)
 
     def _amplitudes(self, paths: Paths) -> NDArray[np.int64]:
         return metrics.amplitude_counts(_flat(paths), bin_px=self.people.px_per_deg / 24 * 20)

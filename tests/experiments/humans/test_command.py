@@ -85,11 +85,11 @@ def test_people_are_read(people: People) -> None:
     assert people.name == ("scene0", "scene1", "scene2")
     assert people.image.shape == (3, 60, 80, 3)
     assert [len(group) for group in people.paths] == [4, 4, 4]
-    assert people.shown_px_per_deg == people.sigma_px == 3.0
+    assert people.image_px_per_deg == people.sigma_px == 3.0
     assert sorted(set(people.lengths.tolist())) == [5, 6]
     assert len(people.training) == 8
     assert people.centre_bias.sum() == pytest.approx(1)
-    assert people.shown(np.array([[160, 120]], np.float32)).tolist() == [[80, 60]]
+    assert people.to_image_px(np.array([[160, 120]], np.float32)).tolist() == [[80, 60]]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_durations_of_its_own_and_a_map_that_is_known(people: People) -> None:
     for place, group in enumerate(people.paths):
         ramp = np.interp(np.arange(80) + 0.5, [20, 60], [1, 2])  # bilinear between the middles of the two halves
         density = 0.99 * np.tile(ramp / (ramp.sum() * 60), (60, 1)) + 0.01 * people.centre_bias
-        points = np.concatenate([people.shown(one.fixation_px.numpy())[1:] for one in group])
+        points = np.concatenate([people.to_image_px(one.fixation_px.numpy())[1:] for one in group])
         expected = [
             metrics.nss(density, points).mean(),
             metrics.auc(density, points).mean(),
@@ -314,9 +314,9 @@ def test_who_does_what_one_person_did_scores_so(people: People, runner: FreeView
         assert scored.images["scanmatch"][place] == pytest.approx(expected)
     assert value_of(scored, "self_scanmatch") == 1
     assert any("again and again" in caution for caution in cautions(scored))
-    others = np.concatenate([people.shown(one.fixation_px.numpy()) for one in people.paths[0][1:]])
+    others = np.concatenate([people.to_image_px(one.fixation_px.numpy()) for one in people.paths[0][1:]])
     on_map = metrics.nss(
-        metrics.fixation_map(others, (60, 80), 3.0), people.shown(people.paths[0][0].fixation_px.numpy())
+        metrics.fixation_map(others, (60, 80), 3.0), people.to_image_px(people.paths[0][0].fixation_px.numpy())
     ).mean()
     alone = Scorer(people, 200).score(replace(found, paths=tuple((group[0],) for group in people.paths)))
     assert alone.images["nss_path"][0] == pytest.approx(on_map)  # the first path: on the map of all but the first
