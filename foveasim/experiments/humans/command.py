@@ -21,10 +21,10 @@ from foveasim.agents.evaluation.scene_runner import MAX_SEED, Entry
 from foveasim.agents.interface import agent_needs
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.humans.baselines import BASELINES, run_baselines
-from foveasim.experiments.humans.files import Against, ScanpathCache, write_humans
+from foveasim.experiments.humans.files import HumanComparison, ScanpathCache, write_humans
 from foveasim.experiments.humans.free_viewing import FreeViewingRunner
 from foveasim.experiments.humans.memo import cache_predictions
-from foveasim.experiments.humans.scores import Scored, Scorer
+from foveasim.experiments.humans.scores import ScanpathScorer, ScanpathScores
 from foveasim.experiments.humans.table import show_humans
 from foveasim.eye.retina import Retina, make_retina
 from foveasim.metrics.people import People, read_people
@@ -140,14 +140,14 @@ def run(config: HumansConfig) -> int:
         _write(out, found, config.show)
         if cache is not None and found.whole:
             cache.clear()
-    show_humans(console, found.scored, len(found.people.name), config.count)
+    show_humans(console, found.scores, len(found.people.name), config.count)
     console.print(f"{time.monotonic() - began:.0f} s; {out / 'report.html'}", markup=False, highlight=False)
     if not found.whole:
         console.print("interrupted; the results of the agents that were done are saved. Go on with --resume.")
     return 0 if found.whole else 130
 
 
-def humans(config: HumansConfig, console: Console | None = None) -> Against:
+def humans(config: HumansConfig, console: Console | None = None) -> HumanComparison:
     """Compare agents with people, and write nothing.
 
     Args:
@@ -164,7 +164,9 @@ def humans(config: HumansConfig, console: Console | None = None) -> Against:
     return _humans(config, console, None)[0]
 
 
-def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> tuple[Against, ScanpathCache | None]:
+def _humans(
+    config: HumansConfig, console: Console | None, out: Path | None
+) -> tuple[HumanComparison, ScanpathCache | None]:
     """Compare agents with people; cache those that are done below ``out``, if it is given."""
     check_device(config.device)
     people = read_people(
@@ -183,9 +185,9 @@ def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> 
         "short_side_deg": min(people.size) / people.px_per_deg,
     }
     entries, _ = open_entries(config.agents or _DEFAULT, config.agent_arguments, common)
-    taken = [entry.label for entry in entries if entry.label in ("people", *(BASELINES if config.floors else ()))]
-    if taken:
-        name = taken[0]
+    reserved = [entry.label for entry in entries if entry.label in ("people", *(BASELINES if config.floors else ()))]
+    if reserved:
+        name = reserved[0]
         raise InvalidValueError(
             f"agents must not have the label of people or of a baseline; got {name!r}. Write my_{name}={name}, "
             "or --floors no."
@@ -198,11 +200,11 @@ def _humans(config: HumansConfig, console: Console | None, out: Path | None) -> 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the maps of one lane are too small for two, and agents share the cores by ``jobs``
     try:
-        scorer = Scorer(people, config.resamples, config.seed)
+        scorer = ScanpathScorer(people, config.resamples, config.seed)
         rows, whole = _run_agents(config, people, retina, scorer, entries, console, cache)
     finally:
         torch.set_num_threads(threads)
-    return Against(asdict(config), people, (scorer.people_scores(), *rows), whole), cache
+    return HumanComparison(asdict(config), people, (scorer.people_scores(), *rows), whole), cache
 
 
 def _cache_identity(config: HumansConfig) -> dict[str, Any]:
@@ -215,11 +217,11 @@ def _run_agents(
     config: HumansConfig,
     people: People,
     retina: Retina,
-    scorer: Scorer,
+    scorer: ScanpathScorer,
     entries: Sequence[Entry],
     console: Console | None,
     cache: ScanpathCache | None,
-) -> tuple[list[Scored], bool]:
+) -> tuple[list[ScanpathScores], bool]:
     """Run all agents on the images; return the scores of those that came to an end, and whether all did."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -235,7 +237,7 @@ def _run_agents(
             people, retina, config.count, lanes=config.lanes, seed=config.seed, conditional=config.conditional
         ), report
 
-    def run_agent(entry: Entry, on_progress: Callable[[int], None]) -> list[Scored]:
+    def run_agent(entry: Entry, on_progress: Callable[[int], None]) -> list[ScanpathScores]:
         runner, report = start(on_progress)
         scanpaths = None if cache is None else cache.load(entry)
         if scanpaths is not None:
@@ -248,7 +250,7 @@ def _run_agents(
                 cache.save(scanpaths)
         return [scorer.score(scanpaths)]
 
-    def run_all_baselines(on_progress: Callable[[int], None]) -> list[Scored]:
+    def run_all_baselines(on_progress: Callable[[int], None]) -> list[ScanpathScores]:
         runner, report = start(on_progress)
         return [scorer.score(baseline, "floor") for baseline in run_baselines(runner, report)]
 
@@ -289,11 +291,11 @@ def _takes_long(entry: Entry) -> bool:
     return hasattr(agent, "priority") and "scene" not in agent_needs(agent)
 
 
-def _done(future: Future[list[Scored]]) -> bool:
+def _done(future: Future[list[ScanpathScores]]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _write(out: Path, found: Against, show: int) -> None:
+def _write(out: Path, found: HumanComparison, show: int) -> None:
     """Write everything; ``humans.json`` comes last, so that a folder with it is whole.
 
     Raises:
@@ -303,15 +305,15 @@ def _write(out: Path, found: Against, show: int) -> None:
     from foveasim.experiments.humans.page import write_page
 
     count = len(found.people.name)
-    shown = sorted({int(i) for i in np.linspace(0, count - 1, min(show, count)).round()})
+    report_images = sorted({int(i) for i in np.linspace(0, count - 1, min(show, count)).round()})
     shareable = replace(found, config={**found.config, "data": Path(str(found.config["data"])).name})
     try:
-        if len(found.scored) > 1:
-            draw_scores(out / "scores.png", found.scored)
-            draw_distributions(out / "saccades.png", found.scored, found.people)
-        if shown:
-            draw_densities(out / "densities.png", found.scored, found.people, shown)
-        write_page(out / "report.html", shareable, shown)
+        if len(found.scores) > 1:
+            draw_scores(out / "scores.png", found.scores)
+            draw_distributions(out / "saccades.png", found.scores, found.people)
+        if report_images:
+            draw_densities(out / "densities.png", found.scores, found.people, report_images)
+        write_page(out / "report.html", shareable, report_images)
         write_humans(out, shareable)
     except OSError as error:
         raise InvalidValueError(f"cannot write into {out}: {error.strerror}. Choose another --out.") from error

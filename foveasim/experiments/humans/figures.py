@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foveasim import metrics
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
-from foveasim.experiments.humans.scores import SCORES, Scored
+from foveasim.experiments.humans.scores import SCORES, ScanpathScores
 from foveasim.experiments.humans.table import LIKE_PEOPLE, in_order, value_of
 from foveasim.metrics.people import People
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["draw_densities", "draw_distributions", "draw_scores"]
 
 _PANELS = ("scanmatch", "self_scanmatch", "amplitude_js", "scanmatch_kl", "nss_path", "information")
-_MOST = 12  # densities side by side; more would be stamps
+_MAX_DENSITIES = 12  # densities side by side; more would be stamps
 
 
-def draw_scores(path: Path, scored: Sequence[Scored]) -> None:
+def draw_scores(path: Path, scores: Sequence[ScanpathScores]) -> None:
     """Draw the main scores of everybody, with 95 % intervals over images, people as a line.
 
     Args:
         path: The file, ``….png``.
-        scored: People, agents and baselines.
+        scores: People, agents and baselines.
 
     Raises:
         OSError: The file cannot be written.
     """
-    rows = [one for one in in_order(scored) if one.kind != "people"][::-1]
-    people = next(one for one in scored if one.kind == "people")
+    rows = [one for one in in_order(scores) if one.kind != "people"][::-1]
+    people = next(one for one in scores if one.kind == "people")
     figure = blank_figure(13, 2.2 + 2 * 0.24 * len(rows))
     grid = figure.subplots(2, 3, sharey=True)
     for axes, name in zip(grid.ravel(), _PANELS, strict=True):
@@ -61,13 +61,13 @@ def draw_scores(path: Path, scored: Sequence[Scored]) -> None:
     save_figure(figure, path)
 
 
-def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> None:
+def draw_distributions(path: Path, scores: Sequence[ScanpathScores], people: People) -> None:
     """Draw how amplitudes and directions of saccades are distributed, those of people behind each agent's.
 
     Args:
         path: The file, ``….png``.
-        scored: People, agents and baselines.
-        people: Who was compared with, for the degrees.
+        scores: People, agents and baselines.
+        people: With whom agents were compared, for the degrees.
 
     Raises:
         OSError: The file cannot be written.
@@ -76,7 +76,7 @@ def draw_distributions(path: Path, scored: Sequence[Scored], people: People) -> 
         [p for group in people.paths for p in group], bin_px=people.px_per_deg / 24 * 20
     )
     direction = metrics.direction_counts([p for group in people.paths for p in group])
-    rows = [one for one in in_order(scored) if one.kind != "people"]
+    rows = [one for one in in_order(scores) if one.kind != "people"]
     columns = min(5, len(rows))
     lines = -(-len(rows) // columns)
     figure = blank_figure(max(2.4 * columns, 7.0), 3.9 * lines + 0.4)  # the title takes 6.6
@@ -118,24 +118,24 @@ def _draw_rose(axes: Axes, counts: NDArray[np.int64], people: NDArray[np.int64],
     axes.set_yticks([])
 
 
-def draw_densities(path: Path, scored: Sequence[Scored], people: People, shown: Sequence[int]) -> None:
+def draw_densities(path: Path, scores: Sequence[ScanpathScores], people: People, report_images: Sequence[int]) -> None:
     """Draw where people, agents and baselines looked on some images: Gaussians of one degree on their fixations.
 
     Args:
         path: The file, ``….png``.
-        scored: People, agents and baselines.
-        people: Who was compared with.
-        shown: Numbers of the images.
+        scores: People, agents and baselines.
+        people: With whom agents were compared.
+        report_images: Numbers of the images.
 
     Raises:
         OSError: The file cannot be written.
     """
-    rows = [one for one in in_order(scored) if one.kind != "floor"]
-    rows = [*rows, *(one for one in in_order(scored) if one.kind == "floor")][:_MOST]
+    rows = [one for one in in_order(scores) if one.kind != "floor"]
+    rows = [*rows, *(one for one in in_order(scores) if one.kind == "floor")][:_MAX_DENSITIES]
     height, width = people.image_size
-    figure = blank_figure(1.75 * (len(rows) + 1), 1.75 * height / width * len(shown) + 0.5)
-    grid = figure.subplots(len(shown), len(rows) + 1, squeeze=False)
-    for line, place in zip(grid, shown, strict=True):
+    figure = blank_figure(1.75 * (len(rows) + 1), 1.75 * height / width * len(report_images) + 0.5)
+    grid = figure.subplots(len(report_images), len(rows) + 1, squeeze=False)
+    for line, place in zip(grid, report_images, strict=True):
         line[0].imshow(people.image[place])
         for axes, one in zip(line[1:], rows, strict=True):
             points = np.concatenate([people.to_image_px(path.fixation_px.numpy()) for path in one.paths[place]])

@@ -20,13 +20,13 @@ from foveasim.agents.evaluation.agent_cache import AgentCache
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.experiments.compare.files import versions
 from foveasim.experiments.humans.free_viewing import AgentScanpaths, make_scanpath
-from foveasim.experiments.humans.scores import IMAGE_SCORES, SCORES, Scored
+from foveasim.experiments.humans.scores import IMAGE_SCORES, SCORES, ScanpathScores
 from foveasim.experiments.humans.table import cautions, in_order, value_of
 from foveasim.metrics.people import People
 from foveasim.runs.whole_files import write_atomically
 from foveasim.scanpath.scanpath import write_scanpaths
 
-__all__ = ["SCHEMA", "Against", "ScanpathCache", "as_json", "write_humans"]
+__all__ = ["SCHEMA", "HumanComparison", "ScanpathCache", "as_json", "write_humans"]
 
 
 class ScanpathCache:
@@ -97,26 +97,26 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Against:
+class HumanComparison:
     """What a comparison with people found.
 
     Attributes:
         config: The options.
-        people: Who was compared with.
-        scored: The people themselves, agents and baselines.
+        people: With whom agents were compared.
+        scores: The people themselves, agents and baselines.
         whole: False where it was ended early.
     """
 
     config: Mapping[str, Any]
     people: People
-    scored: tuple[Scored, ...]
+    scores: tuple[ScanpathScores, ...]
     whole: bool
 
 
-def as_json(found: Against) -> dict[str, Any]:
+def as_json(found: HumanComparison) -> dict[str, Any]:
     """Return all scores as JSON can hold them; what is not finite is null."""
     rows = {}
-    for one in in_order(found.scored):
+    for one in in_order(found.scores):
         rows[one.label] = {
             "kind": one.kind,
             "privileged": one.privileged,
@@ -141,14 +141,14 @@ def as_json(found: Against) -> dict[str, Any]:
     return cleaned
 
 
-def _score(one: Scored, name: str) -> dict[str, float | int]:
+def _score(one: ScanpathScores, name: str) -> dict[str, float | int]:
     estimate = one.estimates.get(name)
     if estimate is None:
         return {"value": value_of(one, name)}
     return {"value": estimate.mean, "low": estimate.low, "high": estimate.high, "images": estimate.count}
 
 
-def write_humans(folder: Path, found: Against) -> None:
+def write_humans(folder: Path, found: HumanComparison) -> None:
     """Write ``scores.csv``, ``images.csv``, ``scanpaths.csv`` and, last of all, ``humans.json``.
 
     Args:
@@ -159,7 +159,7 @@ def write_humans(folder: Path, found: Against) -> None:
         OSError: A file cannot be written; older ones are whole then.
         InvalidValueError: The folder of the scanpaths cannot be written to.
     """
-    order = in_order(found.scored)
+    order = in_order(found.scores)
     scores = [
         [one.label, one.kind, name, *(_score(one, name).get(end, "") for end in ("value", "low", "high", "images"))]
         for one in order

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import __version__
-from foveasim.experiments.humans.files import Against
-from foveasim.experiments.humans.scores import SCORES, Scored
+from foveasim.experiments.humans.files import HumanComparison
+from foveasim.experiments.humans.scores import SCORES, ScanpathScores
 from foveasim.experiments.humans.table import LIKE_PEOPLE, cautions, in_order, value_of
 from foveasim.runs.whole_files import write_atomically
 
@@ -24,7 +24,7 @@ __all__ = ["page", "page_data", "write_page"]
 JPEG_QUALITY = 85
 LONG_SIDE_PX = 480
 
-_SHOWN = (
+_SCORE_NAMES = (
     "scanmatch",
     "scanmatch_duration",
     "self_scanmatch",
@@ -44,18 +44,18 @@ _SHOWN = (
 )
 
 
-def write_page(path: Path, found: Against, shown: Sequence[int]) -> None:
+def write_page(path: Path, found: HumanComparison, report_images: Sequence[int]) -> None:
     """Write the report.
 
     Args:
         path: The file, ``….html``.
         found: What was found.
-        shown: Numbers of the images whose scanpaths are in it.
+        report_images: Numbers of the images whose scanpaths are in it.
 
     Raises:
         OSError: The file cannot be written; an older one is untouched then.
     """
-    write_atomically(path, page(page_data(found, shown)).encode())
+    write_atomically(path, page(page_data(found, report_images)).encode())
 
 
 def page(data: Mapping[str, Any]) -> str:
@@ -66,9 +66,9 @@ def page(data: Mapping[str, Any]) -> str:
     return _PAGE.replace("DATA", text)
 
 
-def page_data(found: Against, shown: Sequence[int]) -> dict[str, Any]:
+def page_data(found: HumanComparison, report_images: Sequence[int]) -> dict[str, Any]:
     """Return all that the page shows, as JSON can hold it."""
-    people, order = found.people, in_order(found.scored)
+    people, order = found.people, in_order(found.scores)
     height, width = people.size
     return {
         "version": __version__,
@@ -83,7 +83,7 @@ def page_data(found: Against, shown: Sequence[int]) -> dict[str, Any]:
         ],
         "scores": [
             {"name": name, "title": SCORES[name].title, "digits": SCORES[name].digits}
-            for name in _SHOWN
+            for name in _SCORE_NAMES
             if any(math.isfinite(value_of(one, name)) for one in order)  # nobody may have had a priority map
         ],
         "rows": [_row(one) for one in order],
@@ -94,14 +94,14 @@ def page_data(found: Against, shown: Sequence[int]) -> dict[str, Any]:
                 "scanmatch": [_finite(float(one.images["scanmatch"][place]), 3) for one in order],
                 "paths": [[_path(path, width, height) for path in one.paths[place]] for one in order],
             }
-            for place in shown
+            for place in report_images
         ],
     }
 
 
-def _row(one: Scored) -> dict[str, Any]:
+def _row(one: ScanpathScores) -> dict[str, Any]:
     values = {}
-    for name in _SHOWN:
+    for name in _SCORE_NAMES:
         estimate = one.estimates.get(name)
         ends = (math.nan, math.nan) if estimate is None else (estimate.low, estimate.high)
         unlike = one.kind == "agent" and value_of(one, name) > LIKE_PEOPLE.get(name, math.inf)
@@ -174,7 +174,7 @@ tr.people td { font-weight: 600; } tr.floor td { color: var(--dim); } .bad { col
 <main>
 <h1>Against people</h1>
 <p class="dim" id="facts"></p>
-<p class="bad" id="early" hidden>The comparison was ended early: the agents that were done until then are shown.</p>
+<p class="bad" id="early" hidden>The comparison was ended early: only the agents that were done are here.</p>
 <div id="looking">
 <div class="bar">
 <label for="image">image</label><select id="image"></select>

@@ -16,7 +16,7 @@ from foveasim.metrics.people import People
 from foveasim.metrics.statistics import resample
 from foveasim.scanpath.scanpath import Scanpath
 
-__all__ = ["IMAGE_SCORES", "POOLED_SCORES", "SCORES", "Score", "Scored", "Scorer"]
+__all__ = ["IMAGE_SCORES", "POOLED_SCORES", "SCORES", "ScanpathScorer", "ScanpathScores", "ScoreSpec"]
 
 Paths = Sequence[Sequence[Scanpath]]
 F64 = NDArray[np.float64]
@@ -25,12 +25,12 @@ _SHARE = 0.1  # of the centre bias in the density of samples
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a number is called and how it is read.
+class ScoreSpec:
+    """What a score is called and how it is read.
 
     Attributes:
         title: For people.
-        digits: Shown.
+        digits: Printed digits after the point.
         better: 1 more is better, -1 less is, 0 the nearer to people the better.
     """
 
@@ -40,43 +40,43 @@ class Score:
 
 
 IMAGE_SCORES = {
-    "scanmatch": Score("ScanMatch"),
-    "scanmatch_duration": Score("ScanMatch with duration"),
-    **{f"multimatch_{name}": Score(f"MultiMatch {name}") for name in metrics.MULTIMATCH},
-    "edits": Score("string edit distance", 2, -1),
-    "edits_best": Score("string edit distance to the nearest person", 2, -1),
-    "edits_normalised": Score("string edit distance, normalised", 3, -1),
-    "sequence": Score("sequence score"),
-    "sequence_duration": Score("sequence score with duration"),
-    "stde": Score("time-delay embedding"),
-    "nss_path": Score("NSS of its fixations on people's map", 2),
-    "nss_map": Score("NSS of people's fixations on its map", 2),
-    "auc": Score("AUC of its map"),
-    "sauc": Score("shuffled AUC of its map"),
-    "information": Score("information gain of its map, bits", 2),
-    "self_scanmatch": Score("ScanMatch among its own", 3, 0),
-    "dss": Score("diversity-aware ScanMatch"),
-    "cnss": Score("NSS of its map, given the person's path", 2),
-    "cauc": Score("AUC of its map, given the person's path"),
-    "cig": Score("information gain of its map, given the person's path, bits", 2),
+    "scanmatch": ScoreSpec("ScanMatch"),
+    "scanmatch_duration": ScoreSpec("ScanMatch with duration"),
+    **{f"multimatch_{name}": ScoreSpec(f"MultiMatch {name}") for name in metrics.MULTIMATCH},
+    "edits": ScoreSpec("string edit distance", 2, -1),
+    "edits_best": ScoreSpec("string edit distance to the nearest person", 2, -1),
+    "edits_normalised": ScoreSpec("string edit distance, normalised", 3, -1),
+    "sequence": ScoreSpec("sequence score"),
+    "sequence_duration": ScoreSpec("sequence score with duration"),
+    "stde": ScoreSpec("time-delay embedding"),
+    "nss_path": ScoreSpec("NSS of its fixations on people's map", 2),
+    "nss_map": ScoreSpec("NSS of people's fixations on its map", 2),
+    "auc": ScoreSpec("AUC of its map"),
+    "sauc": ScoreSpec("shuffled AUC of its map"),
+    "information": ScoreSpec("information gain of its map, bits", 2),
+    "self_scanmatch": ScoreSpec("ScanMatch among its own", 3, 0),
+    "dss": ScoreSpec("diversity-aware ScanMatch"),
+    "cnss": ScoreSpec("NSS of its map, given the person's path", 2),
+    "cauc": ScoreSpec("AUC of its map, given the person's path"),
+    "cig": ScoreSpec("information gain of its map, given the person's path, bits", 2),
 }
 """Scores that every image has, with bootstrap intervals over images."""
 
 POOLED_SCORES = {
-    "amplitude_js": Score("amplitude JS, bits", 3, -1),
-    "direction_js": Score("direction JS, bits", 3, -1),
-    "amplitude_kl": Score("amplitude KL from people, bits", 3, -1),
-    "direction_kl": Score("direction KL from people, bits", 3, -1),
-    "scanmatch_kl": Score("SM-KL, nats", 3, -1),
+    "amplitude_js": ScoreSpec("amplitude JS, bits", 3, -1),
+    "direction_js": ScoreSpec("direction JS, bits", 3, -1),
+    "amplitude_kl": ScoreSpec("amplitude KL from people, bits", 3, -1),
+    "direction_kl": ScoreSpec("direction KL from people, bits", 3, -1),
+    "scanmatch_kl": ScoreSpec("SM-KL, nats", 3, -1),
 }
 """Scores of the saccades and pairs of all images together; drawing images anew would bias them, so they have none."""
 
-SCORES: Mapping[str, Score] = {**IMAGE_SCORES, **POOLED_SCORES}
+SCORES: Mapping[str, ScoreSpec] = {**IMAGE_SCORES, **POOLED_SCORES}
 """All scores by name."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScanpathScores:
     """How one agent, baseline or the people themselves score.
 
     Attributes:
@@ -106,11 +106,11 @@ class Scored:
     paths: Paths
 
 
-class Scorer:
+class ScanpathScorer:
     """Scores scanpaths on the images of people.
 
     Args:
-        people: Who is compared with.
+        people: With whom agents are compared.
         resamples: Bootstrap samples of the images.
         seed: Of the bootstrap.
     """
@@ -118,13 +118,13 @@ class Scorer:
     def __init__(self, people: People, resamples: int = 2000, seed: int = 0) -> None:
         self.people, self._resamples, self._seed = people, resamples, seed
         self._clusters = [metrics.fit_clusters(paths) for paths in people.paths]
-        self._shown = [[people.to_image_px(path.fixation_px.numpy()) for path in paths] for paths in people.paths]
-        self._maps = [self._map(np.concatenate(points)) for points in self._shown]
+        self._points_px = [[people.to_image_px(path.fixation_px.numpy()) for path in paths] for paths in people.paths]
+        self._maps = [self._map(np.concatenate(points)) for points in self._points_px]
         self._among = [metrics.scanmatch(paths, paths, people.size) for paths in people.paths]
         self._amplitude = self._amplitudes(people.paths)
         self._direction = metrics.direction_counts(_flat(people.paths))
 
-    def people_scores(self) -> Scored:
+    def people_scores(self) -> ScanpathScores:
         """Score each person against the others, and on the map of the others.
 
         The divergences of saccades are those of as many training people on other images: what two samples of people
@@ -139,7 +139,7 @@ class Scorer:
         others = [[people.training[i] for i in chosen]]
         return self._scored("people", "people", False, True, images, people.paths, others, 0.0)
 
-    def score(self, scanpaths: AgentScanpaths, kind: str = "agent") -> Scored:
+    def score(self, scanpaths: AgentScanpaths, kind: str = "agent") -> ScanpathScores:
         """Score what an agent did."""
         images = []
         for place, paths in enumerate(scanpaths.paths):
@@ -168,7 +168,7 @@ class Scorer:
         paths: Paths,
         saccades: Paths,
         divergence: float,
-    ) -> Scored:
+    ) -> ScanpathScores:
         columns = {name: np.array([image.get(name, math.nan) for image in images]) for name in IMAGE_SCORES}
         estimates = {name: self._estimate(values) for name, values in columns.items()}
         amplitude, direction = self._amplitudes(saccades), metrics.direction_counts(_flat(saccades))
@@ -180,7 +180,7 @@ class Scorer:
             "scanmatch_kl": divergence,
         }
         undefined = float(np.mean([image["undefined"] for image in images]))
-        return Scored(
+        return ScanpathScores(
             label, kind, privileged, own_durations, columns, estimates, pooled, undefined, amplitude, direction, paths
         )
 
@@ -221,10 +221,12 @@ class Scorer:
 
     def _maps_of(self, place: int, paths: Sequence[Scanpath]) -> dict[str, float]:
         """Score an agent's fixations on people's map, and people's fixations on the map of the agent's."""
-        people, theirs = self.people, np.concatenate(self._shown[place])
+        people, theirs = self.people, np.concatenate(self._points_px[place])
         mine = [people.to_image_px(path.fixation_px.numpy()) for path in paths]
         on_people = [
-            metrics.nss(self._maps[place] - self._map(self._shown[place][k % len(self._shown[place])]), points).mean()
+            metrics.nss(
+                self._maps[place] - self._map(self._points_px[place][k % len(self._points_px[place])]), points
+            ).mean()
             for k, points in enumerate(mine)
         ]
         return {"nss_path": float(np.mean(on_people)), **self._map_scores(np.concatenate(mine), theirs)}
@@ -232,8 +234,8 @@ class Scorer:
     def _own_maps(self, place: int) -> dict[str, float]:
         """Score each person's fixations on the map of the others'."""
         rows = []
-        for k, points in enumerate(self._shown[place]):
-            others = np.concatenate([other for i, other in enumerate(self._shown[place]) if i != k])
+        for k, points in enumerate(self._points_px[place]):
+            others = np.concatenate([other for i, other in enumerate(self._points_px[place]) if i != k])
             rows.append(self._map_scores(others, points))
         found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         return {"nss_path": found["nss_map"], **found}

@@ -1,4 +1,4 @@
-"""The table of agents against people, for a terminal, and what is to be said about how a score was come by."""
+"""The table of agents against people, for a terminal, and what speaks against taking a score at its word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from foveasim.experiments.humans.scores import SCORES, Scored
+from foveasim.experiments.humans.scores import SCORES, ScanpathScores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,29 +40,29 @@ NARROW, WIDE = 96, 140
 """Columns of a terminal from which on all divergences are shown, and then the maps; the files hold everything."""
 
 
-def value_of(scored: Scored, name: str) -> float:
+def value_of(scores: ScanpathScores, name: str) -> float:
     """Return a score, the mean over the images where it has one; nan where it has none."""
-    if name in scored.pooled:
-        return scored.pooled[name]
-    estimate = scored.estimates[name]
+    if name in scores.pooled:
+        return scores.pooled[name]
+    estimate = scores.estimates[name]
     return math.nan if estimate is None else estimate.mean
 
 
-def in_order(scored: Sequence[Scored]) -> list[Scored]:
+def in_order(scores: Sequence[ScanpathScores]) -> list[ScanpathScores]:
     """Return people first, then agents and baselines together, by ScanMatch."""
-    return sorted(scored, key=lambda one: (one.kind != "people", -value_of(one, "scanmatch")))
+    return sorted(scores, key=lambda one: (one.kind != "people", -value_of(one, "scanmatch")))
 
 
-def cautions(scored: Scored) -> list[str]:
+def cautions(scores: ScanpathScores) -> list[str]:
     """Return what speaks against taking an agent's ScanMatch as likeness to people, in words; none for people.
 
     A mean over pairs has no ceiling at what people reach: an agent that always looks at the one best place scores as
     people do.
     """
-    if scored.kind == "people":
+    if scores.kind == "people":
         return []
     found = []
-    own, amplitude = value_of(scored, "self_scanmatch"), value_of(scored, "amplitude_js")
+    own, amplitude = value_of(scores, "self_scanmatch"), value_of(scores, "amplitude_js")
     if own > LIKE_PEOPLE["self_scanmatch"]:
         found.append(f"makes much the same scanpath again and again (selfSM {own:.2f})")
     if amplitude > LIKE_PEOPLE["amplitude_js"]:
@@ -70,12 +70,12 @@ def cautions(scored: Scored) -> list[str]:
     return found
 
 
-def show_humans(console: Console, scored: Sequence[Scored], images: int, count: int) -> None:
-    """Print one row for people, each agent and each baseline, and what is to be said about them.
+def show_humans(console: Console, scores: Sequence[ScanpathScores], images: int, count: int) -> None:
+    """Print one row for people, each agent and each baseline, and what speaks against them.
 
     Args:
         console: Where to.
-        scored: People among them.
+        scores: People among them.
         images: How many, for the title.
         count: Scanpaths of an agent on each.
     """
@@ -91,7 +91,7 @@ def show_humans(console: Console, scored: Sequence[Scored], images: int, count: 
     table.add_column("", overflow="fold", min_width=12)
     for name in names:
         table.add_column(_HEADS[name], justify="right", no_wrap=True)
-    rows = in_order(scored)
+    rows = in_order(scores)
     for one in rows:
         style = {"people": "bold", "floor": "dim"}.get(one.kind, "")
         marks = ("!" if cautions(one) and one.kind == "agent" else "") + ("*" if one.privileged else "")
@@ -117,10 +117,10 @@ def show_humans(console: Console, scored: Sequence[Scored], images: int, count: 
     console.print("\n".join(notes), style="dim", markup=False, highlight=False)
 
 
-def _cell(scored: Scored, name: str) -> str:
+def _cell(scores: ScanpathScores, name: str) -> str:
     digits = SCORES[name].digits
-    text = number(value_of(scored, name), digits)
-    estimate = scored.estimates.get(name)
+    text = number(value_of(scores, name), digits)
+    estimate = scores.estimates.get(name)
     if name != "scanmatch" or estimate is None:
         return text
     return f"{text} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"

@@ -27,7 +27,7 @@ from foveasim.experiments.humans.command import HumansConfig, humans, run
 from foveasim.experiments.humans.free_viewing import FreeViewingRunner
 from foveasim.experiments.humans.memo import CachedPredictor, cache_predictions
 from foveasim.experiments.humans.page import page, page_data
-from foveasim.experiments.humans.scores import SCORES, Scorer
+from foveasim.experiments.humans.scores import SCORES, ScanpathScorer
 from foveasim.experiments.humans.table import cautions, in_order, value_of
 from foveasim.eye.retina import make_retina
 from foveasim.metrics.people import People, read_people
@@ -293,7 +293,7 @@ def test_a_priority_below_nothing_is_refused(runner: FreeViewingRunner) -> None:
 
 
 def test_people_score_as_the_metrics_say(people: People) -> None:
-    found = Scorer(people, 200).people_scores()
+    found = ScanpathScorer(people, 200).people_scores()
     expected = [metrics.mean_pairs(metrics.scanmatch(g, g, SIZE), same=True).mean for g in people.paths]
     assert found.images["scanmatch"] == pytest.approx(expected)
     assert value_of(found, "self_scanmatch") == value_of(found, "scanmatch") == value_of(found, "dss")
@@ -308,17 +308,17 @@ def test_people_score_as_the_metrics_say(people: People) -> None:
 def test_who_does_what_one_person_did_scores_so(people: People, runner: FreeViewingRunner) -> None:
     found = runner.run(entry("random"))
     copies = tuple(tuple(group[0] for _ in range(4)) for group in people.paths)
-    scored = Scorer(people, 200).score(replace(found, paths=copies))
+    scores = ScanpathScorer(people, 200).score(replace(found, paths=copies))
     for place, group in enumerate(people.paths):
         expected = metrics.mean_pairs(metrics.scanmatch(group[:1], group, SIZE)).mean
-        assert scored.images["scanmatch"][place] == pytest.approx(expected)
-    assert value_of(scored, "self_scanmatch") == 1
-    assert any("again and again" in caution for caution in cautions(scored))
+        assert scores.images["scanmatch"][place] == pytest.approx(expected)
+    assert value_of(scores, "self_scanmatch") == 1
+    assert any("again and again" in caution for caution in cautions(scores))
     others = np.concatenate([people.to_image_px(one.fixation_px.numpy()) for one in people.paths[0][1:]])
     on_map = metrics.nss(
         metrics.fixation_map(others, (60, 80), 3.0), people.to_image_px(people.paths[0][0].fixation_px.numpy())
     ).mean()
-    alone = Scorer(people, 200).score(replace(found, paths=tuple((group[0],) for group in people.paths)))
+    alone = ScanpathScorer(people, 200).score(replace(found, paths=tuple((group[0],) for group in people.paths)))
     assert alone.images["nss_path"][0] == pytest.approx(on_map)  # the first path: on the map of all but the first
     assert math.isnan(alone.images["self_scanmatch"][0])
 
@@ -336,7 +336,9 @@ def test_baselines_are_what_they_say(people: People, runner: FreeViewingRunner) 
         assert not {one.image for one in group} & {own[0].image}
     points = np.concatenate([one.fixation_px.numpy() for group in baselines["centre"].paths for one in group])
     assert points.mean(0) == pytest.approx(people.training_px.mean(0), abs=12)
-    uniform, shuffled = (Scorer(people, 200).score(baselines[name], "floor") for name in ("uniform", "shuffled"))
+    uniform, shuffled = (
+        ScanpathScorer(people, 200).score(baselines[name], "floor") for name in ("uniform", "shuffled")
+    )
     assert value_of(uniform, "amplitude_js") > value_of(shuffled, "amplitude_js")
 
 
@@ -348,9 +350,9 @@ def test_the_command_writes_everything(folder: Path, tmp_path: Path, capsys: pyt
     words = ["humans", "random", "again=spiral", "--data", str(folder), "--size", "120x160", "--px_per_deg", "6"]
     words += ["--count", "3", "--resamples", "100", "--show", "2", "--lanes", "6", "--out", str(out)]
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "people" in said and "ScanMatch alone" in said and "again" in said
-    assert "durations of" in " ".join(said.split())
+    output = capsys.readouterr().out
+    assert "people" in output and "ScanMatch alone" in output and "again" in output
+    assert "durations of" in " ".join(output.split())
     names = {"scores.csv", "images.csv", "scanpaths.csv", "humans.json", "report.html"}
     assert {file.name for file in out.iterdir()} == names | {"scores.png", "saccades.png", "densities.png"}
     found = json.loads((out / "humans.json").read_text())
@@ -400,7 +402,7 @@ def test_the_page_holds_names_as_text_only(folder: Path) -> None:
     assert "x</script>" not in text and "x\\u003c/script\\u003e\\u003cb\\u003e" in text
     held = text.split('<script id="data" type="application/json">')[1].split("</script>")[0]
     assert json.loads(held) == data
-    assert in_order(found.scored)[0].kind == "people"
+    assert in_order(found.scores)[0].kind == "people"
 
 
 # real people
