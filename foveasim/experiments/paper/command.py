@@ -27,7 +27,7 @@ from foveasim.agents.pretraining.config import PRESETS, PretrainConfig
 from foveasim.agents.readout.command import PROBES
 from foveasim.agents.readout.labelled import check_source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
-from foveasim.experiments.paper.run import UNTRAINED, Job, Plan, follow_parent, pretrain_config, run_job
+from foveasim.experiments.paper.run import UNTRAINED, Job, SharedOptions, follow_parent, pretrain_config, run_job
 from foveasim.eye.retina import make_retina
 from foveasim.images.splits import Source
 from foveasim.runs.interrupts import GRACE_S, InterruptFlag
@@ -137,9 +137,9 @@ class PaperConfig:
         known = {f.name for f in fields(PretrainConfig)} - SET_BY_THE_COMPARISON
         for name in self.options:
             if name not in known:
-                said = "the comparison sets it" if name in SET_BY_THE_COMPARISON else "there is none of that name"
+                reason = "the comparison sets it" if name in SET_BY_THE_COMPARISON else "there is none of that name"
                 raise InvalidValueError(
-                    f"options must be options of foveasim pretrain; got {name!r}, and {said}. Choose from "
+                    f"options must be options of foveasim pretrain; got {name!r}, and {reason}. Choose from "
                     f"{', '.join(sorted(known))}."
                 )
 
@@ -158,10 +158,10 @@ class PaperConfig:
         once = [job for job in baselines if job.condition != "pixels" or job[::2] == (self.networks[0], self.seeds[0])]
         return once + trained
 
-    def plan(self) -> Plan:
-        """Return what every run needs to know."""
-        shared = asdict(self)
-        return Plan(**{name: shared[name] for name in Plan.__dataclass_fields__})
+    def shared_options(self) -> SharedOptions:
+        """Return the options that all runs share."""
+        values = asdict(self)
+        return SharedOptions(**{name: values[name] for name in SharedOptions.__dataclass_fields__})
 
 
 def run(config: PaperConfig) -> None:
@@ -182,8 +182,8 @@ def run(config: PaperConfig) -> None:
 
     check_device(config.device)
     console = Console()
-    plan = config.plan()
-    _refuse_early(config, plan)
+    shared = config.shared_options()
+    _refuse_early(config, shared)
     reads = find_inputs(config.options, sources=(config.data, config.unlabelled, config.test, config.masks))
     folder = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     written = {name: value for name, value in asdict(config).items() if name not in ("resume", "overwrite")}
@@ -194,15 +194,15 @@ def run(config: PaperConfig) -> None:
     jobs = config.jobs()
     if config.overwrite:
         for job in jobs:
-            shutil.rmtree(job.folder(plan), ignore_errors=True)
-    missing = [job for job in jobs if not job.done(plan)]
+            shutil.rmtree(job.folder(shared), ignore_errors=True)
+    missing = [job for job in jobs if not job.done(shared)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done", highlight=False)
     stop = InterruptFlag()
     try:
         with stop.listening():
             failed = _run_all(missing, config, console)
     except KeyboardInterrupt:
-        done = sum(job.done(plan) for job in jobs)
+        done = sum(job.done(shared) for job in jobs)
         console.print(
             f"stopped: {done} of {len(jobs)} runs are done, and those that were on their way have their checkpoints. "
             "Go on with --resume.",
@@ -210,7 +210,7 @@ def run(config: PaperConfig) -> None:
             soft_wrap=True,
         )
         raise
-    found = [job.result(plan) for job in jobs if job.done(plan)]
+    found = [job.result(shared) for job in jobs if job.done(shared)]
     if found:
         write_report(found, folder, config.data, console)
     if failed:
@@ -220,7 +220,7 @@ def run(config: PaperConfig) -> None:
         )
 
 
-def _refuse_early(config: PaperConfig, plan: Plan) -> None:
+def _refuse_early(config: PaperConfig, shared: SharedOptions) -> None:
     """Raise what would stop a run, before the first begins: the last condition may begin days later."""
     check_source("data", config.data)
     if config.test is not None:
@@ -231,7 +231,7 @@ def _refuse_early(config: PaperConfig, plan: Plan) -> None:
         make_network(network, **config.options.get("network_options", {}))
     for job in config.jobs():
         if job.condition not in UNTRAINED:
-            for name, options in pretrain_config(job, plan).retinas.items():
+            for name, options in pretrain_config(job, shared).retinas.items():
                 make_retina(name, **options)
 
 
@@ -254,7 +254,7 @@ def _run_all(missing: list[Job], config: PaperConfig, console: Console) -> list[
             while running:
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 for job, task in running.values():
-                    bar.update(task, completed=job.progress(config.plan()))
+                    bar.update(task, completed=job.progress(config.shared_options()))
                 for future in done:
                     job, task = running.pop(future)
                     bar.remove_task(task)
@@ -301,4 +301,4 @@ def _start(
         job = next(waiting, None)
         if job is None:
             return
-        running[pool.submit(run_job, job, config.plan())] = job, bar.add_task(str(job), total=1.0)
+        running[pool.submit(run_job, job, config.shared_options())] = job, bar.add_task(str(job), total=1.0)

@@ -30,7 +30,7 @@ from foveasim.drawing.figures import (
 )
 from foveasim.errors import InvalidValueError
 from foveasim.experiments.paper.findings import PUBLISHED, Runs, title_of
-from foveasim.experiments.paper.run import UNTRAINED, Job, Plan, Result, pretrain_config
+from foveasim.experiments.paper.run import UNTRAINED, Job, RunResult, SharedOptions, pretrain_config
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
 
@@ -96,7 +96,7 @@ MEASURES = {
     "effective_dimension": "effective dimension",
 }
 PICTURES = 3
-MOST_ABREAST = 6  # conditions side by side
+MAX_ABREAST = 6  # conditions side by side
 CHANCE = "by chance"
 GAP_PX = 3  # between the pictures of a sheet
 
@@ -151,10 +151,10 @@ def _panels(runs: Runs) -> dict[str, dict[str, str]]:
     others = {c: _wrapped(c) for c in runs.conditions if c not in placed and c not in UNTRAINED}
     panels = {title: {c: name for c, name in panel.items() if c in runs.conditions} for title, panel in PANELS.items()}
     first = next(iter(PANELS))
-    shown = {
+    chosen = {
         title: panel for title, panel in panels.items() if panel and (title == first or set(panel) - set(panels[first]))
     }
-    return {**shown, OTHERS: others} if others else shown
+    return {**chosen, OTHERS: others} if others else chosen
 
 
 def _wrapped(condition: str) -> str:
@@ -253,7 +253,7 @@ def _curve(runs: Runs, network: str, condition: str, measure: str) -> Curve | No
 
 
 def _over_training(
-    results: Sequence[Result], measure: str, relative_to: str | None
+    results: Sequence[RunResult], measure: str, relative_to: str | None
 ) -> tuple[list[float], list[float], list[float], int] | None:
     """Images seen, mean and standard deviation over runs of a measure, and the number of runs.
 
@@ -275,7 +275,7 @@ def _over_training(
     return ([float(seen) for seen in x], mean, spread, len(some)) if x else None
 
 
-def draw_reconstructions(path: Path, runs: Runs, folder: Path, plan: Plan, data: str) -> list[str]:
+def draw_reconstructions(path: Path, runs: Runs, folder: Path, shared: SharedOptions, data: str) -> list[str]:
     """Draw what the trained networks predict of a few validation images, each under the eyes that it was trained with.
 
     What was seen sharply is shown as seen and the rest as predicted; of the plain autoencoder, everything as predicted.
@@ -285,7 +285,7 @@ def draw_reconstructions(path: Path, runs: Runs, folder: Path, plan: Plan, data:
         path: The file, ``….png``.
         runs: The runs.
         folder: Of the comparison, with ``NETWORK/CONDITION/seed-S/NETWORK.safetensors``.
-        plan: What the runs share.
+        shared: What the runs share.
         data: The labelled images.
 
     Returns:
@@ -305,19 +305,19 @@ def draw_reconstructions(path: Path, runs: Runs, folder: Path, plan: Plan, data:
             if not file.is_file():
                 left_out.append(f"{job}: {file.relative_to(folder)} is not there")
                 continue
-            config = pretrain_config(job, plan)
+            config = pretrain_config(job, shared)
             if any(options.get("attend") == "object" for options in config.retinas.values()):
                 left_out.append(f"{job}: its eye needs masks, which validation images do not have")
                 continue
             found.setdefault(network, []).append((file, title_of(condition), config))
     if not found:
         return left_out
-    part = read_labelled(data, (plan.size, plan.size)).validation
+    part = read_labelled(data, (shared.size, shared.size)).validation
     # of different classes: rows are sorted by class
     images = part.images[np.linspace(0, len(part) - 1, PICTURES + 2).round().astype(int)[1:-1]]
     sheets = []
     for network, members in found.items():
-        bands = -(-len(members) // MOST_ABREAST)
+        bands = -(-len(members) // MAX_ABREAST)
         for places in np.array_split(np.arange(len(members)), bands):
             columns = [Column("", "image", images)]
             for place in places:
@@ -334,9 +334,9 @@ def _predict(file: Path, config: PretrainConfig, images: NDArray[np.uint8]) -> t
     name, options = next(iter(config.retinas.items()))
     scene, size = as_scene(images), (images.shape[1], images.shape[2])
     everywhere = torch.full(images.shape[:3], 255, dtype=torch.uint8)
-    rng, most = np.random.default_rng(config.seed), config.max_fixations
-    points = draw_fixations(rng, len(images), most, size, config.walk_share, gaze=config.gaze)
-    count = np.minimum(np.arange(1, len(images) + 1), most)
+    rng, max_fixations = np.random.default_rng(config.seed), config.max_fixations
+    points = draw_fixations(rng, len(images), max_fixations, size, config.walk_share, gaze=config.gaze)
+    count = np.minimum(np.arange(1, len(images) + 1), max_fixations)
     belief = look(replace(scene, objects=everywhere), make_retina(name, **options), points, count, config.seed)
     seen, acuity = as_float(belief.image).permute(0, 3, 1, 2), as_float(belief.acuity)[:, None]
     with torch.inference_mode():

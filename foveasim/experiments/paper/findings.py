@@ -16,14 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim.errors import InvalidValueError
-from foveasim.experiments.paper.run import UNTRAINED, Result
+from foveasim.experiments.paper.run import UNTRAINED, RunResult
 
-__all__ = ["PUBLISHED", "TITLES", "VERDICTS", "Estimate", "Finding", "Runs", "find", "spearman", "title_of"]
+__all__ = [
+    "PUBLISHED",
+    "TITLES",
+    "VERDICTS",
+    "ClaimResult",
+    "IntervalEstimate",
+    "Runs",
+    "evaluate_claims",
+    "spearman",
+    "title_of",
+]
 
 DRAWS = 2000
 CHUNK = 100  # draws at a time: a few megabytes for 10,000 test images
 NO_COVARIANCE = 1e-9  # of a latent that has died it is 0, which has no logarithm
-LEAST_RANKED = 4  # conditions: three have so few orders that chance makes them agree one time in six
+MIN_RANKED = 4  # conditions: three have so few orders that chance makes them agree one time in six
 
 TITLES = {
     "paper/random_patches": "random patches",
@@ -91,7 +101,7 @@ def title_of(condition: str) -> str:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A number and its 95 % interval.
 
     Attributes:
@@ -105,7 +115,7 @@ class Estimate:
     high: float
 
     @classmethod
-    def of(cls, value: float, draws: NDArray[np.float64]) -> Estimate:
+    def of(cls, value: float, draws: NDArray[np.float64]) -> IntervalEstimate:
         """Take the percentile interval of bootstrap draws; none where a draw is not a number."""
         low, high = np.quantile(draws, (0.025, 0.975)) if np.isfinite(draws).all() else (math.nan, math.nan)
         return cls(value, float(low), float(high))
@@ -118,7 +128,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """What became of a claim.
 
     Attributes:
@@ -133,7 +143,7 @@ class Finding:
     claim: str
     network: str
     verdict: str
-    estimate: Estimate | None
+    estimate: IntervalEstimate | None
     figures: str
     claimed: bool = True
 
@@ -154,7 +164,7 @@ class Runs:
         InvalidValueError: No run, runs of different test images, or a run that is there twice.
     """
 
-    def __init__(self, results: Sequence[Result], seed: int = 0, draws: int = DRAWS) -> None:
+    def __init__(self, results: Sequence[RunResult], seed: int = 0, draws: int = DRAWS) -> None:
         tested = {len(result.right) for result in results}
         if len(tested) != 1 or 0 in tested:
             raise InvalidValueError(
@@ -186,7 +196,7 @@ class Runs:
             parts.append((times.astype(np.float32) @ right.T).astype(np.float64))
         return np.concatenate(parts)
 
-    def of(self, network: str, condition: str) -> list[Result]:
+    def of(self, network: str, condition: str) -> list[RunResult]:
         """Return the runs of a condition, by seed; raw pixels are the same for every network."""
         return [self._results[place] for place in self._places(network, condition)]
 
@@ -207,37 +217,39 @@ class Runs:
         rng = np.random.default_rng((self.seed, 1, *name))
         return rng.multinomial(count, np.full(count, 1 / count), size=self.draws).astype(np.float64)
 
-    def drawn(self, network: str, condition: str) -> NDArray[np.float64]:
+    def bootstrap_accuracy(self, network: str, condition: str) -> NDArray[np.float64]:
         """Return bootstrap draws of the accuracy of a condition that was run, (draws,)."""
         places = self._places(network, condition)
         # Whole numbers up to the division: equal conditions differ by 0, not by a rounding error of one sign.
         right = (self._counts[:, places] * self._seeds(network, condition, len(places))).sum(1)
         return np.asarray(right / (len(places) * len(self._results[0].right)))
 
-    def over_seeds(self, network: str, condition: str, values: Sequence[float]) -> NDArray[np.float64]:
+    def bootstrap_seed_mean(self, network: str, condition: str, values: Sequence[float]) -> NDArray[np.float64]:
         """Return bootstrap draws of the mean of one number for each seed, (draws,); NaN where there is one seed."""
         if len(values) < 2:
             return np.full(self.draws, math.nan)
         return np.asarray(self._seeds(network, condition, len(values)) @ np.asarray(values, float) / len(values))
 
-    def accuracy(self, network: str, condition: str) -> Estimate:
+    def accuracy(self, network: str, condition: str) -> IntervalEstimate:
         """Return the mean accuracy over seeds of a condition that was run."""
         mean = float(np.mean([result.right.mean() for result in self.of(network, condition)]))
-        return Estimate.of(mean, self.drawn(network, condition))
+        return IntervalEstimate.of(mean, self.bootstrap_accuracy(network, condition))
 
-    def difference(self, network: str, high: str, low: str) -> Estimate:
+    def difference(self, network: str, high: str, low: str) -> IntervalEstimate:
         """Return by how much one condition is above another; both were run."""
         value = self.accuracy(network, high).value - self.accuracy(network, low).value
-        return Estimate.of(value, self.drawn(network, high) - self.drawn(network, low))
+        return IntervalEstimate.of(
+            value, self.bootstrap_accuracy(network, high) - self.bootstrap_accuracy(network, low)
+        )
 
 
-def find(runs: Runs) -> list[Finding]:
+def evaluate_claims(runs: Runs) -> list[ClaimResult]:
     """Return what became of every claim, for every network, then for every pair of networks."""
     found = [finding for network in runs.networks for finding in _of_network(runs, network)]
     return [*found, *_between_networks(runs)]
 
 
-def _of_network(runs: Runs, network: str) -> Iterator[Finding]:
+def _of_network(runs: Runs, network: str) -> Iterator[ClaimResult]:
     yield from (_pair(runs, network, *pair) for pair in PAIRS if pair[3])
     for condition in (PATCHES, PERIPHERY):
         yield _falls(runs, network, condition, f"covariance falls: {title_of(condition)}", -1.0)
@@ -250,11 +262,11 @@ def _of_network(runs: Runs, network: str) -> Iterator[Finding]:
             yield _rises(runs, network, condition, measure, f"sparsity of {name}: {title_of(condition)}")
 
 
-def _missing(claim: str, network: str, claimed: bool = True) -> Finding:
-    return Finding(claim, network, "not run", None, "", claimed)
+def _missing(claim: str, network: str, claimed: bool = True) -> ClaimResult:
+    return ClaimResult(claim, network, "not run", None, "", claimed)
 
 
-def _pair(runs: Runs, network: str, claim: str, high: str, low: str, claimed: bool) -> Finding:
+def _pair(runs: Runs, network: str, claim: str, high: str, low: str, claimed: bool) -> ClaimResult:
     if not runs.of(network, high) or not runs.of(network, low):
         return _missing(claim, network, claimed)
     first, second = (runs.accuracy(network, name).value for name in (high, low))
@@ -266,8 +278,8 @@ def _pair(runs: Runs, network: str, claim: str, high: str, low: str, claimed: bo
     seen = [max(result.images_seen for result in runs.of(network, name)) for name in (high, low)]
     if high == BEST and abs(seen[0] - seen[1]) > 0.01 * max(seen):
         unequal = f"{figures}; but {seen[0]:,} and {seen[1]:,} images seen"
-        return Finding(claim, network, "not decided", found, unequal)
-    return Finding(claim, network, found.verdict() if claimed else "reported", found, figures, claimed)
+        return ClaimResult(claim, network, "not decided", found, unequal)
+    return ClaimResult(claim, network, found.verdict() if claimed else "reported", found, figures, claimed)
 
 
 def _series(runs: Runs, network: str, condition: str, measure: str) -> list[list[float]]:
@@ -288,25 +300,25 @@ def _log_ratios(series: list[list[float]]) -> list[float]:
     return [math.log(max(values[-1], NO_COVARIANCE) / max(values[0], NO_COVARIANCE)) for values in series]
 
 
-def _interval(estimate: Estimate, shown: Callable[[float], str]) -> str:
+def _interval(estimate: IntervalEstimate, format_number: Callable[[float], str]) -> str:
     if math.isnan(estimate.low):
         return "(no interval)"
-    return f"[{shown(estimate.low)}, {shown(estimate.high)}]"
+    return f"[{format_number(estimate.low)}, {format_number(estimate.high)}]"
 
 
 def _times(log_ratio: float) -> str:
     return f"{math.exp(log_ratio):.2f}"
 
 
-def _falls(runs: Runs, network: str, condition: str, claim: str, sign: float) -> Finding:
+def _falls(runs: Runs, network: str, condition: str, claim: str, sign: float) -> ClaimResult:
     """Whether covariance falls (sign -1) or not (1), from the untrained network to the last."""
     series = _series(runs, network, condition, "covariance")
     if not series:
         return _missing(claim, network)
     ratios = _log_ratios(series)
-    draws = runs.over_seeds(network, condition, ratios)
-    ratio = Estimate.of(_mean(ratios), draws)
-    decided = Estimate.of(sign * ratio.value, sign * draws)
+    draws = runs.bootstrap_seed_mean(network, condition, ratios)
+    ratio = IntervalEstimate.of(_mean(ratios), draws)
+    decided = IntervalEstimate.of(sign * ratio.value, sign * draws)
     first, early, last, peak = map(_mean, zip(*((v[0], v[1], v[-1], max(v)) for v in series), strict=True))
     figures = (
         f"{first:.1f} untrained, {early:.1f} at the first snapshot, {peak:.1f} at most, {last:.1f} at the end: "
@@ -315,46 +327,48 @@ def _falls(runs: Runs, network: str, condition: str, claim: str, sign: float) ->
     constant = _mean([values[-1] for values in _series(runs, network, condition, "constant_share")])
     if constant > 0.01:
         figures += f"; {100 * constant:.0f} % of the units are constant, which lowers it without decorrelating"
-    return Finding(claim, network, decided.verdict(), decided, figures)
+    return ClaimResult(claim, network, decided.verdict(), decided, figures)
 
 
-def _falls_further(runs: Runs, network: str, condition: str) -> Finding:
+def _falls_further(runs: Runs, network: str, condition: str) -> ClaimResult:
     claim = f"covariance falls further than in the plain autoencoder: {title_of(condition)}"
     ours, plain = (_log_ratios(_series(runs, network, name, "covariance")) for name in (condition, AUTOENCODER))
     if not ours or not plain:
         return _missing(claim, network)
-    draws = runs.over_seeds(network, AUTOENCODER, plain) - runs.over_seeds(network, condition, ours)
-    found = Estimate.of(_mean(plain) - _mean(ours), draws)
+    draws = runs.bootstrap_seed_mean(network, AUTOENCODER, plain) - runs.bootstrap_seed_mean(network, condition, ours)
+    found = IntervalEstimate.of(_mean(plain) - _mean(ours), draws)
     figures = (
         f"× {_times(_mean(ours))} against × {_times(_mean(plain))}: "
         f"lower by a factor of {_times(found.value)} {_interval(found, _times)}"
     )
-    return Finding(claim, network, found.verdict(), found, figures)
+    return ClaimResult(claim, network, found.verdict(), found, figures)
 
 
-def _rises(runs: Runs, network: str, condition: str, measure: str, claim: str) -> Finding:
+def _rises(runs: Runs, network: str, condition: str, measure: str, claim: str) -> ClaimResult:
     series = _series(runs, network, condition, measure)
     if not series:
         return _missing(claim, network, False)
     rises = [values[-1] - values[0] for values in series]
-    found = Estimate.of(_mean(rises), runs.over_seeds(network, condition, rises))
+    found = IntervalEstimate.of(_mean(rises), runs.bootstrap_seed_mean(network, condition, rises))
     first, last = _mean([v[0] for v in series]), _mean([v[-1] for v in series])
     figures = f"{first:.3f} to {last:.3f} = {found.value:+.3f} {_interval(found, '{:+.3f}'.format)}"
-    return Finding(claim, network, "reported", found, figures, False)
+    return ClaimResult(claim, network, "reported", found, figures, False)
 
 
-def _between_networks(runs: Runs) -> Iterator[Finding]:
+def _between_networks(runs: Runs) -> Iterator[ClaimResult]:
     for first, second in combinations(runs.networks, 2):
         both = [c for c in runs.trained(first) if runs.of(second, c)]
         claim, names = "the order of the conditions carries over", f"{first} and {second}"
-        if len(both) < LEAST_RANKED:
-            yield Finding(claim, names, "not run", None, f"{len(both)} conditions in common, {LEAST_RANKED} are needed")
+        if len(both) < MIN_RANKED:
+            yield ClaimResult(
+                claim, names, "not run", None, f"{len(both)} conditions in common, {MIN_RANKED} are needed"
+            )
             continue
         means = [np.array([[runs.accuracy(n, c).value for c in both]]) for n in (first, second)]
-        draws = [np.stack([runs.drawn(n, c) for c in both], 1) for n in (first, second)]
-        found = Estimate.of(float(spearman(*means)[0]), spearman(*draws))
+        draws = [np.stack([runs.bootstrap_accuracy(n, c) for c in both], 1) for n in (first, second)]
+        found = IntervalEstimate.of(float(spearman(*means)[0]), spearman(*draws))
         figures = f"Spearman's rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-        yield Finding(claim, names, found.verdict(), found, f"{figures} over {len(both)} conditions")
+        yield ClaimResult(claim, names, found.verdict(), found, f"{figures} over {len(both)} conditions")
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

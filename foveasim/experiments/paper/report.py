@@ -15,8 +15,8 @@ import numpy as np
 
 from foveasim.errors import WeightsError
 from foveasim.experiments.paper.figures import draw_accuracies, draw_latent, draw_reconstructions
-from foveasim.experiments.paper.findings import PUBLISHED, VERDICTS, Finding, Runs, find, title_of
-from foveasim.experiments.paper.run import BATCH, QUICK, UNTRAINED, Plan, Result, pretraining_part
+from foveasim.experiments.paper.findings import PUBLISHED, VERDICTS, ClaimResult, Runs, evaluate_claims, title_of
+from foveasim.experiments.paper.run import BATCH, QUICK, UNTRAINED, RunResult, SharedOptions, pretraining_part
 from foveasim.runs.whole_files import write_atomically
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 LATENT = ("covariance", "covariance_floor", "unit_sparsity", "population_sparsity", "effective_dimension")
-COLUMNS = [f.name for f in fields(Result) if f.name not in ("right", "latent")]
-MOMENTS = {"untrained": 0, "last": -1}
+COLUMNS = [f.name for f in fields(RunResult) if f.name not in ("right", "latent")]
+STAGES = {"untrained": 0, "last": -1}
 
 
-def write_report(results: list[Result], folder: Path, data: str, console: Console) -> None:
+def write_report(results: list[RunResult], folder: Path, data: str, console: Console) -> None:
     """Write ``paper.csv``, ``accuracy.png``, ``latent.png``, ``reconstructions.png`` and ``report.md``, and print it.
 
     Args:
@@ -44,7 +44,7 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
         SceneError: The data cannot be read.
     """
     runs = Runs(results)
-    found = find(runs)
+    found = evaluate_claims(runs)
     try:
         config: dict[str, Any] = json.loads((folder / "paper.json").read_text(encoding="utf-8"))
     except OSError as error:
@@ -52,7 +52,7 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
             f"cannot read {folder / 'paper.json'}: {error.strerror or error}. A report is of a folder that "
             "`foveasim paper` wrote."
         ) from error
-    plan = Plan(**{name: config[name] for name in Plan.__dataclass_fields__})
+    shared = SharedOptions(**{name: config[name] for name in SharedOptions.__dataclass_fields__})
     try:
         write_atomically(folder / "paper.csv", _table(results).encode())
         drawn = {
@@ -60,7 +60,7 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
             "latent.png": draw_latent(folder / "latent.png", runs),
         }
         picture = folder / "reconstructions.png"
-        left_out = draw_reconstructions(picture, runs, folder, plan, data)
+        left_out = draw_reconstructions(picture, runs, folder, shared, data)
         drawn["reconstructions.png"] = len(left_out) < sum(len(runs.trained(network)) for network in runs.networks)
         for name, there in drawn.items():
             if not there:  # an earlier report's would show something else
@@ -78,18 +78,18 @@ def write_report(results: list[Result], folder: Path, data: str, console: Consol
     console.print(f"wrote {written} to {folder}", highlight=False, soft_wrap=True)
 
 
-def _table(results: Sequence[Result]) -> str:
+def _table(results: Sequence[RunResult]) -> str:
     """One row for each run, as CSV; what was not measured is empty."""
     text = io.StringIO()
-    extra = [f"{name}_{moment}" for name in LATENT for moment in MOMENTS]
+    extra = [f"{name}_{stage}" for name in LATENT for stage in STAGES]
     writer = csv.DictWriter(text, [*COLUMNS, *extra], lineterminator="\n")
     writer.writeheader()
     for result in results:
         points = sorted(result.latent, key=lambda point: point.images_seen)
         latent = {
-            f"{name}_{moment}": points[place].measures[name]
+            f"{name}_{stage}": points[place].measures[name]
             for name in LATENT
-            for moment, place in MOMENTS.items()
+            for stage, place in STAGES.items()
             if points
         }
         others = json.dumps(result.others) if result.others else None
@@ -171,15 +171,15 @@ def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *lines, ""]
 
 
-def _claims(found: Sequence[Finding]) -> dict[str, list[Finding]]:
+def _claims(found: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
     """The findings of each network; those between networks are their own."""
-    by_network: dict[str, list[Finding]] = {}
+    by_network: dict[str, list[ClaimResult]] = {}
     for finding in found:
         by_network.setdefault(finding.network, []).append(finding)
     return by_network
 
 
-def _summary(runs: Runs, found: Sequence[Finding]) -> list[str]:
+def _summary(runs: Runs, found: Sequence[ClaimResult]) -> list[str]:
     lines = []
     for network, findings in _claims(found).items():
         if network not in runs.networks:
@@ -195,7 +195,7 @@ def _summary(runs: Runs, found: Sequence[Finding]) -> list[str]:
     return [*lines, *([f"- {same}"] if same else []), ""]
 
 
-def _agreement(runs: Runs, found: Sequence[Finding]) -> str:
+def _agreement(runs: Runs, found: Sequence[ClaimResult]) -> str:
     """How many claims got the same verdict with all networks."""
     verdicts: dict[str, list[str]] = {}
     for finding in found:
@@ -208,9 +208,9 @@ def _agreement(runs: Runs, found: Sequence[Finding]) -> str:
     return f"{same} of {len(all_run)} claims got the same verdict with {' and '.join(runs.networks)}."
 
 
-def _finding_rows(runs: Runs, found: Sequence[Finding], *, claimed: bool) -> list[list[str]]:
+def _finding_rows(runs: Runs, found: Sequence[ClaimResult], *, claimed: bool) -> list[list[str]]:
     """One row for each claim, or for each difference about which nothing is claimed; a column for each network."""
-    by_claim: dict[str, dict[str, Finding]] = {}
+    by_claim: dict[str, dict[str, ClaimResult]] = {}
     for finding in found:
         if finding.network in runs.networks and finding.claimed == claimed:
             by_claim.setdefault(finding.claim, {})[finding.network] = finding
@@ -220,7 +220,7 @@ def _finding_rows(runs: Runs, found: Sequence[Finding], *, claimed: bool) -> lis
     return rows
 
 
-def _cell(finding: Finding) -> str:
+def _cell(finding: ClaimResult) -> str:
     if finding.verdict == "not run":
         return "not run"
     return finding.figures if finding.verdict == "reported" else f"**{finding.verdict}**: {finding.figures}"
@@ -255,7 +255,7 @@ def _setup(runs: Runs, config: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _seen(results: Sequence[Result]) -> str:
+def _seen(results: Sequence[RunResult]) -> str:
     return f", {_range([r.images_seen for r in results])} images a run" if results else ""
 
 
@@ -278,7 +278,7 @@ def _reading(runs: Runs) -> list[str]:
 
 
 def _report(
-    runs: Runs, found: Sequence[Finding], config: dict[str, Any], figures: Sequence[str], left_out: Sequence[str]
+    runs: Runs, found: Sequence[ClaimResult], config: dict[str, Any], figures: Sequence[str], left_out: Sequence[str]
 ) -> list[str]:
     lines = [
         f"# The paper's comparison on {Path(config['data']).name}",
@@ -335,7 +335,7 @@ def _report(
     return lines
 
 
-def _show(runs: Runs, found: Sequence[Finding], console: Console) -> None:
+def _show(runs: Runs, found: Sequence[ClaimResult], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 

@@ -34,7 +34,17 @@ from foveasim.images.reading import read_pool
 from foveasim.images.splits import Source
 from foveasim.runs.whole_files import write_atomically
 
-__all__ = ["QUICK", "UNTRAINED", "Job", "LatentPoint", "Plan", "Result", "follow_parent", "pretraining_part", "run_job"]
+__all__ = [
+    "QUICK",
+    "UNTRAINED",
+    "Job",
+    "LatentSnapshot",
+    "RunResult",
+    "SharedOptions",
+    "follow_parent",
+    "pretraining_part",
+    "run_job",
+]
 
 UNTRAINED = ("random", "pixels")
 """Baselines that need no training: the latent of a network with fresh weights, and the pixels themselves."""
@@ -54,8 +64,8 @@ BATCH = 512  # images in which units are correlated, as in the paper
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What all runs of a comparison share.
+class SharedOptions:
+    """The options that all runs of a comparison share.
 
     The fields are those of :class:`foveasim.experiments.paper.command.PaperConfig`.
     """
@@ -101,47 +111,47 @@ class Job(NamedTuple):
         """For a line of progress."""
         return f"{self.network} {self.condition} seed {self.seed}"
 
-    def folder(self, plan: Plan) -> Path:
+    def folder(self, shared: SharedOptions) -> Path:
         """Where its files are."""
-        return Path(plan.out) / self.network / self.condition / f"seed-{self.seed}"
+        return Path(shared.out) / self.network / self.condition / f"seed-{self.seed}"
 
-    def done(self, plan: Plan) -> bool:
+    def done(self, shared: SharedOptions) -> bool:
         """Whether its result is there, and of this comparison.
 
         Raises:
             WeightsError: It is of another one.
         """
-        path = self.folder(plan) / "result.json"
+        path = self.folder(shared) / "result.json"
         if not path.is_file():
             return False
         identity = json.loads(path.read_text(encoding="utf-8"))["plan"]
-        if identity != plan.identity():
-            other = {k: v for k, v in plan.identity().items() if identity.get(k) != v}
+        if identity != shared.identity():
+            other = {k: v for k, v in shared.identity().items() if identity.get(k) != v}
             raise WeightsError(
                 f"{path} is of another comparison, which differs in {', '.join(other)}. Choose another folder by out, "
                 "or give the options of the first."
             )
         return True
 
-    def result(self, plan: Plan) -> Result:
+    def result(self, shared: SharedOptions) -> RunResult:
         """Read its result."""
-        record = json.loads((self.folder(plan) / "result.json").read_text(encoding="utf-8"))
-        record["latent"] = [LatentPoint(**point) for point in record["latent"]]
+        record = json.loads((self.folder(shared) / "result.json").read_text(encoding="utf-8"))
+        record["latent"] = [LatentSnapshot(**point) for point in record["latent"]]
         record["right"] = np.unpackbits(np.frombuffer(bytes.fromhex(record["right"]), np.uint8), count=record["tested"])
-        return Result(**{f.name: record[f.name] for f in fields(Result)})
+        return RunResult(**{f.name: record[f.name] for f in fields(RunResult)})
 
-    def progress(self, plan: Plan) -> float:
+    def progress(self, shared: SharedOptions) -> float:
         """Share of its training that is done, by its log."""
         try:
-            last = (self.folder(plan) / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+            last = (self.folder(shared) / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
             return float(json.loads(last).get("progress", 0.0))
         except (OSError, IndexError, ValueError):
             return 0.0
 
 
 @dataclass(frozen=True)
-class LatentPoint:
-    """What the latent was like at one moment of the training.
+class LatentSnapshot:
+    """Measures of the latent at one snapshot of the training.
 
     Attributes:
         images_seen: How many images it had been trained on.
@@ -153,7 +163,7 @@ class LatentPoint:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What one run found.
 
     Attributes:
@@ -192,7 +202,7 @@ class Result:
     masked_error: float | None
     images_s: float | None
     minutes: float | None
-    latent: list[LatentPoint]
+    latent: list[LatentSnapshot]
     probe: str = "adam"
     others: dict[str, float] = field(default_factory=dict)
 
@@ -214,30 +224,30 @@ def pretraining_part(data: str) -> str:
     return f"{data}@unlabeled" if path.exists() and Source.of(str(path)).stl10 else f"{data}@train"
 
 
-def pretrain_config(job: Job, plan: Plan) -> PretrainConfig:
+def pretrain_config(job: Job, shared: SharedOptions) -> PretrainConfig:
     """Return how a run trains.
 
     Raises:
         InvalidValueError: An option out of range, or a condition that needs masks without any.
     """
     values = PRESETS.values(job.condition)
-    if plan.recipe == "quick":
+    if shared.recipe == "quick":
         values.update(QUICK)
-    folder = job.folder(plan)
+    folder = job.folder(shared)
     return PretrainConfig(
         **{
             **values,
-            **plan.options,
-            "data": plan.unlabelled or [pretraining_part(plan.data)],
+            **shared.options,
+            "data": shared.unlabelled or [pretraining_part(shared.data)],
             "network": job.network,
             "out": str(folder),
-            "masks": plan.masks,
-            "epochs": plan.epochs,
+            "masks": shared.masks,
+            "epochs": shared.epochs,
             "seed": job.seed,
-            "size": plan.size,
-            "snapshots": plan.snapshots,
-            "precision": plan.precision,
-            "device": plan.device,
+            "size": shared.size,
+            "snapshots": shared.snapshots,
+            "precision": shared.precision,
+            "device": shared.device,
             "resume": (folder / CHECKPOINT).is_file(),
         }
     )
@@ -259,7 +269,7 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_job(job: Job, plan: Plan) -> str:
+def run_job(job: Job, shared: SharedOptions) -> str:
     """Do one run and write its result.
 
     Returns:
@@ -269,29 +279,31 @@ def run_job(job: Job, plan: Plan) -> str:
         FoveasimError: It could not be done.
     """
     begun = time.perf_counter()
-    if plan.threads is not None:
-        torch.set_num_threads(plan.threads)
+    if shared.threads is not None:
+        torch.set_num_threads(shared.threads)
     cv2.setNumThreads(1)
-    data = _labelled(plan.data, plan.test, plan.size)
+    data = _labelled(shared.data, shared.test, shared.size)
     measured: dict[str, Any] = {"images_seen": 0, "masked_error": None, "images_s": None, "minutes": None}
     network: MimNetwork | None = None
-    points: list[LatentPoint] = []
+    points: list[LatentSnapshot] = []
     if job.condition == "random":
-        options = plan.options.get("network_options", {})
-        network = fresh_like(make_network(job.network, **options), job.seed).to(plan.device)
+        options = shared.options.get("network_options", {})
+        network = fresh_like(make_network(job.network, **options), job.seed).to(shared.device)
     elif job.condition != "pixels":
-        network, measured, points = _trained(job, plan, data)
-    found, *others = read_out(network, data, plan.probes, device=plan.device, seed=job.seed)
+        network, measured, points = _trained(job, shared, data)
+    found, *others = read_out(network, data, shared.probes, device=shared.device, seed=job.seed)
     measured["others"] = {other.probe: other.accuracy for other in others}
-    _write(job, plan, found, network, {**measured, "latent": points}, data)
+    _write(job, shared, found, network, {**measured, "latent": points}, data)
     minutes = (time.perf_counter() - begun) / 60
     return f"{job}: {100 * found.accuracy:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}], {minutes:.1f} minutes"
 
 
-def _trained(job: Job, plan: Plan, data: LabelledData) -> tuple[MimNetwork, dict[str, Any], list[LatentPoint]]:
-    config = pretrain_config(job, plan)
-    masks = plan.masks if config.loss == "object" or config.attends_objects else None
-    trainer = train(config, _unlabelled(tuple(config.data), f"{plan.out}/cache", masks, config.unmasked), quiet=True)
+def _trained(
+    job: Job, shared: SharedOptions, data: LabelledData
+) -> tuple[MimNetwork, dict[str, Any], list[LatentSnapshot]]:
+    config = pretrain_config(job, shared)
+    masks = shared.masks if config.loss == "object" or config.attends_objects else None
+    trainer = train(config, _unlabelled(tuple(config.data), f"{shared.out}/cache", masks, config.unmasked), quiet=True)
     measured = {
         "images_seen": trainer.images,
         "masked_error": trainer.validation_loss(data.validation.images),
@@ -299,13 +311,13 @@ def _trained(job: Job, plan: Plan, data: LabelledData) -> tuple[MimNetwork, dict
         "minutes": trainer.elapsed_s / 60,
     }
     fresh = fresh_like(trainer.network, job.seed)
-    images = _some(data, plan.latent_images)
-    snapshots = sorted(job.folder(plan).glob("step-*.safetensors"))
+    images = _some(data, shared.latent_images)
+    snapshots = sorted(job.folder(shared).glob("step-*.safetensors"))
     points = [
-        _point(fresh, 0, images),
-        *(_point(load_network(path, plan.device), read_card(path)["images_seen"], images) for path in snapshots),
+        _snapshot(fresh, 0, images),
+        *(_snapshot(load_network(path, shared.device), read_card(path)["images_seen"], images) for path in snapshots),
     ]
-    return load_network(job.folder(plan) / f"{job.network}.safetensors", plan.device), measured, points
+    return load_network(job.folder(shared) / f"{job.network}.safetensors", shared.device), measured, points
 
 
 def _some(data: LabelledData, count: int) -> NDArray[np.uint8]:
@@ -314,14 +326,14 @@ def _some(data: LabelledData, count: int) -> NDArray[np.uint8]:
     return data.validation.images[order]
 
 
-def _point(network: MimNetwork, images_seen: int, images: NDArray[np.uint8]) -> LatentPoint:
+def _snapshot(network: MimNetwork, images_seen: int, images: NDArray[np.uint8]) -> LatentSnapshot:
     mean: LatentMeasures = measure_batches(latents(network, images), BATCH)[0]
-    return LatentPoint(images_seen, asdict(mean))
+    return LatentSnapshot(images_seen, asdict(mean))
 
 
 def _write(
     job: Job,
-    plan: Plan,
+    shared: SharedOptions,
     found: ReadoutResult,
     network: MimNetwork | None,
     measured: dict[str, Any],
@@ -329,7 +341,7 @@ def _write(
 ) -> None:
     right = (found.called == data.test.labels).astype(np.uint8)
     record = {
-        "plan": plan.identity(),
+        "plan": shared.identity(),
         **job._asdict(),
         "parameters": 0 if network is None else sum(p.numel() for p in network.parameters()),
         "accuracy": found.accuracy,
@@ -342,7 +354,7 @@ def _write(
         "right": np.packbits(right).tobytes().hex(),
         **{**measured, "latent": [asdict(point) for point in measured["latent"]]},
     }
-    folder = job.folder(plan)
+    folder = job.folder(shared)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "result.json", (json.dumps(record, indent=1) + "\n").encode())

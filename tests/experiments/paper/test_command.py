@@ -56,13 +56,13 @@ def config(labelled: Path, out: Path, **changes: Any) -> PaperConfig:
 
 
 def test_one_run_is_measured_and_comes_back_as_it_was(labelled: Path, tmp_path: Path) -> None:
-    plan = config(labelled, tmp_path, probes=["ridge", "adam"]).plan()
+    shared = config(labelled, tmp_path, probes=["ridge", "adam"]).shared_options()
     job = Job("lean", "paper/periphery", 3)
-    assert not job.done(plan) and job.progress(plan) == 0.0
-    line = run_job(job, plan)
+    assert not job.done(shared) and job.progress(shared) == 0.0
+    line = run_job(job, shared)
     assert line.startswith("lean paper/periphery seed 3: ")
-    assert job.done(plan) and job.progress(plan) == 1.0
-    found = job.result(plan)
+    assert job.done(shared) and job.progress(shared) == 1.0
+    found = job.result(shared)
     assert (found.network, found.condition, found.seed, found.images_seen) == ("lean", "paper/periphery", 3, 24)
     assert found.probe == "ridge" and list(found.others) == ["adam"]
     assert found.tested == len(found.right) == 8 and found.accuracy == pytest.approx(found.right.mean())
@@ -70,17 +70,17 @@ def test_one_run_is_measured_and_comes_back_as_it_was(labelled: Path, tmp_path: 
     assert [point.images_seen for point in found.latent] == [0, 24]
     assert found.masked_error is not None and 0 < found.masked_error < 1
     pixels = Job("lean", "pixels", 0)
-    run_job(pixels, plan)
-    assert pixels.result(plan).accuracy == 1.0 and pixels.result(plan).parameters == 0
+    run_job(pixels, shared)
+    assert pixels.result(shared).accuracy == 1.0 and pixels.result(shared).parameters == 0
 
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, job = config(labelled, tmp_path, epochs=3).plan(), Job("lean", "paper/periphery", 0)
-    run_job(job, plan)
-    whole = job.result(plan)
-    (job.folder(plan) / "result.json").unlink()
+    shared, job = config(labelled, tmp_path, epochs=3).shared_options(), Job("lean", "paper/periphery", 0)
+    run_job(job, shared)
+    whole = job.result(shared)
+    (job.folder(shared) / "result.json").unlink()
     seen: list[bool] = []
     train = paper_run.train
 
@@ -89,8 +89,8 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(
         return train(options, *rest, **more)
 
     monkeypatch.setattr(paper_run, "train", watched)
-    run_job(job, plan)
-    again = job.result(plan)
+    run_job(job, shared)
+    again = job.result(shared)
     assert seen == [True]
     assert (again.accuracy, again.masked_error, again.latent) == (whole.accuracy, whole.masked_error, whole.latent)
 
@@ -123,13 +123,13 @@ def test_a_run_that_fails_does_not_take_the_others_with_it(
         (tmp_path / "masks").mkdir()
         some = {"conditions": ["paper/periphery_object", "paper/autoencoder"], "masks": str(tmp_path / "masks")}
         run(config(labelled, tmp_path / "out", **some))
-    said = capsys.readouterr().out
-    assert "foveasim segment" in said and "lean paper/autoencoder seed 0: " in said
+    output = capsys.readouterr().out
+    assert "foveasim segment" in output and "lean paper/autoencoder seed 0: " in output
     assert (tmp_path / "out" / "report.md").is_file()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"conditions": ["paper/covert_object"]}, "foveasim segment"),
         ({"networks": ["nonet"]}, "unknown network"),
@@ -139,16 +139,16 @@ def test_a_run_that_fails_does_not_take_the_others_with_it(
     ],
 )
 def test_what_would_stop_a_run_stops_the_comparison_before_it_begins(
-    labelled: Path, tmp_path: Path, changes: dict[str, Any], said: str
+    labelled: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(FoveasimError, match=said):
+    with pytest.raises(FoveasimError, match=message):
         run(config(labelled, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [("foo", "none of that name"), ("steps", "the comparison sets it")])
-def test_options_that_would_do_nothing_are_refused(labelled: Path, tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(InvalidValueError, match=said):
+@pytest.mark.parametrize(("name", "message"), [("foo", "none of that name"), ("steps", "the comparison sets it")])
+def test_options_that_would_do_nothing_are_refused(labelled: Path, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
         config(labelled, tmp_path, options={name: 3})
 
 
@@ -161,10 +161,10 @@ def test_stl10_is_pretrained_on_what_has_no_label(tmp_path: Path) -> None:
         if part != "unlabeled":
             (np.arange(count) % 10 + 1).astype(np.uint8).tofile(binary / f"{part}_y.bin")
     (binary / "class_names.txt").write_text("\n".join("abcdefghij") + "\n", encoding="utf-8")
-    plan, job = config(tmp_path, tmp_path / "out").plan(), Job("lean", "paper/periphery", 0)
-    assert pretrain_config(job, plan).data == [f"{tmp_path}@unlabeled"]
-    run_job(job, plan)
-    found = job.result(plan)
+    shared, job = config(tmp_path, tmp_path / "out").shared_options(), Job("lean", "paper/periphery", 0)
+    assert pretrain_config(job, shared).data == [f"{tmp_path}@unlabeled"]
+    run_job(job, shared)
+    found = job.result(shared)
     assert (found.images_seen, found.tested, found.chance) == (16, 20, 0.1)
 
 
@@ -217,10 +217,10 @@ def test_an_unknown_condition_names_the_nearest(labelled: Path, tmp_path: Path) 
 
 def test_the_published_recipe_is_that_of_the_preset(labelled: Path, tmp_path: Path) -> None:
     published = pretrain_config(
-        Job("paper", "paper/periphery", 0), config(labelled, tmp_path, recipe="published", options={}).plan()
+        Job("paper", "paper/periphery", 0), config(labelled, tmp_path, recipe="published", options={}).shared_options()
     )
     assert (published.optimizer, published.lr, published.batch, published.ema_decay) == ("adam", 1e-4, 512, 0.0)
-    quick = pretrain_config(Job("paper", "paper/periphery", 0), config(labelled, tmp_path, options={}).plan())
+    quick = pretrain_config(Job("paper", "paper/periphery", 0), config(labelled, tmp_path, options={}).shared_options())
     assert quick.optimizer == "adamw" and quick.retinas == published.retinas and quick.gaze == "centre"
 
 

@@ -16,9 +16,9 @@ from foveasim.agents.mim.weights_file import save_network
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.experiments.paper.command import PaperConfig
 from foveasim.experiments.paper.figures import Column, Sheet, sheets_figure
-from foveasim.experiments.paper.findings import Estimate, Finding, Runs, find, spearman
+from foveasim.experiments.paper.findings import ClaimResult, IntervalEstimate, Runs, evaluate_claims, spearman
 from foveasim.experiments.paper.report import write_report
-from foveasim.experiments.paper.run import LatentPoint, Result
+from foveasim.experiments.paper.run import LatentSnapshot, RunResult
 
 PATCHES, PERIPHERY, AUTOENCODER = "paper/random_patches", "paper/periphery", "paper/autoencoder"
 IMAGES = 400
@@ -26,19 +26,19 @@ IMAGES = 400
 
 def result(
     condition: str, right: float | np.ndarray, seed: int = 0, network: str = "lean", fall: float = 1.0
-) -> Result:
+) -> RunResult:
     """A run whose covariance ends at ``fall`` of what it began with."""
     if isinstance(right, float):
         right = (np.random.default_rng((seed, len(condition))).uniform(size=IMAGES) < right).astype(np.uint8)
     baseline = condition in ("random", "pixels")
     points = [
-        LatentPoint(seen, {**measures(), "covariance": 100.0 * fall ** (seen / 20_000)})
+        LatentSnapshot(seen, {**measures(), "covariance": 100.0 * fall ** (seen / 20_000)})
         for seen in (0, 10_000, 20_000)
         if not baseline
     ]
     accuracy = float(right.mean())
     seen, error = (0, None) if baseline else (20_000, 0.01 + seed / 1000)
-    return Result(
+    return RunResult(
         network, condition, seed, seen, 1000, accuracy, 0.0, 1.0, 0.5, 0.1, len(right), right, error, None, None, points
     )
 
@@ -52,8 +52,8 @@ def always(answer: int) -> np.ndarray:
     return np.full(IMAGES, answer, np.uint8)
 
 
-def found(results: list[Result], claim: str, network: str = "lean") -> Finding:
-    (one,) = [f for f in find(Runs(results)) if f.claim == claim and f.network == network]
+def found(results: list[RunResult], claim: str, network: str = "lean") -> ClaimResult:
+    (one,) = [f for f in evaluate_claims(Runs(results)) if f.claim == claim and f.network == network]
     return one
 
 
@@ -71,10 +71,10 @@ def test_a_condition_that_is_always_right_is_above_one_that_never_is(seeds: int)
     results = [result(PATCHES, always(1), s) for s in range(seeds)]
     results += [result(AUTOENCODER, always(0), s) for s in range(seeds)]
     one = found(results, "random patches above plain autoencoder")
-    assert one.verdict == "held" and one.estimate == Estimate(1.0, 1.0, 1.0)
+    assert one.verdict == "held" and one.estimate == IntervalEstimate(1.0, 1.0, 1.0)
     swapped = [replace(r, condition={PATCHES: AUTOENCODER, AUTOENCODER: PATCHES}[r.condition]) for r in results]
     one = found(swapped, "random patches above plain autoencoder")
-    assert one.verdict == "did not hold" and one.estimate == Estimate(-1.0, -1.0, -1.0)
+    assert one.verdict == "did not hold" and one.estimate == IntervalEstimate(-1.0, -1.0, -1.0)
 
 
 @pytest.mark.parametrize("seeds", [(1, 1), (3, 3), (3, 2)])
@@ -99,9 +99,9 @@ def test_interval_of_one_seed_is_that_of_a_share() -> None:
 def test_interval_covers_the_seeds_where_images_do_not_matter() -> None:
     """Seeds that are always right or never: the mean over two drawn of two is 0, 1/2 or 1."""
     runs = Runs([result(PATCHES, always(seed), seed) for seed in (0, 1)])
-    assert set(runs.drawn("lean", PATCHES)) == {0.0, 0.5, 1.0}
-    assert np.mean(runs.drawn("lean", PATCHES) == 0.5) == pytest.approx(0.5, abs=0.05)
-    assert runs.accuracy("lean", PATCHES) == Estimate(0.5, 0.0, 1.0)
+    assert set(runs.bootstrap_accuracy("lean", PATCHES)) == {0.0, 0.5, 1.0}
+    assert np.mean(runs.bootstrap_accuracy("lean", PATCHES) == 0.5) == pytest.approx(0.5, abs=0.05)
+    assert runs.accuracy("lean", PATCHES) == IntervalEstimate(0.5, 0.0, 1.0)
 
 
 def test_test_images_are_drawn_jointly() -> None:
@@ -114,9 +114,9 @@ def test_test_images_are_drawn_jointly() -> None:
 
 def test_draws_repeat_and_do_not_depend_on_other_conditions() -> None:
     results = [result(PATCHES, 0.5, s) for s in range(3)]
-    first = Runs(results).drawn("lean", PATCHES)
-    assert (first == Runs([*results, result(AUTOENCODER, 0.2)]).drawn("lean", PATCHES)).all()
-    assert (first != Runs(results, seed=1).drawn("lean", PATCHES)).any()
+    first = Runs(results).bootstrap_accuracy("lean", PATCHES)
+    assert (first == Runs([*results, result(AUTOENCODER, 0.2)]).bootstrap_accuracy("lean", PATCHES)).all()
+    assert (first != Runs(results, seed=1).bootstrap_accuracy("lean", PATCHES)).any()
 
 
 def test_covariance_that_falls_and_that_rises() -> None:
@@ -139,7 +139,7 @@ def test_covariance_that_falls_and_that_rises() -> None:
 
 def test_missing_conditions_are_not_run_and_jitter_is_only_reported() -> None:
     results = [result(PERIPHERY, 0.9), result("paper/periphery_crops_jitter", 0.1), result("pixels", 0.1)]
-    verdicts = {f.claim: f.verdict for f in find(Runs(results))}
+    verdicts = {f.claim: f.verdict for f in evaluate_claims(Runs(results))}
     assert verdicts["crops help masked periphery"] == "not run"
     assert verdicts["masked periphery above raw pixels"] == "held"
     assert verdicts["jitter besides crops, periphery"] == "reported"
@@ -161,10 +161,10 @@ def test_order_of_conditions_between_two_networks() -> None:
     same = [replace(r, network="vit") for r in first]
     claim, both = "the order of the conditions carries over", "lean and vit"
     one = found([*first, *same], claim, both)
-    assert one.verdict == "held" and one.estimate == Estimate(1.0, 1.0, 1.0)
+    assert one.verdict == "held" and one.estimate == IntervalEstimate(1.0, 1.0, 1.0)
     turned = [replace(r, condition=name) for r, name in zip(same, names[::-1], strict=True)]
     one = found([*first, *turned], claim, both)
-    assert one.verdict == "did not hold" and one.estimate == Estimate(-1.0, -1.0, -1.0)
+    assert one.verdict == "did not hold" and one.estimate == IntervalEstimate(-1.0, -1.0, -1.0)
     assert found([*first[:3], *same], claim, both).verdict == "not run"
 
 
@@ -206,9 +206,9 @@ def test_report_of_two_networks(tmp_path: Path) -> None:
     assert "the order of the conditions carries over" in text and "have one seed" not in text
     assert "mine/odd_one" in text and "![Test accuracy" in text and "reconstructions.png)" not in text
     assert "lean paper/periphery seed 0: lean/paper/periphery/seed-0/lean.safetensors is not there" in text
-    for name, least in (("accuracy.png", (800, 1200)), ("latent.png", (1200, 1000))):
+    for name, minimum in (("accuracy.png", (800, 1200)), ("latent.png", (1200, 1000))):
         picture = cv2.imread(str(tmp_path / name))
-        assert picture is not None and picture.shape[0] >= least[0] and picture.shape[1] >= least[1]
+        assert picture is not None and picture.shape[0] >= minimum[0] and picture.shape[1] >= minimum[1]
         assert picture.std() > 10
     assert {path.name for path in tmp_path.iterdir()} == {
         *("paper.json", "paper.csv", "report.md", "accuracy.png", "latent.png")
