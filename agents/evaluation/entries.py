@@ -11,13 +11,13 @@ from foveasim.agents.interface import Agent, agent_needs
 from foveasim.agents.loading import AGENTS, agent_factory, make_agent
 from foveasim.errors import AgentError, FoveasimError, InvalidValueError
 
-__all__ = ["default_agents", "open_entries", "references"]
+__all__ = ["choose_references", "default_agents", "open_entries"]
 
 
 def open_entries(
     words: Sequence[str], arguments: Mapping[str, Mapping[str, Any]], common: Mapping[str, object]
 ) -> tuple[list[Entry], list[str]]:
-    """Return who takes part. Each is built once, so that a mistake is told before anything runs.
+    """Return who takes part. Each is built once, so that a mistake is reported before anything runs.
 
     Args:
         words: Agents, or LABEL=AGENT; none for :func:`default_agents`, of which those that cannot be built here are
@@ -89,16 +89,16 @@ def _maker(spec: str, arguments: Mapping[str, Any], common: Mapping[str, object]
     return lambda seed: make_agent(spec, **{"seed": seed, **given, **arguments})
 
 
-def references(labels: Sequence[str], reference: str | None, ceiling: str | None) -> tuple[str, str | None]:
-    """Return the reference and the ceiling.
+def choose_references(labels: Sequence[str], reference: str | None, ceiling: str | None) -> tuple[str, str | None]:
+    """Choose the reference and the ceiling.
 
     Args:
         labels: Who takes part, at least one.
-        reference: What was asked for; None takes ``random``, or the first.
-        ceiling: What was asked for; None takes ``oracle`` where it takes part.
+        reference: The requested one; None takes ``random``, or the first.
+        ceiling: The requested one; None takes ``oracle`` where it takes part.
 
     Raises:
-        InvalidValueError: One that takes no part was asked for.
+        InvalidValueError: The requested one takes no part.
     """
     for name, value in (("reference", reference), ("ceiling", ceiling)):
         if value is not None and value not in labels:

@@ -198,21 +198,21 @@ class SceneRunner:
                 f"agent {label!r} needs the receptors of a retina; {self._retina.name!r} has none. "
                 "Use --retina window, multiscale or log_polar."
             )
-        shows = ObservationCode("belief" in needs, "patch" in needs, "scene" in needs)
-        moves = ActionCode(agent_action_mode(agent), agent_grid(agent))
+        observation_code = ObservationCode("belief" in needs, "patch" in needs, "scene" in needs)
+        action_code = ActionCode(agent_action_mode(agent), agent_grid(agent))
         half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
         yield simulator, 0.0
         threads = None if isinstance(agent, Imagines) else 1
         for made in range(self.fixations - 1):
             left = np.full((len(chunk), 1), 1 - made / (self.fixations - 1), np.float32)
-            observation = shows.build(simulator, half, left)
+            observation = observation_code.build(simulator, half, left)
             with _threads(threads):
                 action, took_ms = _time_act(label, agent, observation, first=made == 0)
             try:
-                checked = moves.validate(action, len(chunk))
+                checked = action_code.validate(action, len(chunk))
             except FoveasimError as error:
                 raise AgentError(f"agent {label!r}: {error}") from error
-            intent = moves.intent(checked, simulator.measured.fixation_px, half, size)
+            intent = action_code.intent(checked, simulator.measured.fixation_px, half, size)
             simulator.step(torch.as_tensor(intent.target_px))
             yield simulator, took_ms
 

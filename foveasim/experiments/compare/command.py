@@ -1,4 +1,4 @@
-"""Which agent looks best: what one network can tell of scenes from what each agent saw of them.
+"""Which agent looks best: what one network predicts of scenes from what each agent saw of them.
 
 ``foveasim compare random uncertainty oracle --data natural.tar@test --retina disc --out runs/compare``
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from foveasim import validation
-from foveasim.agents.evaluation.entries import open_entries, references
+from foveasim.agents.evaluation.entries import choose_references, open_entries
 from foveasim.agents.evaluation.judge import BeliefJudge
 from foveasim.agents.evaluation.measures import MEASURES
 from foveasim.agents.evaluation.scene_runner import MAX_SCENES, MAX_SEED, AgentRun, Entry, SceneRunner
@@ -39,7 +39,7 @@ __all__ = ["CompareConfig", "compare", "run"]
 
 @dataclass
 class CompareConfig:
-    """Who looks at what, and how it is judged.
+    """Which agents look at which scenes, and how they are judged.
 
     Attributes:
         agents: Registered names, package.module:Class or policy files; LABEL=AGENT calls one by another name. Without
@@ -51,9 +51,9 @@ class CompareConfig:
         size: Height and width to which scenes are cropped and scaled, px.
         retina: Name of a retina.
         retina_options: Its options; null gives disc the ``hidden_ratio`` 0.8 of the published figures, and others none.
-        network: What judges: it predicts each scene from what an agent has seen. A shipped name or a weights file.
+        network: The judge: it predicts each scene from what an agent has seen. A shipped name or a weights file.
         fixations: On each scene; the first is at its centre.
-        seeds: Looks of each agent at each scene, with the seeds ``seed``, ``seed`` + 1, ...
+        seeds: Runs of each agent on each scene, with the seeds ``seed``, ``seed`` + 1, ...
         seed: The first seed, and that of the bootstrap.
         reference: Agent with which the others are compared; null for random, or the first where it takes no part.
         ceiling: Upper reference of the share of the gap that is closed; null for oracle, if it takes part.
@@ -62,13 +62,13 @@ class CompareConfig:
         resamples: Bootstrap samples of the scenes.
         show: How many scenes the HTML report steps through, spread over all.
         show_scenes: Or which, by their numbers from 0.
-        lanes: Scenes that an agent looks at at once.
+        lanes: Scenes of an agent at once.
         batch: Predictions at a time.
         threads: CPU threads; null for torch's own choice.
         device: Where the network computes.
         out: Folder for the figures and the report.
         overwrite: Write into a folder that is not empty, and replace files of a comparison there.
-        resume: Go on with a comparison that was killed or stopped: agents that were done are not let look again.
+        resume: Go on with a comparison that was killed or stopped: agents that were done are not run again.
     """
 
     agents: list[str] = field(default_factory=list)
@@ -128,10 +128,10 @@ class CompareConfig:
 
 
 def run(config: CompareConfig) -> int:
-    """Compare agents; ``foveasim compare``. Ctrl-C keeps the agents that are done.
+    """Compare agents; ``foveasim compare``. Ctrl-C saves the results of the agents that are done.
 
     Args:
-        config: Who looks at what.
+        config: The options.
 
     Returns:
         0, or 130 after Ctrl-C or SIGTERM.
@@ -166,7 +166,7 @@ def compare(config: CompareConfig, console: Console | None = None) -> Comparison
     """Compare agents, and write nothing.
 
     Args:
-        config: Who looks at what; ``out`` is not used.
+        config: The options; ``out`` is not used.
         console: Where to show progress, and which agents were left out.
 
     Returns:
@@ -197,7 +197,7 @@ def _compare(
         torch.set_num_threads(config.threads)
     try:
         entries, left_out = open_entries(config.agents, config.agent_arguments, common)
-        reference, ceiling = references([entry.label for entry in entries], config.reference, config.ceiling)
+        reference, ceiling = choose_references([entry.label for entry in entries], config.reference, config.ceiling)
         if console is not None:
             for line in left_out:
                 console.print(line, markup=False, highlight=False)
@@ -228,7 +228,7 @@ def _compare(
 
 
 def _cache_identity(config: CompareConfig) -> dict[str, Any]:
-    """Return the options on which it depends what an agent is seen to do."""
+    """Return the options that decide what an agent does."""
     names = {"agent_arguments", "retina", "fixations", "seeds", "seed", "show", "show_scenes", "lanes"}
     chosen = {name: value for name, value in asdict(config).items() if name in names}
     return {**chosen, "retina_options": config.all_retina_options()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foveasim.agents.evaluation.measures import MEASURES, Measure
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure, styles
-from foveasim.experiments.compare.statistics import DIRECTIONS, Result
+from foveasim.experiments.compare.statistics import DIRECTIONS, ComparisonResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ _PANELS = ("relative", "mse", "ssim")
 _ABREAST = 5  # histograms side by side
 
 
-def draw_curves(path: Path, result: Result, measure: str) -> None:
+def draw_curves(path: Path, result: ComparisonResult, measure: str) -> None:
     """Draw measures against the number of fixations, with the 95 % bands of the scenes.
 
     Args:
@@ -39,12 +39,12 @@ def draw_curves(path: Path, result: Result, measure: str) -> None:
     _panels(path, result, measure, lambda agent: fixations, "fixations", bands=True)
 
 
-def draw_shares(path: Path, result: Result, measure: str) -> None:
+def draw_shares(path: Path, result: ComparisonResult, measure: str) -> None:
     """Draw measures against the share of pixels seen sharply; see :func:`draw_curves`."""
     _panels(path, result, measure, lambda agent: 100 * result.shares[agent], "pixels seen sharply, %", bands=False)
 
 
-def _panels(path: Path, result: Result, measure: str, x_of: Any, x_label: str, *, bands: bool) -> None:
+def _panels(path: Path, result: ComparisonResult, measure: str, x_of: Any, x_label: str, *, bands: bool) -> None:
     names = list(dict.fromkeys((measure, *_PANELS)))[:3]
     figure = blank_figure(4.4 * len(names), 3.8 + 0.2 * math.ceil(len(result.labels) / 6))
     grid = figure.subplots(1, len(names), squeeze=False)[0]
@@ -56,7 +56,7 @@ def _panels(path: Path, result: Result, measure: str, x_of: Any, x_label: str, *
     save_figure(figure, path)
 
 
-def _draw_measure(axes: Axes, result: Result, measure: Measure, x_of: Any, bands: bool) -> None:
+def _draw_measure(axes: Axes, result: ComparisonResult, measure: Measure, x_of: Any, bands: bool) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for agent, (label, style) in enumerate(zip(result.labels, styles(result.labels), strict=True)):
@@ -80,7 +80,7 @@ def _draw_measure(axes: Axes, result: Result, measure: Measure, x_of: Any, bands
     _plain(axes)
 
 
-def draw_differences(path: Path, result: Result, measure: str) -> None:
+def draw_differences(path: Path, result: ComparisonResult, measure: str) -> None:
     """Draw each agent's difference to the reference with its interval, best on top: the last fixation and the area.
 
     Args:
@@ -91,20 +91,20 @@ def draw_differences(path: Path, result: Result, measure: str) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    shown = MEASURES[measure]
+    spec = MEASURES[measure]
     others = [i for i, label in enumerate(result.labels) if label != result.reference]
     figure = blank_figure(10.5, 1.6 + 0.32 * max(len(others), 2))
     grid = figure.subplots(1, 2, squeeze=False)[0]
     titles = {"last": f"after {result.shares.shape[1]} fixations", "area": "mean over the fixations"}
     at = result.labels.index(result.reference)
     for axes, (when, title) in zip(grid, titles.items(), strict=True):
-        table = shown.scale * result.differences[when][measure][:, at]
-        worst_first = sorted(others, key=lambda i: table[i, 0] if not shown.lower_is_better else -table[i, 0])
+        table = spec.scale * result.differences[when][measure][:, at]
+        worst_first = sorted(others, key=lambda i: table[i, 0] if not spec.lower_is_better else -table[i, 0])
         for row, agent in enumerate(worst_first):
             value, low, high = table[agent].tolist()
             if not all(map(math.isfinite, (value, low, high))):
                 continue
-            good = (high < 0) if shown.lower_is_better else (low > 0)
+            good = (high < 0) if spec.lower_is_better else (low > 0)
             colour = COLOURS[2] if good else COLOURS[1] if low > 0 or high < 0 else "0.5"
             axes.plot([low, high], [row, row], color=colour, linewidth=2)
             axes.plot([value], [row], "o", color=colour, markersize=5)
@@ -113,16 +113,16 @@ def draw_differences(path: Path, result: Result, measure: str) -> None:
         axes.set_yticks(range(len(worst_first)), names)
         axes.set_ylim(-0.7, max(len(worst_first), 1) - 0.3)
         axes.set_title(title, fontsize="medium")
-        axes.set_xlabel(f"minus {result.reference}{f', {shown.unit}' if shown.unit else ''}")
+        axes.set_xlabel(f"minus {result.reference}{f', {spec.unit}' if spec.unit else ''}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.25, linewidth=0.6)
-    better = "left of zero is better" if shown.lower_is_better else "right of zero is better"
+    better = "left of zero is better" if spec.lower_is_better else "right of zero is better"
     starred = "; * sees the hidden scene" if any(result.privileged) else ""
-    figure.suptitle(f"{shown.title}: {better}, lines are 95 % intervals over scenes{starred}", fontsize="medium")
+    figure.suptitle(f"{spec.title}: {better}, lines are 95 % intervals over scenes{starred}", fontsize="medium")
     save_figure(figure, path)
 
 
-def draw_saccades(path: Path, result: Result) -> None:
+def draw_saccades(path: Path, result: ComparisonResult) -> None:
     """Draw histograms of the amplitude, and roses of the direction, of each agent's saccades.
 
     Args:
@@ -145,7 +145,9 @@ def draw_saccades(path: Path, result: Result) -> None:
     save_figure(figure, path)
 
 
-def _draw_saccades(figure: Figure, flat: Axes, rose: Axes, result: Result, agent: int, label: str, colour: str) -> None:
+def _draw_saccades(
+    figure: Figure, flat: Axes, rose: Axes, result: ComparisonResult, agent: int, label: str, colour: str
+) -> None:
     figures = result.saccades[agent]
     edges = figures.amplitude_edges_deg
     flat.stairs(figures.amplitude, edges, fill=True, color=colour)

@@ -25,7 +25,7 @@ from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.measures import MEASURES, NUMBERS
 from foveasim.agents.evaluation.scene_runner import AgentRun, Entry, FixationFrame
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.experiments.compare.statistics import WHEN, Result, SaccadeFigures
+from foveasim.experiments.compare.statistics import WHEN, ComparisonResult, SaccadeStatistics
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["SCHEMA", "AgentRunCache", "Comparison", "as_json", "versions", "write_tables"]
@@ -142,7 +142,7 @@ class Comparison:
     Attributes:
         config: The options.
         network: Name of the network that judged.
-        scenes: What was looked at.
+        scenes: Those that agents were run on.
         seeds: Each agent was run once on each scene with each.
         runs: What each agent did.
         result: What it says.
@@ -154,7 +154,7 @@ class Comparison:
     scenes: Scenes
     seeds: tuple[int, ...]
     runs: tuple[AgentRun, ...]
-    result: Result
+    result: ComparisonResult
     whole: bool
 
     def __repr__(self) -> str:
@@ -269,7 +269,7 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _saccades(figures: SaccadeFigures) -> dict[str, Any]:
+def _saccades(figures: SaccadeStatistics) -> dict[str, Any]:
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in vars(figures).items()}
 
 

@@ -21,7 +21,7 @@ from foveasim.agents.evaluation.measures import MEASURES
 from foveasim.agents.evaluation.scene_runner import AgentRun, FixationFrame
 from foveasim.drawing.figures import styles
 from foveasim.experiments.compare.files import Comparison
-from foveasim.experiments.compare.statistics import Result
+from foveasim.experiments.compare.statistics import ComparisonResult
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["report_data", "report_page", "write_report"]
@@ -54,38 +54,38 @@ def write_report(path: Path, comparison: Comparison) -> None:
 def report_page(data: Mapping[str, Any]) -> str:
     """Return the page that shows data, from :func:`report_data`. Nothing in it can end the script that holds it."""
     here = files("foveasim.player")
-    shown = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for letter in "<>&":  # in JSON they stand in strings only; this way the page has no tag that the data wrote
-        shown = shown.replace(letter, f"\\u{ord(letter):04x}")
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
     parts = {
         "TITLE": html.escape(str(data["title"])),
         "SCRIPT": here.joinpath("page.js").read_text(encoding="utf-8"),
-        "DATA": shown,
+        "DATA": text,
     }
     return _HOLE.sub(lambda hole: parts[hole[1]], here.joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def report_data(comparison: Comparison) -> dict[str, Any]:
-    """Return all that the page shows, as JSON can hold it.
+    """Return the data of the page, as JSON can hold it.
 
     Args:
         comparison: What was found.
     """
     result, scenes = comparison.result, comparison.scenes
     album = _Album()
-    shown = sorted(set.intersection(*(set(one.frames) for one in comparison.runs)))
-    most_std = _std_full(comparison.runs)
+    report_scenes = sorted(set.intersection(*(set(one.frames) for one in comparison.runs)))
+    full_std = _std_full(comparison.runs)
     stories = [
         {
             "name": scenes.name[scene],
             "number": scene,
             "image": album.picture(scenes.image[scene]),
             "agents": [
-                [_frame(album, frame, scenes.image[scene], most_std) for frame in one.frames[scene]]
+                [_frame(album, frame, scenes.image[scene], full_std) for frame in one.frames[scene]]
                 for one in comparison.runs
             ],
         }
-        for scene in shown
+        for scene in report_scenes
     ]
     found = {
         "title": "Who looks best",
@@ -112,7 +112,7 @@ def report_data(comparison: Comparison) -> dict[str, Any]:
         "agents": _agents(result),
         "reference": result.reference,
         "ceiling": result.ceiling,
-        "std_full": most_std,
+        "std_full": full_std,
         "error_full": ERROR_FULL,
         "stories": stories,
         "images": album.images,
@@ -132,11 +132,11 @@ def _facts(comparison: Comparison) -> list[list[str]]:
         ["eye", f"{config['retina']}{f' ({options})' if options else ''}"],
         ["judged by", comparison.network],
         ["fixations", f"{config['fixations']}, the first at the centre"],
-        ["looks", f"{config['seeds']} of each agent"],
+        ["runs", f"{config['seeds']} of each agent"],
     ]
 
 
-def _agents(result: Result) -> list[dict[str, Any]]:
+def _agents(result: ComparisonResult) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
@@ -155,7 +155,7 @@ def _agents(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _frame(album: _Album, frame: FixationFrame, scene: NDArray[np.uint8], most_std: float | None) -> dict[str, Any]:
+def _frame(album: _Album, frame: FixationFrame, scene: NDArray[np.uint8], full_std: float | None) -> dict[str, Any]:
     error = np.abs(frame.prediction.astype(np.int16) - scene.astype(np.int16)).mean(2) / 255
     values = {}
     for name, measure in MEASURES.items():
@@ -168,7 +168,7 @@ def _frame(album: _Album, frame: FixationFrame, scene: NDArray[np.uint8], most_s
         "glimpse": album.picture(frame.glimpse),
         "belief": album.picture(frame.belief),
         "prediction": album.picture(frame.prediction),
-        "std": None if frame.std is None or most_std is None else album.heat(frame.std / most_std),
+        "std": None if frame.std is None or full_std is None else album.heat(frame.std / full_std),
         "error": album.heat(error / ERROR_FULL),
         "sharp": frame.numbers["sharp"],
         "values": values,

@@ -16,7 +16,16 @@ from foveasim.errors import InvalidValueError
 from foveasim.geometry import default_px_per_deg
 from foveasim.metrics.statistics import resample
 
-__all__ = ["DIRECTIONS", "RETURN_DEG", "WHEN", "Interval", "Result", "SaccadeFigures", "saccade_figures", "summarise"]
+__all__ = [
+    "DIRECTIONS",
+    "RETURN_DEG",
+    "WHEN",
+    "ComparisonResult",
+    "Interval",
+    "SaccadeStatistics",
+    "summarise",
+    "summarise_saccades",
+]
 
 WHEN = ("last", "area")
 """A difference of agents is taken after the last fixation, or of the mean height of their curves (``area``)."""
@@ -44,7 +53,7 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class SaccadeFigures:
+class SaccadeStatistics:
     """How one agent's eye moved. NaN where it made no saccade.
 
     Attributes:
@@ -73,7 +82,7 @@ class SaccadeFigures:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class ComparisonResult:
     """What a comparison found. A agents, N fixations; every last axis of 3 is value, low and high of an interval.
 
     Attributes:
@@ -102,7 +111,7 @@ class Result:
     share_area: Mapping[str, NDArray[np.float64]]
     differences: Mapping[str, Mapping[str, NDArray[np.float64]]]
     gap: Mapping[str, Mapping[str, NDArray[np.float64]]]
-    saccades: tuple[SaccadeFigures, ...]
+    saccades: tuple[SaccadeStatistics, ...]
 
     def difference(self, when: str, measure: str, agent: str, other: str) -> Interval:
         """Return agent minus other."""
@@ -118,7 +127,7 @@ def summarise(
     ceiling: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
-) -> Result:
+) -> ComparisonResult:
     """Work out what a comparison says.
 
     The seeds of a scene are averaged first; scenes are then drawn anew, the same ones for all agents, so that
@@ -167,7 +176,7 @@ def summarise(
                     )
                 else:
                     gap[when][name] = np.full((len(labels), 3), np.nan)
-    return Result(
+    return ComparisonResult(
         labels,
         reference,
         ceiling,
@@ -179,7 +188,7 @@ def summarise(
         share_area,
         differences,
         gap,
-        tuple(saccade_figures(one, size) for one in runs),
+        tuple(summarise_saccades(one, size) for one in runs),
     )
 
 
@@ -235,8 +244,8 @@ def _mean_height(x: NDArray[np.float64], y: NDArray[np.float64], span: tuple[flo
     return float(((heights[1:] + heights[:-1]) / 2 * np.diff(at)).sum() / (high - low))
 
 
-def saccade_figures(run: AgentRun, size: tuple[int, int]) -> SaccadeFigures:
-    """Describe how an agent's eye moved.
+def summarise_saccades(run: AgentRun, size: tuple[int, int]) -> SaccadeStatistics:
+    """Summarise how an agent's eye moved.
 
     Convention: an eye that stays where it is makes a saccade of 0 degrees, which is a return.
 
@@ -255,7 +264,7 @@ def saccade_figures(run: AgentRun, size: tuple[int, int]) -> SaccadeFigures:
     bins = np.round(angle / (2 * math.pi / DIRECTIONS)).astype(np.int64) % DIRECTIONS
     direction = np.bincount(bins, minlength=DIRECTIONS) / max(len(bins), 1)
     histogram = np.histogram(np.minimum(amplitude, longest), edges)[0] / max(amplitude.size, 1)
-    return SaccadeFigures(
+    return SaccadeStatistics(
         math.nan if none else float(amplitude.mean()),
         math.nan if none else float(np.median(amplitude)),
         math.nan if none else _return_rate(points, RETURN_DEG * scale),

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from foveasim.agents.evaluation.measures import MEASURES
-from foveasim.experiments.compare.statistics import Interval, Result
+from foveasim.experiments.compare.statistics import ComparisonResult, Interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ LABEL = 20
 """Columns that an agent's name takes at most, before it is broken."""
 
 
-def show_table(console: Console, result: Result, measure: str, scenes: int, seeds: int) -> None:
+def show_table(console: Console, result: ComparisonResult, measure: str, scenes: int, seeds: int) -> None:
     """Print one row for each agent, the best first.
 
     Args:
@@ -28,15 +28,15 @@ def show_table(console: Console, result: Result, measure: str, scenes: int, seed
         result: What was found.
         measure: By which the rows are sorted.
         scenes: How many, for the title.
-        seeds: How many looks at each.
+        seeds: How many runs on each.
     """
     from rich.table import Table
     from rich.text import Text
 
-    shown = MEASURES[measure]
+    spec = MEASURES[measure]
     n = result.shares.shape[1]
-    looks = f"{scenes} scene{'s'[: scenes > 1]} × {seeds} seed{'s'[: seeds > 1]}, {n} fixation{'s'[: n > 1]}"
-    table = Table(title=f"{shown.title}{f' ({shown.unit})' if shown.unit else ''}: {looks}", title_justify="left")
+    scope = f"{scenes} scene{'s'[: scenes > 1]} × {seeds} seed{'s'[: seeds > 1]}, {n} fixation{'s'[: n > 1]}"
+    table = Table(title=f"{spec.title}{f' ({spec.unit})' if spec.unit else ''}: {scope}", title_justify="left")
     longest = max(len(label) for label in result.labels) + 2 * any(result.privileged)
     table.add_column("agent", overflow="fold", min_width=min(longest, LABEL))
     gap = result.ceiling is not None
@@ -46,13 +46,13 @@ def show_table(console: Console, result: Result, measure: str, scenes: int, seed
     for head in (*heads, *others, "sharp", *(("saccade", "returns", "ms") if wide else ())):
         table.add_column(head, justify="right", no_wrap=True)
     at = result.labels.index(result.reference)
-    order = sorted(range(len(result.labels)), key=lambda i: _rank(result.area[measure][i, 0], shown.lower_is_better))
+    order = sorted(range(len(result.labels)), key=lambda i: _rank(result.area[measure][i, 0], spec.lower_is_better))
     for i in order:
-        scale, digits = shown.scale, shown.digits
+        scale, digits = spec.scale, spec.digits
         difference = Interval(*(scale * result.differences["area"][measure][i, at]).tolist())
         style = ""
         if i != at and difference.clear:
-            style = "green" if (difference.value < 0) == shown.lower_is_better else "red"
+            style = "green" if (difference.value < 0) == spec.lower_is_better else "red"
         cells = [
             Text(result.labels[i] + (" *" if result.privileged[i] else "")),
             Text(_interval(Interval(*(scale * result.curves[measure][i, -1]).tolist()), digits)),
@@ -93,8 +93,8 @@ def _rank(value: float, lower_is_better: bool) -> float:
 def _number(value: float, digits: int, *, signed: bool = False) -> str:
     if math.isnan(value):
         return "–"
-    shown = round(value, digits) + 0.0  # no minus zero
-    return f"{shown:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    rounded = round(value, digits) + 0.0  # no minus zero
+    return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
 def _interval(interval: Interval, digits: int, *, signed: bool = False) -> str:

@@ -114,10 +114,10 @@ class HumansConfig:
 
 
 def run(config: HumansConfig) -> int:
-    """Compare agents with people; ``foveasim humans``. Ctrl-C keeps the agents that are done.
+    """Compare agents with people; ``foveasim humans``. Ctrl-C saves the results of the agents that are done.
 
     Args:
-        config: Who, and with whom.
+        config: The options.
 
     Returns:
         0, or 130 after Ctrl-C or SIGTERM.
@@ -151,7 +151,7 @@ def humans(config: HumansConfig, console: Console | None = None) -> HumanCompari
     """Compare agents with people, and write nothing.
 
     Args:
-        config: Who, and with whom; ``out`` is not used.
+        config: The options; ``out`` is not used.
         console: Where to show progress.
 
     Returns:
@@ -208,7 +208,7 @@ def _humans(
 
 
 def _cache_identity(config: HumansConfig) -> dict[str, Any]:
-    """Return the options on which it depends what an agent does."""
+    """Return the options that decide what an agent does."""
     names = ("agent_arguments", "count", "retina", "retina_options", "network", "conditional", "seed")
     return {name: getattr(config, name) for name in names}
 

@@ -250,24 +250,24 @@ class FreeViewingRunner:
                 f"agent {label!r} needs the receptors of a retina; {self._retina.name!r} has none. "
                 "Use --retina window, multiscale or log_polar."
             )
-        shows = ObservationCode("belief" in needs, "patch" in needs, "scene" in needs)
+        observation_code = ObservationCode("belief" in needs, "patch" in needs, "scene" in needs)
         half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
         _call(label, agent.reset, np.ones(len(lanes.scene), np.bool_))
         for made in range(int(lanes.length.max())):
             left = np.maximum(0, 1 - made / lanes.length).astype(np.float32)[:, None]
-            yield simulator, shows.build(simulator, half, left)
+            yield simulator, observation_code.build(simulator, half, left)
 
     def _move(self, label: str, agent: Agent, simulator: Simulator, action: object, done: NDArray[np.bool_]) -> None:
         """Move the eyes; those whose scanpath is at its end stay, so that what they see is known already."""
         size = self.people.image_size
-        moves = ActionCode(agent_action_mode(agent), agent_grid(agent))
+        action_code = ActionCode(agent_action_mode(agent), agent_grid(agent))
         half = np.array([[size[1] / 2, size[0] / 2]], np.float32)
         try:
-            checked = moves.validate(action, simulator.lanes)
+            checked = action_code.validate(action, simulator.lanes)
         except FoveasimError as error:
             raise AgentError(f"agent {label!r}: {error}") from error
         here = simulator.measured.fixation_px
-        target = np.where(done[:, None], here, moves.intent(checked, here, half, size).target_px)
+        target = np.where(done[:, None], here, action_code.intent(checked, here, half, size).target_px)
         simulator.step(torch.from_numpy(target.astype(np.float32)))
 
     def _simulator(self, lanes: int) -> Simulator:

@@ -19,7 +19,7 @@ from foveasim.experiments.humans.scores import SCORES, ScanpathScores
 from foveasim.experiments.humans.table import LIKE_PEOPLE, cautions, in_order, value_of
 from foveasim.runs.whole_files import write_atomically
 
-__all__ = ["page", "page_data", "write_page"]
+__all__ = ["page_data", "render_page", "write_page"]
 
 JPEG_QUALITY = 85
 LONG_SIDE_PX = 480
@@ -55,10 +55,10 @@ def write_page(path: Path, found: HumanComparison, report_images: Sequence[int])
     Raises:
         OSError: The file cannot be written; an older one is untouched then.
     """
-    write_atomically(path, page(page_data(found, report_images)).encode())
+    write_atomically(path, render_page(page_data(found, report_images)).encode())
 
 
-def page(data: Mapping[str, Any]) -> str:
+def render_page(data: Mapping[str, Any]) -> str:
     """Return the page that shows data, from :func:`page_data`. Nothing in it can end the script that holds it."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for letter in "<>&":  # in JSON they stand in strings only; this way the page has no tag that the data wrote
@@ -67,7 +67,7 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def page_data(found: HumanComparison, report_images: Sequence[int]) -> dict[str, Any]:
-    """Return all that the page shows, as JSON can hold it."""
+    """Return the data of the page, as JSON can hold it."""
     people, order = found.people, in_order(found.scores)
     height, width = people.size
     return {

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from foveasim.agents.evaluation.entries import default_agents, open_entries, references
+from foveasim.agents.evaluation.entries import choose_references, default_agents, open_entries
 from foveasim.agents.evaluation.judge import BeliefJudge, Scenes
 from foveasim.agents.evaluation.scene_runner import LANE_SEEDS, AgentRun, Entry, SceneRunner
 from foveasim.agents.evaluation.scenes import read_scenes
@@ -46,14 +46,14 @@ def untrained() -> MimNetwork:
 
 
 class Counting(Predictor):
-    """Counts the beliefs that it was shown."""
+    """Counts the beliefs that it predicts from."""
 
     def __init__(self) -> None:
         super().__init__(untrained())
-        self.shown = 0
+        self.count = 0
 
     def predict(self, image: Tensor, acuity: Tensor) -> Prediction:
-        self.shown += len(image)
+        self.count += len(image)
         return super().predict(image, acuity)
 
 
@@ -104,7 +104,7 @@ def test_retinas_that_draw_do_so_by_scene_and_seed() -> None:
 def test_a_belief_is_judged_once(scenes: Scenes) -> None:
     predictor = Counting()
     centre, raster = run_agents(scenes, "centre", "raster", predictor=predictor)
-    assert predictor.shown == 5 + 2 * 5  # the first view, which both share with all seeds, and two more of raster
+    assert predictor.count == 5 + 2 * 5  # the first view, which both share with all seeds, and two more of raster
     for name in ("mse", "ssim", "coverage"):
         assert (centre.numbers[name] == centre.numbers[name][:1, :, :1]).all()
         assert (centre.numbers[name][..., 0] == raster.numbers[name][..., 0]).all()
@@ -203,13 +203,13 @@ class Receptors(Cells):
 
 
 @pytest.mark.parametrize(
-    ("agent", "said"),
+    ("agent", "message"),
     [(Breaks, "ZeroDivisionError: no way"), (Strays, r"in \[-1, 1\]"), (Small, "32 x 32"), (Receptors, "receptors")],
 )
-def test_what_an_agent_does_wrong_names_it(scenes: Scenes, agent: type, said: str) -> None:
-    with pytest.raises(AgentError, match=said) as told:
+def test_what_an_agent_does_wrong_names_it(scenes: Scenes, agent: type, message: str) -> None:
+    with pytest.raises(AgentError, match=message) as raised:
         run_agents(scenes, agent)
-    assert agent.__name__ in str(told.value)
+    assert agent.__name__ in str(raised.value)
 
 
 def test_moments_are_those_of_the_first_seed(scenes: Scenes) -> None:
@@ -284,9 +284,9 @@ def test_mistakes_in_names_are_told() -> None:
     with pytest.raises(InvalidTypeError, match="wings"):
         open_entries(["random"], {"random": {"wings": 2}}, {})
     with pytest.raises(InvalidValueError, match="ceiling must be among"):
-        references(["random"], None, "oracle")
-    assert references(["walk", "random", "oracle"], None, None) == ("random", "oracle")
-    assert references(["walk"], None, None) == ("walk", None)
+        choose_references(["random"], None, "oracle")
+    assert choose_references(["walk", "random", "oracle"], None, None) == ("random", "oracle")
+    assert choose_references(["walk"], None, None) == ("walk", None)
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,9 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "run"
     words = ["compare", "random", "near=gaussian", *SMALL, "--agent_arguments", '{"near": {"sd": 0.1}}', "--show", "1"]
     assert main([*words, "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "random" in said
-    assert "near" in said
+    output = capsys.readouterr().out
+    assert "random" in output
+    assert "near" in output
     assert {path.name for path in out.iterdir()} == {
         *("compare.json", "curves.csv", "fixations.csv", "differences.csv", "report.html"),
         *("error_fixations.png", "error_sharp.png", "differences.png", "saccades.png"),
@@ -356,7 +356,7 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
 
     assert main([*words, "--out", str(out)]) == 1
     assert "is not empty: it holds " in capsys.readouterr().err
-    assert main(["compare", "walkk", *SMALL, "--out", str(out), "--overwrite"]) == 1  # asked, it goes on to look
+    assert main(["compare", "walkk", *SMALL, "--out", str(out), "--overwrite"]) == 1  # with --overwrite it goes on
     assert "walkk" in capsys.readouterr().err
 
 
@@ -403,11 +403,11 @@ def test_every_column_is_whole_in_a_terminal_of_80() -> None:
     for width in (80, 100, WIDE + GAP):
         console = Console(width=width, record=True, file=io.StringIO())
         show_table(console, result, "mse", 3, 2)
-        said = console.export_text()
-        head = next(line for line in said.splitlines() if "gap closed" in line)
+        output = console.export_text()
+        head = next(line for line in output.splitlines() if "gap closed" in line)
         assert "sharp" in head and len(head) <= width
-        assert all(len(line) == len(head) for line in said.splitlines() if line.startswith("│"))
-        assert said.count("]") == said.count("[")  # no interval is cut
+        assert all(len(line) == len(head) for line in output.splitlines() if line.startswith("│"))
+        assert output.count("]") == output.count("[")  # no interval is cut
 
 
 def test_a_file_gets_every_column(

@@ -20,7 +20,7 @@ from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.measures import NUMBERS
 from foveasim.agents.evaluation.scene_runner import AgentRun, FixationFrame
 from foveasim.experiments.compare.files import Comparison
-from foveasim.experiments.compare.page import LONG_SIDE_PX, report_data, report_page, write_report
+from foveasim.experiments.compare.page import LONG_SIDE_PX, render_page, report_data, write_report
 from foveasim.experiments.compare.statistics import summarise
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>&\u2028'\".png"
@@ -28,7 +28,9 @@ SIZE = (48, 64)
 FIXATIONS = 4
 
 
-def comparison(*, std: bool = True, shown: tuple[int, ...] = (0, 2), size: tuple[int, int] = SIZE) -> Comparison:
+def comparison(
+    *, std: bool = True, report_scenes: tuple[int, ...] = (0, 2), size: tuple[int, int] = SIZE
+) -> Comparison:
     """Two agents, the second of which is better, on three scenes."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: size[0], : size[1]]
@@ -45,7 +47,7 @@ def comparison(*, std: bool = True, shown: tuple[int, ...] = (0, 2), size: tuple
             "psnr": np.full((1, 3, FIXATIONS), np.inf),
             "sharp": np.tile(np.linspace(0.2, 0.6, FIXATIONS), (1, 3, 1)),
         }
-        frames = {scene: frames_of(image[scene], points[0, scene], numbers, scene, std) for scene in shown}
+        frames = {scene: frames_of(image[scene], points[0, scene], numbers, scene, std) for scene in report_scenes}
         amplitude = np.linalg.norm(np.diff(points, axis=2), axis=-1).astype(np.float32) / 1.75
         runs.append(AgentRun(label, label, place == 1, numbers, points.astype(np.float32), amplitude, 0.1, 3, frames))
     config = {"data": [f"/secret/place/{HOSTILE}@test"], "measure": "mse", "retina": "disc", "fixations": FIXATIONS}
@@ -69,7 +71,7 @@ def frames_of(
 @pytest.fixture(scope="module")
 def page() -> str:
     """The page of the comparison above."""
-    return report_page(report_data(comparison()))
+    return render_page(report_data(comparison()))
 
 
 def held(page: str) -> Any:
@@ -100,7 +102,7 @@ def test_where_data_lay_is_not_told(page: str) -> None:
 
 
 def test_pictures_are_small_and_each_is_held_once() -> None:
-    data = held(report_page(report_data(comparison(size=(300, 400)))))
+    data = held(render_page(report_data(comparison(size=(300, 400)))))
     assert len(set(data["images"])) == len(data["images"])
     sizes = {Image.open(io.BytesIO(base64.b64decode(text))).size for text in data["images"]}
     assert sizes == {(LONG_SIDE_PX, 240)}
@@ -198,7 +200,7 @@ def test_keys_step_play_and_choose(tmp_path: Path, page: str) -> None:
 
 
 def test_a_report_without_scenes_or_uncertainty_still_opens(tmp_path: Path) -> None:
-    document = opened(tmp_path, report_page(report_data(comparison(std=False, shown=()))), "")
+    document = opened(tmp_path, render_page(report_data(comparison(std=False, report_scenes=()))), "")
     assert text_of(document, "summary").startswith("squared error")
     assert 'id="panel-std"' not in document
 

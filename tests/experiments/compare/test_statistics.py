@@ -11,7 +11,7 @@ import pytest
 from foveasim.agents.evaluation.measures import NUMBERS
 from foveasim.agents.evaluation.scene_runner import AgentRun
 from foveasim.errors import InvalidValueError
-from foveasim.experiments.compare.statistics import saccade_figures, summarise
+from foveasim.experiments.compare.statistics import summarise, summarise_saccades
 from foveasim.metrics.statistics import resample
 
 SIZE = (96, 96)  # 3.5 px a degree
@@ -114,7 +114,7 @@ def test_unknown_names_and_unlike_agents_are_refused() -> None:
 def test_saccades_of_a_known_path() -> None:
     # right by 10 deg, up by 10 deg, back to the start
     path = [[[[20, 60], [55, 60], [55, 25], [20, 60]]]]
-    found = saccade_figures(agent_run("a", np.ones((1, 1, 4)), points=path, sharp=0.5, coverage=0.25), SIZE)
+    found = summarise_saccades(agent_run("a", np.ones((1, 1, 4)), points=path, sharp=0.5, coverage=0.25), SIZE)
     assert found.amplitude_mean_deg == pytest.approx((20 + 10 * math.sqrt(2)) / 3, rel=1e-6)
     assert found.amplitude_median_deg == pytest.approx(10)
     assert found.return_rate == pytest.approx(1 / 3)
@@ -126,8 +126,8 @@ def test_saccades_of_a_known_path() -> None:
 
 
 def test_an_eye_that_stays_returns_always_and_one_fixation_has_no_saccade() -> None:
-    stays = saccade_figures(agent_run("a", np.ones((1, 2, 3))), SIZE)
+    stays = summarise_saccades(agent_run("a", np.ones((1, 2, 3))), SIZE)
     assert (stays.amplitude_mean_deg, stays.return_rate, stays.direction.sum()) == (0, 1, 0)
-    once = saccade_figures(agent_run("a", np.ones((1, 2, 1))), SIZE)
+    once = summarise_saccades(agent_run("a", np.ones((1, 2, 1))), SIZE)
     assert math.isnan(once.amplitude_mean_deg)
     assert math.isnan(once.return_rate)

@@ -26,7 +26,7 @@ from foveasim.experiments.humans.baselines import BASELINES, run_baselines
 from foveasim.experiments.humans.command import HumansConfig, humans, run
 from foveasim.experiments.humans.free_viewing import FreeViewingRunner
 from foveasim.experiments.humans.memo import CachedPredictor, cache_predictions
-from foveasim.experiments.humans.page import page, page_data
+from foveasim.experiments.humans.page import page_data, render_page
 from foveasim.experiments.humans.scores import SCORES, ScanpathScorer
 from foveasim.experiments.humans.table import cautions, in_order, value_of
 from foveasim.eye.retina import make_retina
@@ -228,13 +228,13 @@ def test_predictions_are_made_once_and_are_the_same() -> None:
     draws = np.random.default_rng(0)
     image, acuity = (draws.integers(0, 256, (3, 64, 96, n), dtype=np.uint8) for n in (3, 1))
     plain = Predictor("unet")
-    remembers = CachedPredictor(plain)
+    predictor = CachedPredictor(plain)
     requested = []
     imagine = plain.imagine
     plain.imagine = lambda seen: requested.append(len(seen["belief"])) or imagine(seen)  # type: ignore[method-assign,func-returns-value]
     twice = np.array([0, 1, 0, 2])
-    found = remembers.imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
-    again = remembers.imagine({"belief": image[2:], "belief_acuity": acuity[2:]})
+    found = predictor.imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
+    again = predictor.imagine({"belief": image[2:], "belief_acuity": acuity[2:]})
     assert requested == [3]
     expected = imagine({"belief": image[twice], "belief_acuity": acuity[twice]})
     for name in ("image", "std", "latent"):
@@ -398,7 +398,7 @@ def test_the_page_holds_names_as_text_only(folder: Path) -> None:
     assert len(data["images"]) == 2 and len(data["images"][0]["paths"][1]) == 2
     titles = {score["name"] for score in data["scores"]}
     assert "scanmatch" in titles and not titles & {"cnss", "cig"}  # nobody has a priority map
-    text = page(data)
+    text = render_page(data)
     assert "x</script>" not in text and "x\\u003c/script\\u003e\\u003cb\\u003e" in text
     held = text.split('<script id="data" type="application/json">')[1].split("</script>")[0]
     assert json.loads(held) == data

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveasim.experiments.humans.page import page
+from foveasim.experiments.humans.page import render_page
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>&"
 
@@ -56,7 +56,7 @@ def opened(folder: Path, content: dict[str, Any], script: str = "", *options: st
     if browser is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     file = folder / "report.html"
-    file.write_text(page(content).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    file.write_text(render_page(content).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += ["--virtual-time-budget=3000", "--window-size=1280,1000", *options, "--dump-dom", file.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
