@@ -16,7 +16,7 @@ from foveasim.scenes.source import SCENES, FittedScenes, open_scenes
 
 __all__ = ["read_scenes"]
 
-_MADE = 100  # scenes of a source that has no end, where no limit is given
+_DEFAULT_LIMIT = 100  # scenes of a source that has no end, where no limit is given
 
 
 def read_scenes(
@@ -46,7 +46,7 @@ def read_scenes(
         if source.moving:
             raise InvalidValueError(f"data must be still images, seen alike by all agents; {specs[0]!r} moves.")
         fitted = FittedScenes(source, (height, width))
-        pictures = [fitted.picture(i) for i in range(min(len(source), _MADE if limit is None else limit))]
+        pictures = [fitted.picture(i) for i in range(min(len(source), _DEFAULT_LIMIT if limit is None else limit))]
         return Scenes(np.stack([picture.image for picture in pictures]), tuple(picture.name for picture in pictures))
     pool = read_pool(specs, progress=True)
     count = min(len(pool), len(pool) if limit is None else limit)

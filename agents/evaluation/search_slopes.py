@@ -115,9 +115,9 @@ def search_slope(trials: Trials, *, misses: str = "count") -> Slope:
     """
     if misses not in ("count", "drop"):
         raise InvalidValueError(f"misses must be 'count' or 'drop'; got {misses!r}.")
-    kept = np.ones(len(trials), bool) if misses == "count" else trials.found
-    sizes, times = trials.set_size[kept].astype(float), trials.reaction_ms[kept]
-    known = np.unique(trials.set_size[kept])
+    counted = np.ones(len(trials), bool) if misses == "count" else trials.found
+    sizes, times = trials.set_size[counted].astype(float), trials.reaction_ms[counted]
+    known = np.unique(trials.set_size[counted])
     if len(sizes) < 3 or len(known) < 2:
         raise InvalidValueError(
             f"trials must be at least 3 of at least 2 set sizes; got {len(sizes)} of {known.tolist()}."
@@ -139,7 +139,7 @@ def search_slope(trials: Trials, *, misses: str = "count") -> Slope:
         known,
         np.array([group.mean() for group in groups]),
         np.array(half),
-        np.array([trials.fixations[kept & (trials.set_size == size)].mean() for size in known]),
+        np.array([trials.fixations[counted & (trials.set_size == size)].mean() for size in known]),
         np.array([trials.found[trials.set_size == size].mean() for size in known]),
     )
 

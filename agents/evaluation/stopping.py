@@ -36,7 +36,7 @@ __all__ = [
     "accuracy_by_glimpse",
     "draw_glimpses",
     "record_glimpses",
-    "stop_as_wished",
+    "stop_as_requested",
     "stop_early",
     "threshold_within",
 ]
@@ -101,12 +101,12 @@ class Glimpses:
     Attributes:
         posterior: (N, T, C) float32.
         label: (N,) int64.
-        wished: (N, T) bool, whether the agent wished to stop there; None of one that only looks.
+        stop_requested: (N, T) bool, whether the agent requested to stop there; None of one that only looks.
     """
 
     posterior: NDArray[np.float32]
     label: NDArray[np.int64]
-    wished: NDArray[np.bool_] | None = None
+    stop_requested: NDArray[np.bool_] | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -124,8 +124,8 @@ class Glimpses:
     @property
     def confidence(self) -> NDArray[np.float32]:
         """(N, T) the probability of the most probable class."""
-        most: NDArray[np.float32] = self.posterior.max(2)
-        return most
+        highest: NDArray[np.float32] = self.posterior.max(2)
+        return highest
 
     def __len__(self) -> int:
         """N."""
@@ -133,10 +133,10 @@ class Glimpses:
 
 
 def record_glimpses(agent: object, env: ClassifyVectorEnv, episodes: int | None = None, *, seed: int = 0) -> Glimpses:
-    """Let an agent look until its budget is spent, and keep what was known after each glimpse.
+    """Let an agent look until its budget is spent, and record what was known after each glimpse.
 
     Stopping at any threshold follows from this by arithmetic, since an agent does the same until then:
-    :func:`stop_early`; and so does stopping where the agent itself wishes to: :func:`stop_as_wished`.
+    :func:`stop_early`; and so does stopping where the agent itself requests it: :func:`stop_as_requested`.
 
     Args:
         agent: An agent or its name.
@@ -160,37 +160,37 @@ def record_glimpses(agent: object, env: ClassifyVectorEnv, episodes: int | None 
             "env must neither stop nor begin anew: gym.make_vec('foveasim/Classify-v0', stop=False, "
             f"autoreset_mode='Disabled'); got stop={base.actions.stop}, {base.autoreset_mode}."
         )
-    there = len(base.simulator.scenes)
-    count = there if episodes is None else whole("episodes", episodes, 1, 2**31)
-    looks = make_agent(agent, seed=seed) if isinstance(agent, str | type) else make_agent(agent)
+    available = len(base.simulator.scenes)
+    count = available if episodes is None else whole("episodes", episodes, 1, 2**31)
+    gazer = make_agent(agent, seed=seed) if isinstance(agent, str | type) else make_agent(agent)
     rounds: list[tuple[NDArray[Any], ...]] = []
     for first in range(0, count, base.num_envs):
         # Of a last round that is not full, what comes behind the end is left out again.
-        which = None if episodes is not None else {"scene": np.arange(first, first + base.num_envs) % there}
+        which = None if episodes is not None else {"scene": np.arange(first, first + base.num_envs) % available}
         observation, info = env.reset(seed=seed if first == 0 else None, options=which)
-        looks.reset(np.ones(base.num_envs, np.bool_))
-        known, wishes = [], []
+        gazer.reset(np.ones(base.num_envs, np.bool_))
+        known, requests = [], []
         for left in range(base.budget, -1, -1):
             known.append(observed(observation, "posterior").copy())
-            action, wished = _without_wish(looks.act(observation), base.actions.mode)
-            wishes.append(wished)
+            action, stop_requested = _split_request(gazer.act(observation), base.actions.mode)
+            requests.append(stop_requested)
             if left:
                 observation, *_ = env.step(action)
-        rounds.append((np.stack(known, 1), np.asarray(info["label"], np.int64), *_stacked(wishes)))
+        rounds.append((np.stack(known, 1), np.asarray(info["label"], np.int64), *_stacked(requests)))
     return Glimpses(*(np.concatenate(column)[:count] for column in zip(*rounds, strict=True)))
 
 
-def _without_wish(action: object, mode: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Part the wish to stop from where an agent looks."""
+def _split_request(action: object, mode: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Separate the request to stop from where an agent looks."""
     given = np.asarray(action)
     if mode == "grid" or given.ndim != 2 or given.shape[1] != 3:
         return given, None
     return given[:, :2], given[:, 2] > 0
 
 
-def _stacked(wishes: list[NDArray[np.bool_] | None]) -> tuple[NDArray[np.bool_], ...]:
-    said = [wished for wished in wishes if wished is not None]
-    return (np.stack(said, 1),) if said else ()
+def _stacked(requests: list[NDArray[np.bool_] | None]) -> tuple[NDArray[np.bool_], ...]:
+    given = [stop_requested for stop_requested in requests if stop_requested is not None]
+    return (np.stack(given, 1),) if given else ()
 
 
 def accuracy_by_glimpse(glimpses: Glimpses) -> NDArray[np.float64]:
@@ -235,15 +235,15 @@ def stop_early(glimpses: Glimpses, thresholds: Sequence[float] | None = None) ->
     return Stopping(*np.array(rows).T)
 
 
-def stop_as_wished(glimpses: Glimpses) -> Stopping:
-    """Stop at the first glimpse at which the agent wished to, or at the last one; K is 1, the threshold NaN.
+def stop_as_requested(glimpses: Glimpses) -> Stopping:
+    """Stop at the first glimpse at which the agent requested it, or at the last one; K is 1, the threshold NaN.
 
     Raises:
         InvalidValueError: The agent only looked.
     """
-    if glimpses.wished is None:
-        raise InvalidValueError("glimpses must be of an agent that may wish to stop; this one only looked.")
-    return Stopping(*np.array([(math.nan, *_stopped(glimpses, glimpses.wished))]).T)
+    if glimpses.stop_requested is None:
+        raise InvalidValueError("glimpses must be of an agent that may request to stop; this one only looked.")
+    return Stopping(*np.array([(math.nan, *_stopped(glimpses, glimpses.stop_requested))]).T)
 
 
 def _stopped(glimpses: Glimpses, stops: NDArray[np.bool_]) -> tuple[float, ...]:
@@ -266,7 +266,7 @@ _THRESHOLDS = [0.0, *(1 / (1 + math.exp(-x)) for x in np.linspace(-2.5, 5, 39)),
 def threshold_within(glimpses: Glimpses, loss: float = 0.01, sure: float = 1.96) -> float:
     """Return the lowest threshold that keeps accuracy within ``loss`` of that after the last glimpse, all but surely.
 
-    Choose it on validation scenes, and judge it on others by ``stop_early(others, [threshold])``. The lowest of many
+    Choose it on validation scenes, and test it on others by ``stop_early(others, [threshold])``. The lowest of many
     thresholds that only seem to keep it loses more on other scenes; so the loss may be this many standard errors
     greater than it seems.
 
@@ -292,7 +292,7 @@ def threshold_within(glimpses: Glimpses, loss: float = 0.01, sure: float = 1.96)
 def draw_glimpses(path: str | os.PathLike[str], agents: Mapping[str, Glimpses], title: str = "") -> None:
     """Draw accuracy against the number of glimpses, and against their mean number when stopping early.
 
-    A star is where an agent stops that may wish to.
+    A star is where an agent stops that may request it.
 
     Args:
         path: The file, ``….png``.
@@ -324,11 +324,11 @@ def draw_glimpses(path: str | os.PathLike[str], agents: Mapping[str, Glimpses], 
             alpha=0.12,
             linewidth=0,
         )
-        if glimpses.wished is not None:
-            wished = stop_as_wished(glimpses)
+        if glimpses.stop_requested is not None:
+            stop_requested = stop_as_requested(glimpses)
             early.plot(
-                wished.glimpses,
-                100 * wished.accuracy,
+                stop_requested.glimpses,
+                100 * stop_requested.accuracy,
                 "*",
                 color=colour,
                 markersize=12,

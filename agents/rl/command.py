@@ -30,7 +30,7 @@ from foveasim.agents.evaluation.stopping import (
     accuracy_by_glimpse,
     draw_glimpses,
     record_glimpses,
-    stop_as_wished,
+    stop_as_requested,
     stop_early,
     threshold_within,
 )
@@ -142,8 +142,8 @@ def _test_classify(
         }
         full = float(accuracy[-1, 0])
         stops.add_row(entry.label, f"at {chosen:.2f}", *_stopped(row["early"], full))
-        if tested.wished is not None:
-            row["learned"] = _one(stop_as_wished(tested))
+        if tested.stop_requested is not None:
+            row["learned"] = _one(stop_as_requested(tested))
             stops.add_row(entry.label, "as it learned", *_stopped(row["learned"], full))
     console.print(table)
     console.print(stops)

@@ -22,7 +22,7 @@ from foveasim.agents.evaluation.stopping import (
     accuracy_by_glimpse,
     draw_glimpses,
     record_glimpses,
-    stop_as_wished,
+    stop_as_requested,
     stop_early,
     threshold_within,
 )
@@ -355,7 +355,7 @@ def test_each_scene_is_shown_once_where_no_number_is_asked_for() -> None:
     known = record_glimpses("centre", env)
     assert known.posterior.shape == (25, 3, 4)
     np.testing.assert_array_equal(known.label, [scenes.picture(i).label for i in range(25)])
-    assert known.wished is None
+    assert known.stop_requested is None
     likely = np.log(known.posterior[np.arange(25), :, known.label])
     np.testing.assert_allclose(known.log_likelihood, likely)
 
@@ -379,19 +379,19 @@ def test_stopping_as_wished_is_what_the_env_does() -> None:
     scenes = SignScenes(split="test", count=6)
     options = {"num_envs": 6, "scenes": scenes, "readout_scenes": SignScenes()}
     known = record_glimpses(Wishes(), gym.make_vec(ID, **options, **QUIET))
-    assert known.wished is not None
-    assert known.wished.tolist() == [[False, True, True], [False] * 3] * 3
-    wished = stop_as_wished(known)
-    assert wished.glimpses.tolist() == [2.5]
+    assert known.stop_requested is not None
+    assert known.stop_requested.tolist() == [[False, True, True], [False] * 3] * 3
+    stop_requested = stop_as_requested(known)
+    assert stop_requested.glimpses.tolist() == [2.5]
     env = gym.make_vec(ID, **options, budget=2, autoreset_mode="Disabled")
     observation, info = env.reset(options={"scene": np.arange(6)})
     for _ in range(2):
         observation, _, terminated, _, info = env.step(Wishes().act(observation))
     assert terminated.all()
-    assert info["glimpses"].mean() == wished.glimpses[0]
-    assert info["correct"].mean() == pytest.approx(wished.accuracy[0])
+    assert info["glimpses"].mean() == stop_requested.glimpses[0]
+    assert info["correct"].mean() == pytest.approx(stop_requested.accuracy[0])
     with pytest.raises(InvalidValueError, match="only looked"):
-        stop_as_wished(record_glimpses("centre", gym.make_vec(ID, **options, **QUIET)))
+        stop_as_requested(record_glimpses("centre", gym.make_vec(ID, **options, **QUIET)))
 
 
 def test_stopping_when_sure_is_what_the_curve_says() -> None:
@@ -466,7 +466,7 @@ def test_the_threshold_keeps_accuracy() -> None:
 def test_curves_are_drawn(tmp_path: Any) -> None:
     draw_glimpses(tmp_path / "glimpses.png", {"three": three_scenes()}, "signs")
     assert (tmp_path / "glimpses.png").stat().st_size > 10_000
-    wishes = dataclasses.replace(three_scenes(), wished=np.eye(3, dtype=bool))
+    wishes = dataclasses.replace(three_scenes(), stop_requested=np.eye(3, dtype=bool))
     draw_glimpses(tmp_path / "wishes.png", {"three": wishes}, "signs")
     assert (tmp_path / "wishes.png").read_bytes() != (tmp_path / "glimpses.png").read_bytes()  # a star
     with pytest.raises(InvalidValueError, match="at least one"):
