@@ -1,4 +1,4 @@
-"""How alike scanpaths are, and how well maps tell where people look: every metric under one name.
+"""How alike scanpaths are, and how well maps predict where people look: every metric under one name.
 
 ``import foveasim.metrics as metrics`` and see docs/metrics.md for which one to use, what each reaches for people, and a
 worked example. Nothing here needs a network, and nothing is imported but NumPy and torch until a metric is called.

@@ -104,29 +104,29 @@ def embed_paths(first: F64, start1: I64, second: F64, start2: I64, out: F64) -> 
             for k in range(1, shortest + 1):
                 mean = 0.0
                 for i in range(n - k + 1):
-                    least = np.inf
+                    minimum = np.inf
                     for j in range(m - k + 1):
                         windows[i, j] += distance[i + k - 1, j + k - 1]
-                        least = min(least, windows[i, j])
-                    mean += least / k
+                        minimum = min(minimum, windows[i, j])
+                    mean += minimum / k
                 total += np.exp(-mean / (n - k + 1))
             out[p, q] = total / shortest
 
 
 @jit
-def shift_means(points: F64, bandwidth: float, most: int, means: F64, counts: I64) -> None:
+def shift_means(points: F64, bandwidth: float, max_moves: int, means: F64, counts: I64) -> None:
     """Move a mean from each point uphill until it rests: the mean of all points within the bandwidth, again and again.
 
     Args:
         points: (N, 2) float64.
         bandwidth: Radius of the flat kernel; a mean rests when it moves by no more than a thousandth of it.
-        most: Moves after which a mean is taken as it is.
+        max_moves: Moves after which a mean is taken as it is.
         means: (N, 2) float64, written: where the mean that began at each point came to rest.
         counts: (N,) int64, written: how many points are within the bandwidth of the last position but one.
     """
     for s in range(len(points)):
         x, y = points[s, 0], points[s, 1]
-        for step in range(most + 1):
+        for step in range(max_moves + 1):
             total_x, total_y, count = 0.0, 0.0, 0
             for i in range(len(points)):
                 dx, dy = points[i, 0] - x, points[i, 1] - y
@@ -135,7 +135,7 @@ def shift_means(points: F64, bandwidth: float, most: int, means: F64, counts: I6
             moved = np.hypot(total_x / count - x, total_y / count - y)
             x, y = total_x / count, total_y / count
             counts[s] = count
-            if moved <= 1e-3 * bandwidth or step == most:
+            if moved <= 1e-3 * bandwidth or step == max_moves:
                 break
         means[s, 0], means[s, 1] = x, y
 
@@ -176,14 +176,14 @@ def match_paths(first: F64, duration1: F64, start1: I64, second: F64, duration2:
                 for j in range(m):
                     vx, vy = b[j + 1, 0] - b[j, 0], b[j + 1, 1] - b[j, 1]
                     shape[i, j] = np.sqrt((ux - vx) ** 2 + (uy - vy) ** 2)
-                    least = np.inf
+                    minimum = np.inf
                     if i > 0 and j > 0:
-                        least = cost[i - 1, j - 1]
+                        minimum = cost[i - 1, j - 1]
                     if i > 0:
-                        least = min(least, cost[i - 1, j])
+                        minimum = min(minimum, cost[i - 1, j])
                     if j > 0:
-                        least = min(least, cost[i, j - 1])
-                    cost[i, j] = shape[i, j] + least if i + j > 0 else 0.0
+                        minimum = min(minimum, cost[i, j - 1])
+                    cost[i, j] = shape[i, j] + minimum if i + j > 0 else 0.0
             found = np.empty((5, n + m - 1), np.float64)
             count, i, j = 0, n - 1, m - 1
             while True:

@@ -59,7 +59,7 @@ def _maps(name: str, value: object, count: int) -> F64:
     return array
 
 
-def _looked_at(maps: F64, x: I64, y: I64) -> F64:
+def _values_at(maps: F64, x: I64, y: I64) -> F64:
     found: F64 = maps[y, x] if maps.ndim == 2 else maps[np.arange(len(x)), y, x]
     return found
 
@@ -89,17 +89,17 @@ def fixation_map(fixation_px: object, size: tuple[int, int], sigma_px: float) ->
     sigma = validation.number("sigma_px", sigma_px, 0, open_low=True)
     x, y = _index("fixation_px", fixation_px, size)
     if len(x) < min(size):
-        return _smear(y, size[0], sigma) @ _smear(x, size[1], sigma).T
+        return _gaussians(y, size[0], sigma) @ _gaussians(x, size[1], sigma).T
     counts = np.bincount(y * size[1] + x, minlength=size[0] * size[1]).reshape(size).astype(np.float64)
-    return _smear(np.arange(size[0]), size[0], sigma) @ counts @ _smear(np.arange(size[1]), size[1], sigma).T
+    return _gaussians(np.arange(size[0]), size[0], sigma) @ counts @ _gaussians(np.arange(size[1]), size[1], sigma).T
 
 
-def _smear(places: I64, length: int, sigma: float) -> F64:
+def _gaussians(places: I64, length: int, sigma: float) -> F64:
     """Return Gaussians on a line of pixels, one for each place, (length, places); far from the ends each sums to 1."""
     away = np.arange(-length + 1, length)
     gaussian = np.exp(-(away**2) / (2 * sigma**2))
-    smeared: F64 = (gaussian / gaussian.sum())[np.arange(length)[:, None] - places + length - 1]
-    return smeared
+    gaussians: F64 = (gaussian / gaussian.sum())[np.arange(length)[:, None] - places + length - 1]
+    return gaussians
 
 
 def fixation_density(
@@ -169,7 +169,7 @@ def nss(saliency: object, fixation_px: object) -> F64:
     mean, spread = maps.mean((-2, -1)), maps.std((-2, -1))
     # A constant map may have a spread of rounding errors
     flat = spread <= 1e-12 * np.abs(maps).max((-2, -1))
-    return np.where(flat, 0.0, (_looked_at(maps, x, y) - mean) / np.where(flat, 1.0, spread))
+    return np.where(flat, 0.0, (_values_at(maps, x, y) - mean) / np.where(flat, 1.0, spread))
 
 
 def _share_below(values: F64, others: F64) -> F64:
@@ -207,11 +207,11 @@ def auc(saliency: object, fixation_px: object) -> F64:
     points = validation.points("fixation_px", fixation_px)
     maps = _maps("saliency", saliency, len(points))
     x, y = _index("fixation_px", points, (maps.shape[-2], maps.shape[-1]))
-    values = _looked_at(maps, x, y)
+    values = _values_at(maps, x, y)
     if maps.ndim == 2:
         return _share_below(values, maps.ravel())
-    looked_at = values[:, None, None]
-    shares: F64 = ((maps < looked_at).mean((1, 2)) + (maps <= looked_at).mean((1, 2))) / 2
+    fixated = values[:, None, None]
+    shares: F64 = ((maps < fixated).mean((1, 2)) + (maps <= fixated).mean((1, 2))) / 2
     return shares
 
 
@@ -244,7 +244,7 @@ def shuffled_auc(saliency: object, fixation_px: object, elsewhere_px: object) ->
     other_x, other_y = _index("elsewhere_px", elsewhere_px, size)
     if not other_x.size:
         raise InvalidValueError("elsewhere_px must hold at least one fixation of another image; got none.")
-    values = _looked_at(maps, x, y)
+    values = _values_at(maps, x, y)
     if maps.ndim == 2:
         return _share_below(values, maps[other_y, other_x])
     others = maps[:, other_y, other_x]
@@ -284,11 +284,11 @@ def information_gain(density: object, baseline: object, fixation_px: object) -> 
         if not np.allclose(total, 1, atol=1e-3):
             raise InvalidValueError(f"{name} must sum to 1; it sums to {np.ravel(total)[0]:.4g}. Divide it by its sum.")
         x, y = _index("fixation_px", points, (maps.shape[-2], maps.shape[-1]))
-        looked_at = _looked_at(maps, x, y)
-        if not (looked_at > 0).all():
-            where = int(np.flatnonzero(~(looked_at > 0))[0])
+        fixated = _values_at(maps, x, y)
+        if not (fixated > 0).all():
+            where = int(np.flatnonzero(~(fixated > 0))[0])
             raise InvalidValueError(f"{name} is not positive at fixation {where}. Mix it with the centre bias.")
-        logs.append(np.log2(looked_at))
+        logs.append(np.log2(fixated))
     return logs[0] - logs[1]
 
 
@@ -308,7 +308,7 @@ class ConditionalScores:
 
 
 def conditional_scores(maps: object, path: Scanpath, baseline: object) -> ConditionalScores:
-    """Score an agent that says where a person looks next from where that person has looked so far.
+    """Score an agent that predicts where a person looks next from where that person has looked so far.
 
     Nothing is generated, so that neither the length nor the durations of a scanpath matter: the best comparison for an
     agent that has a priority map.

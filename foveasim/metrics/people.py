@@ -1,4 +1,4 @@
-"""The people with whom an agent is compared: their scanpaths, the images they saw, and what is known of all people."""
+"""The people with whom an agent is compared: their scanpaths, the images they saw, and statistics of all people."""
 
 from __future__ import annotations
 

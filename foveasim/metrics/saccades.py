@@ -157,7 +157,7 @@ def scanmatch_kl(people: F64, policy: F64, *, bins: int = 25) -> float:
     Args:
         people: Scores of people against other people, any shape; of all images together.
         policy: Scores of the policy against people.
-        bins: Equal bins on [0, 1]. The number is ours; the paper does not tell its own.
+        bins: Equal bins on [0, 1]. The number is ours; the paper does not state its own.
 
     Raises:
         InvalidTypeError: ``bins`` is not a whole number.

@@ -19,7 +19,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _FACTORS = (0.2, 0.5, 0.8, 1.0, 1.2, 1.5, 1.8)  # Yang et al. (2020)
-_MOST_MOVES = 300  # of a mean in scikit-learn's MeanShift, as is the quantile below
+_MAX_MOVES = 300  # of a mean in scikit-learn's MeanShift, as is the quantile below
 _QUANTILE = 0.3
 
 
@@ -90,13 +90,13 @@ def cluster_points(points: F64, bandwidth_px: float) -> FixationClusters:
     points = _points(points)
     validation.number("bandwidth_px", bandwidth_px, 0, open_low=True)
     means, counts = np.empty_like(points), np.empty(len(points), np.int64)
-    shift_means(points, float(bandwidth_px), _MOST_MOVES, means, counts)
+    shift_means(points, float(bandwidth_px), _MAX_MOVES, means, counts)
     order = np.lexsort((means[:, 1], means[:, 0], counts))[::-1]
-    left, kept = means[order], []
+    left, centres = means[order], []
     while len(left):
-        kept.append(left[0])
+        centres.append(left[0])
         left = left[((left - left[0]) ** 2).sum(1) > bandwidth_px**2]
-    return FixationClusters(np.array(kept), float(bandwidth_px))
+    return FixationClusters(np.array(centres), float(bandwidth_px))
 
 
 def _points(points: object) -> F64:
@@ -147,7 +147,7 @@ def sequence_score(
     clusters: FixationClusters,
     *,
     bin_ms: float | None = None,
-    most_fixations: int | None = 16,
+    max_fixations: int | None = 16,
 ) -> F64:
     """Return the sequence score of every pair of scanpaths.
 
@@ -164,7 +164,7 @@ def sequence_score(
         second: M scanpaths of the same image.
         clusters: Of :func:`fit_clusters`.
         bin_ms: None: one symbol a fixation. A number: one symbol for each so many ms; 50 is usual.
-        most_fixations: Both are cut off after so many fixations; None: never.
+        max_fixations: Both are cut off after so many fixations; None: never.
 
     Returns:
         (N, M) float64, 0 to 1; nan where a string is empty.
@@ -187,10 +187,10 @@ def sequence_score(
         if bin_ms is not None:
             validation.number("bin_ms", bin_ms, 0, open_low=True)
             times = (paths.duration_ms / bin_ms).astype(np.int64)
-        if most_fixations is not None:
-            validation.whole("most_fixations", most_fixations, 1, 10**6)
+        if max_fixations is not None:
+            validation.whole("max_fixations", max_fixations, 1, 10**6)
             index = np.arange(len(times)) - np.repeat(paths.start[:-1], paths.lengths)
-            times = np.where(index < most_fixations, times, 0)
+            times = np.where(index < max_fixations, times, 0)
         ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(times)))
         strings.append((np.repeat(clusters.assign(paths.fixation_px), times), ends[paths.start]))
     (a, start_a), (b, start_b) = strings

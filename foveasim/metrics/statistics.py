@@ -25,7 +25,7 @@ def resample(scenes: int, resamples: int, seed: int) -> NDArray[np.float64]:
 
 
 def wilson(right: int, count: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion, 95 % unless told.
+    """Return Wilson's interval of a proportion, 95 % by default.
 
     Args:
         right: Successes.

@@ -168,5 +168,5 @@ def test_nearest_of_people_leaves_oneself_out() -> None:
 
 def test_longer_common_beginnings_need_fewer_edits() -> None:
     whole = five(1, 7, 13, 19, 24, 3)
-    kept = [string_edit_distance([five(*(1, 7, 13, 19, 24, 3)[:n])], [whole], SIZE)[0, 0] for n in range(7)]
-    assert all(more == less + 1 for more, less in pairwise(kept))
+    distances = [string_edit_distance([five(*(1, 7, 13, 19, 24, 3)[:n])], [whole], SIZE)[0, 0] for n in range(7)]
+    assert all(more == less + 1 for more, less in pairwise(distances))

@@ -130,8 +130,8 @@ def test_both_are_cut_off_at_sixteen() -> None:
     long = corners(*[0] * 16, *[1] * 30)
     other = corners(*[0] * 16, *[2] * 30)
     assert sequence_score([long], [other], KNOWN)[0, 0] == 1
-    assert sequence_score([long], [other], KNOWN, most_fixations=None)[0, 0] == pytest.approx(16 / 46)
-    assert sequence_score([long], [other], KNOWN, most_fixations=20)[0, 0] == pytest.approx(16 / 20)
+    assert sequence_score([long], [other], KNOWN, max_fixations=None)[0, 0] == pytest.approx(16 / 46)
+    assert sequence_score([long], [other], KNOWN, max_fixations=20)[0, 0] == pytest.approx(16 / 20)
 
 
 def test_time_is_cut_off_where_scanmatch_rounds() -> None:
