@@ -190,20 +190,20 @@ def find_fixations_idt(
         Salvucci and Goldberg (2000), ETRA, table 5.
     """
     time, gaze, interval = _samples(time_ms, gaze_px)
-    most_px = validation.number("px_per_deg", px_per_deg, 0, open_low=True) * validation.number(
+    max_px = validation.number("px_per_deg", px_per_deg, 0, open_low=True) * validation.number(
         "dispersion_deg", dispersion_deg, 0
     )
     width = max(1, math.ceil(validation.number("min_ms", min_ms, 0) / interval - 1e-6))
     found: list[tuple[int, int]] = []
     for start, stop in _runs(_lost(gaze), time, interval):
         if stop - start >= width:
-            found += [(start + a, start + b) for a, b in _together(gaze[start:stop], width, most_px)]
+            found += [(start + a, start + b) for a, b in _together(gaze[start:stop], width, max_px)]
     return _scanpath(found, time, gaze, interval, image, subject)
 
 
-def _together(gaze: F64, width: int, most_px: float) -> list[tuple[int, int]]:
+def _together(gaze: F64, width: int, max_px: float) -> list[tuple[int, int]]:
     windows = np.lib.stride_tricks.sliding_window_view(gaze, width, axis=0)
-    begins = np.flatnonzero((windows.max(2) - windows.min(2)).sum(1) <= most_px)
+    begins = np.flatnonzero((windows.max(2) - windows.min(2)).sum(1) <= max_px)
     found: list[tuple[int, int]] = []
     at = 0
     while True:
@@ -216,7 +216,7 @@ def _together(gaze: F64, width: int, most_px: float) -> list[tuple[int, int]]:
         while stop < len(gaze):
             x, y = float(gaze[stop, 0]), float(gaze[stop, 1])
             left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
-            if right - left + bottom - top > most_px:
+            if right - left + bottom - top > max_px:
                 break
             stop += 1
         found.append((start, stop))

@@ -347,8 +347,8 @@ def _group(
 def _row_frame(path: Path, line: int, cells: Mapping[str, str]) -> Frame | None:
     if not any(cells.values()):
         return None
-    least = {"image_width_px": 1.0, "image_height_px": 1.0, "px_per_deg": 1e-6}
-    known = {name: read_number(path, line, name, cell, least[name]) for name, cell in cells.items() if cell}
+    minimum = {"image_width_px": 1.0, "image_height_px": 1.0, "px_per_deg": 1e-6}
+    known = {name: read_number(path, line, name, cell, minimum[name]) for name, cell in cells.items() if cell}
     width, height = known.get("image_width_px"), known.get("image_height_px")
     if width is None or height is None or width % 1 or height % 1 or max(width, height) > 16384:
         raise InvalidValueError(
