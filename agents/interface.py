@@ -135,11 +135,11 @@ def describe_agent(agent: object) -> str:
         (Walk('walk'), Uncertainty('uncertainty', needs=('belief',), network='unet'))
     """
     needs, mode = agent_needs(agent), agent_action_mode(agent)
-    imaginer = getattr(agent, "imaginer", None)
+    predictor = getattr(agent, "predictor", None)
     parts = [repr(agent_name(agent))]
     parts += [f"needs={needs}"] if needs else []
     parts += [f"action_mode={mode!r}"] if mode != "absolute" else []
-    parts += [f"network={getattr(imaginer, 'name', type(imaginer).__name__)!r}"] if imaginer is not None else []
+    parts += [f"network={getattr(predictor, 'name', type(predictor).__name__)!r}"] if predictor is not None else []
     return f"{type(agent).__name__}({', '.join(parts)})"
 
 

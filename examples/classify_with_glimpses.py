@@ -18,9 +18,9 @@ from foveasim.agents import accuracy_by_glimpse, draw_glimpses, record_glimpses,
 from foveasim.agents.mim import LabelledData, read_labelled
 from foveasim.agents.rl import (
     ActorConfig,
+    BeliefPredictor,
     ClassifyFeatureConfig,
     ClassifySense,
-    Foresight,
     GlimpseVecEnv,
     Policy,
     TaskAgent,
@@ -80,9 +80,9 @@ def main(options: Options) -> None:
     data = read_labelled(options.data, (options.size, options.size)) if options.data else None
     envs = eyes(options, data, "train", options.lanes, autoreset_mode="SameStep")
     # The policy sees what a frozen network makes of belief, and what the readout says: 12 x 12 cells and some numbers.
-    foresight = Foresight(options.network)
+    belief_predictor = BeliefPredictor(options.network)
     sees = ClassifyFeatureConfig(classes=len(envs.unwrapped.classes))  # type: ignore[attr-defined]
-    lanes = TaskObservation(envs, ClassifySense(sees, foresight))
+    lanes = TaskObservation(envs, ClassifySense(sees, belief_predictor))
     # It chooses a cell, or to stop. It begins where the network is least sure, and hardly ever stops.
     rows, columns = lanes.grid
     cells = rows * columns
@@ -98,7 +98,7 @@ def main(options: Options) -> None:
         known = []
         for part in ("validation", "test"):
             looks = eyes(options, data, part, min(40, options.episodes), stop=False, autoreset_mode="Disabled")
-            agent: Any = name if name == "random" else TaskAgent(policy, stop=False, foresight=foresight)
+            agent: Any = name if name == "random" else TaskAgent(policy, stop=False, belief_predictor=belief_predictor)
             known.append(record_glimpses(agent, looks, options.episodes, seed=1000))  # type: ignore[arg-type]
         found[name] = known[1]
         accuracy = ", ".join(f"{100 * value:.0f}" for value in accuracy_by_glimpse(known[1])[:, 0])

@@ -17,9 +17,9 @@ from jsonargparse import auto_cli
 from foveasim import Agent, make_agent
 from foveasim.agents.rl import (
     ActorConfig,
+    BeliefPredictor,
     FeatureConfig,
     FeatureObservation,
-    Foresight,
     GlimpseVecEnv,
     Policy,
     PredictionReward,
@@ -80,8 +80,8 @@ def main(options: Options) -> None:
         **made,
     )
     # How much a saccade lowers the error of a frozen network's prediction, minus a thousandth for each ms of flight.
-    foresight = Foresight(options.network)
-    judged = PredictionReward(eyes, foresight, RewardWeights(prediction_gain=100.0, saccade_ms=0.001))
+    belief_predictor = BeliefPredictor(options.network)
+    judged = PredictionReward(eyes, belief_predictor, RewardWeights(prediction_gain=100.0, saccade_ms=0.001))
     # The policy sees 12 x 12 cells of what the network made of belief, and chooses a cell.
     sees = FeatureConfig(cells=12)
     lanes = FeatureObservation(judged, sees)
@@ -99,10 +99,10 @@ def main(options: Options) -> None:
 
     model.learn(options.steps, callback=tell)
 
-    policy = Policy(actor_of(model, form), sees, options.network, fingerprint(foresight.imaginer.network))
+    policy = Policy(actor_of(model, form), sees, options.network, fingerprint(belief_predictor.predictor.network))
     save_policy(options.out, policy)
     for name in ("random", "uncertainty", options.out):
-        arguments = {"network": foresight.imaginer.network} if name == "uncertainty" else {}
+        arguments = {"network": belief_predictor.predictor.network} if name == "uncertainty" else {}
         agent = make_agent(name, seed=0, **arguments)
         print(f"{name}: error {1000 * final_error(judged, agent, 1000):.2f} × 10⁻³ after {options.budget} saccades")
     lanes.close()

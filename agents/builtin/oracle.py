@@ -18,7 +18,7 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.agents.builtin.predictive_base import Mind, Network, best_place, in_chunks
 from foveasim.agents.interface import Observation, observed
-from foveasim.agents.mim.expected_gain import Seen, measure_footprint, shifted_footprint, shrink_pixels
+from foveasim.agents.mim.expected_gain import BeliefState, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.gaussian_pyramid import gaussian_pyramid
@@ -98,7 +98,7 @@ class BeamOracle(Mind):
         self._short_side_deg = validation.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
         self._plan = torch.zeros(0)  # (B, depth), places
 
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the next fixations of the plan, (B, 2) float32 in [-1, 1]."""
         lanes, at = len(seen.belief), self.noise.step % self._depth
         if len(self._plan) != lanes:
@@ -107,13 +107,15 @@ class BeamOracle(Mind):
         if len(planning):
             which = torch.from_numpy(planning).to(self.device)
             scene = validation.image_batch("scene", torch.from_numpy(observed(observation, "scene"))).to(self.device)
-            few = Seen(*(getattr(seen, name)[which] for name in ("belief", "acuity", "glimpse_acuity", "fixation")))
+            few = BeliefState(
+                *(getattr(seen, name)[which] for name in ("belief", "acuity", "glimpse_acuity", "fixation"))
+            )
             ties = self.ties(len(self._points))[which]
             self._plan[which] = self._search(few, shrink_pixels(scene[which], seen.size), ties)
         place = self._plan.gather(1, torch.from_numpy(at).to(self.device)[:, None])
         return self._points[place[:, 0]]
 
-    def _search(self, seen: Seen, scene: Tensor, ties: Tensor) -> Tensor:
+    def _search(self, seen: BeliefState, scene: Tensor, ties: Tensor) -> Tensor:
         """Return the places to fixate, (B, depth) int64; ``scene`` is (B, H, W, 3) uint8, ``ties`` (B, K)."""
         lanes, places = len(scene), len(self._points)
         glimpse = self._glimpses(seen, scene)
@@ -156,7 +158,7 @@ class BeamOracle(Mind):
             errors.append(self._metric(image, scene[lane].float() / 255))
         return torch.cat(errors).reshape(*belief.image.shape[:2], -1)
 
-    def _glimpses(self, seen: Seen, scene: Tensor) -> Glimpse:
+    def _glimpses(self, seen: BeliefState, scene: Tensor) -> Glimpse:
         """Return what the eye would see at each place, (B, K, H, W, 3) and (B, K, H, W) uint8."""
         lanes, places = len(scene), len(self._points)
         if self._retina is None:

@@ -19,7 +19,7 @@ from foveasim import validation
 from foveasim.agents.builtin.predictive_base import Mind, Network, best_place, in_chunks, spread_places
 from foveasim.agents.interface import Observation
 from foveasim.agents.mim.expected_gain import (
-    Seen,
+    BeliefState,
     cell_grid,
     cell_points,
     gain_map,
@@ -50,7 +50,7 @@ class Uncertainty(Mind):
 
     name = "uncertainty"
 
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest gain, (B, 2) float32 in [-1, 1]."""
         variance = self.std(self.predict(seen.belief, seen.acuity)).square()
         gain = gain_map(variance, seen.acuity, measure_footprint(seen.glimpse_acuity, seen.fixation)).flatten(1)
@@ -112,7 +112,7 @@ class Surprise(Mind):
         self._fresh = self._fresh | lanes if same else np.array(lanes)
         self._expected = self._expected if same else None
 
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest gain where prediction failed, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
         variance = self.std(prediction).square()
@@ -124,7 +124,7 @@ class Surprise(Mind):
         gain = gain_map(worth, seen.acuity, measure_footprint(seen.glimpse_acuity, seen.fixation)).flatten(1)
         return cell_points(seen.size, self.device)[best_place(gain, self.ties(gain.shape[1]))]
 
-    def _compare(self, seen: Seen) -> None:
+    def _compare(self, seen: BeliefState) -> None:
         """Add what the last glimpse revealed to what the episode has shown."""
         if self._expected is None or self._expected[2].shape != seen.acuity.shape:
             self._revealed = torch.zeros(2, len(seen.acuity), *cell_grid(seen.size), device=self.device)
@@ -175,7 +175,7 @@ class Information(Mind):
         super().__init__(network, device, seed)
         self._candidates = validation.whole("candidates", candidates, 1, 1000)
 
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations after which least would remain uncertain, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
         table = measure_footprint(seen.glimpse_acuity, seen.fixation)
@@ -226,16 +226,16 @@ class AttentionEntropy(Mind):
 
     def __init__(self, network: Network, device: str = "cpu", seed: int = 0) -> None:
         super().__init__(network, device, seed)
-        inner = self.imaginer.network if isinstance(self.imaginer, Predictor) else None
+        inner = self.predictor.network if isinstance(self.predictor, Predictor) else None
         if not isinstance(inner, ViTNetwork):
-            name = getattr(self.imaginer, "name", type(self.imaginer).__name__)
+            name = getattr(self.predictor, "name", type(self.predictor).__name__)
             raise AgentError(
                 f"the agent {self.name!r} goes by the attention of a transformer, and {name!r} has none. "
                 "Train one by 'foveasim pretrain --network vit', and give its .safetensors file."
             )
         self._vit = inner
 
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest entropy, (B, 2) float32 in [-1, 1]."""
         image, acuity = to_float(seen.belief, seen.acuity)
         entropy = self._vit.attention_entropy(fill_unseen(image, acuity), acuity)

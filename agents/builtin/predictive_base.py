@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.interface import Imagines, Observation, describe_agent, observed
-from foveasim.agents.mim.expected_gain import Seen, see
+from foveasim.agents.mim.expected_gain import BeliefState, read_belief_state
 from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.noise import LaneNoise
@@ -49,14 +49,14 @@ class Mind(ABC):
     __repr__ = describe_agent
 
     def __init__(self, network: Network = "unet", device: str = "cpu", seed: int = 0) -> None:
-        self.imaginer: Imagines
+        self.predictor: Imagines
         if isinstance(network, MimNetwork | str | os.PathLike):
             with torch.random.fork_rng(devices=[]):  # weights about to be overwritten are drawn from the global state
-                self.imaginer = made = Predictor(network, device)
+                self.predictor = made = Predictor(network, device)
             if self.needs_std and not made.network.predicts_std:
                 raise self._no_std(made.name)
         elif isinstance(network, Imagines):
-            self.imaginer = network
+            self.predictor = network
         else:
             raise InvalidTypeError(
                 "network must be a network, the name of a shipped one, a .safetensors file or something with "
@@ -77,14 +77,14 @@ class Mind(ABC):
             AgentError: The observation lacks what the agent needs, or the network predicts no standard deviation.
         """
         with torch.inference_mode():
-            seen = see(observation, self.device)
+            seen = read_belief_state(observation, self.device)
             self.noise.check(len(seen.fixation))
             point = self.look(seen, observation)
         self.noise.tick()
         return cast("NDArray[np.float32]", point.cpu().numpy())
 
     @abstractmethod
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the next fixations, (B, 2) float32 in [-1, 1]."""
 
     def imagine(self, observation: Observation) -> Prediction:
@@ -113,7 +113,7 @@ class Mind(ABC):
 
     def picture(self, belief: Tensor, acuity: Tensor) -> Prediction:
         """Do what :meth:`predict` does for a belief that is only supposed, and forget it."""
-        return self.imaginer.imagine({"belief": belief, "belief_acuity": acuity[..., None]})
+        return self.predictor.imagine({"belief": belief, "belief_acuity": acuity[..., None]})
 
     def std(self, prediction: Prediction) -> Tensor:
         """Return the standard deviation of a prediction, (B, H, W) float32.
@@ -122,7 +122,7 @@ class Mind(ABC):
             AgentError: There is none.
         """
         if prediction.std is None:
-            raise self._no_std(getattr(self.imaginer, "name", type(self.imaginer).__name__))
+            raise self._no_std(getattr(self.predictor, "name", type(self.predictor).__name__))
         return prediction.std.to(self.device, torch.float32)
 
     def ties(self, count: int) -> Tensor:
@@ -132,7 +132,7 @@ class Mind(ABC):
     def _no_std(self, network: str) -> AgentError:
         return AgentError(
             f"the agent {self.name!r} goes by how sure a network is of its prediction, and the network {network!r} "
-            "does not tell. Use one that does, such as the shipped network='unet'."
+            "predicts no standard deviation. Use one that does, such as the shipped network='unet'."
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.agents.gaze_policy.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
 from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
-from foveasim.agents.mim.predictor import Foresight, Outlook, belief_of
+from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor, read_belief_state_on_device
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, InvalidValueError
 
@@ -56,15 +56,17 @@ class ClassifySense:
 
     Args:
         config: What to make.
-        foresight: The frozen network.
+        belief_predictor: The frozen network.
         readout: What to ask where the observation has no ``posterior``, as in the window; None has nobody to ask.
     """
 
     needs: tuple[str, ...] = ("belief",)
 
-    def __init__(self, config: ClassifyFeatureConfig, foresight: Foresight, readout: Readout | None = None) -> None:
-        self.config, self.foresight, self.readout = config, foresight, readout
-        self.device = foresight.device
+    def __init__(
+        self, config: ClassifyFeatureConfig, belief_predictor: BeliefPredictor, readout: Readout | None = None
+    ) -> None:
+        self.config, self.belief_predictor, self.readout = config, belief_predictor, readout
+        self.device = belief_predictor.device
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Forget nothing: all there is to know is in the observation."""
@@ -90,12 +92,14 @@ class ClassifySense:
         if thought:
             image, std, latent = thought
             time = torch.as_tensor(observation["time"]).to(self.device, torch.float32)
-            outlook = Outlook(belief_of(observation, self.device), image, std.square(), latent, time)
+            prediction = BeliefPrediction(
+                read_belief_state_on_device(observation, self.device), image, std.square(), latent, time
+            )
         else:
-            outlook = self.foresight.look(observation)
+            prediction = self.belief_predictor.predict_from(observation)
         numbers = tuple(name for name in self.config.numbers if name in NUMBERS)
         plain = FeatureConfig(self.config.cells, self.config.maps, numbers)
-        found = featurise(outlook, plain, grid)
+        found = featurise(prediction, plain, grid)
         posterior = self._posterior(observation)
         top = posterior.topk(2, 1).values
         entropy = -(posterior * posterior.clamp_min(1e-12).log()).sum(1, keepdim=True)
@@ -130,18 +134,18 @@ class ThinkingReadout:
 
     Args:
         readout: On the latent of a network.
-        foresight: The same network.
+        belief_predictor: The same network.
 
     Raises:
         InvalidValueError: Another network.
     """
 
-    def __init__(self, readout: BeliefReadout, foresight: Foresight) -> None:
-        if fingerprint(readout.network) != fingerprint(foresight.imaginer.network):
+    def __init__(self, readout: BeliefReadout, belief_predictor: BeliefPredictor) -> None:
+        if fingerprint(readout.network) != fingerprint(belief_predictor.predictor.network):
             raise InvalidValueError(
                 "the readout must be of the network that the policy looks ahead with. Give its name as network."
             )
-        self.readout, self.foresight = readout, foresight
+        self.readout, self.belief_predictor = readout, belief_predictor
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -150,12 +154,12 @@ class ThinkingReadout:
 
     def __call__(self, image: Tensor, acuity: Tensor) -> Tensor:
         """Return the logarithm of each class's probability, (B, C) float32, without decoding what is predicted."""
-        device, precision = self.foresight.device, self.foresight.precision
+        device, precision = self.belief_predictor.device, self.belief_predictor.precision
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            latent = belief_features(self.foresight.imaginer.network, image, acuity)
+            latent = belief_features(self.belief_predictor.predictor.network, image, acuity)
         return self.readout.read(latent.float()).to(image.device)
 
     def think(self, image: Tensor, acuity: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the same, and the predicted image, its standard deviation and the latent."""
-        picture, std, latent = self.foresight.predict(image, acuity)
+        picture, std, latent = self.belief_predictor.predict(image, acuity)
         return self.readout.read(latent), (picture, std, latent)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.mim.expected_gain import CELLS, cell_points
-from foveasim.agents.mim.predictor import Outlook
+from foveasim.agents.mim.predictor import BeliefPrediction
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
 
@@ -132,25 +132,25 @@ class Features:
         return (self.gain >= least) | (self.gain.amax(1, keepdim=True) <= 0)
 
 
-def featurise(outlook: Outlook, config: FeatureConfig, grid: tuple[int, int] | None = None) -> Features:
-    """Bring an outlook down to what a policy sees.
+def featurise(prediction: BeliefPrediction, config: FeatureConfig, grid: tuple[int, int] | None = None) -> Features:
+    """Bring a prediction down to what a policy sees.
 
     Args:
-        outlook: Of B lanes.
+        prediction: Of B lanes.
         config: What it sees.
         grid: (rows, columns) of the cells; None takes ``config.grid`` of the scene's size.
 
     Raises:
         InvalidValueError: The latent is asked for, and the network gives none.
     """
-    size = outlook.seen.size
+    size = prediction.seen.size
     rows, columns = config.grid(size) if grid is None else grid
-    fine = outlook.gain
+    fine = prediction.gain
     best, index = F.adaptive_max_pool2d(fine[:, None], (rows, columns), return_indices=True)
     points = cell_points(size, fine.device)[index[:, 0].flatten(1)]
     peak = best.amax((2, 3), keepdim=True)
     gain = torch.where(peak > 0, best / peak.clamp_min(1e-30), 0.0)
-    cells = _Cells(outlook, (rows, columns), gain, peak.flatten(1))
+    cells = _Cells(prediction, (rows, columns), gain, peak.flatten(1))
     maps = torch.cat([_MAPS[name](cells) for name in config.maps], 1)
     numbers = [_NUMBERS[name](cells) for name in config.numbers]
     many = torch.cat(numbers, 1) if numbers else maps.new_zeros(len(maps), 0)
@@ -159,9 +159,9 @@ def featurise(outlook: Outlook, config: FeatureConfig, grid: tuple[int, int] | N
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """An outlook and the cells over which it is averaged; ``peak`` is (B, 1), the gain of the best place."""
+    """A prediction and the cells over which it is averaged; ``peak`` is (B, 1), the gain of the best place."""
 
-    outlook: Outlook
+    prediction: BeliefPrediction
     grid: tuple[int, int]
     gain: Tensor
     peak: Tensor
@@ -176,44 +176,44 @@ class _Cells:
 
 
 def _contrast(cells: _Cells) -> Tensor:
-    grey = cells.outlook.image.mean(3)[:, None]
+    grey = cells.prediction.image.mean(3)[:, None]
     return 5 * (cells.mean(grey.square()) - cells.mean(grey).square()).clamp_min(0).sqrt()
 
 
 def _distance(cells: _Cells) -> Tensor:
-    height, width = cells.outlook.seen.size
+    height, width = cells.prediction.seen.size
     sides = torch.tensor([width, height], device=cells.gain.device) / (2 * min(height, width))
-    away = (cells.place() - cells.outlook.seen.fixation[:, :, None, None]) * sides[:, None, None]
+    away = (cells.place() - cells.prediction.seen.fixation[:, :, None, None]) * sides[:, None, None]
     return away.square().sum(1, keepdim=True).sqrt()
 
 
 def _best_gain(cells: _Cells) -> Tensor:
     # gain is summed over the fine grid, variance averaged over pixels
-    total = cells.outlook.variance.mean((1, 2))[:, None] * cells.outlook.gain[0].numel()
+    total = cells.prediction.variance.mean((1, 2))[:, None] * cells.prediction.gain[0].numel()
     return 0.1 * ((cells.peak + _LEAST) / (total + _LEAST)).log()
 
 
 def _latent(cells: _Cells) -> Tensor:
-    if cells.outlook.latent is None:
+    if cells.prediction.latent is None:
         raise InvalidValueError("the numbers name 'latent', and this network gives none. Leave it out.")
-    return cells.outlook.latent.mean((2, 3))
+    return cells.prediction.latent.mean((2, 3))
 
 
 _MAPS: Mapping[str, Callable[[_Cells], Tensor]] = {
-    "prediction": lambda cells: 2 * cells.mean(cells.outlook.image.permute(0, 3, 1, 2)) - 1,
+    "prediction": lambda cells: 2 * cells.mean(cells.prediction.image.permute(0, 3, 1, 2)) - 1,
     "contrast": _contrast,
-    "std": lambda cells: 5 * cells.mean(cells.outlook.variance[:, None]).sqrt(),
-    "acuity": lambda cells: cells.mean(cells.outlook.seen.acuity[:, None].float()) / 255,
+    "std": lambda cells: 5 * cells.mean(cells.prediction.variance[:, None]).sqrt(),
+    "acuity": lambda cells: cells.mean(cells.prediction.seen.acuity[:, None].float()) / 255,
     "gain": lambda cells: cells.gain,
     "distance": _distance,
     "place": lambda cells: cells.place().expand(len(cells.gain), -1, -1, -1),
 }
 
 _NUMBERS: Mapping[str, Callable[[_Cells], Tensor]] = {
-    "fixation": lambda cells: cells.outlook.seen.fixation,
-    "time": lambda cells: cells.outlook.time,
-    "coverage": lambda cells: cells.outlook.seen.acuity.float().mean((1, 2))[:, None] / 255,
-    "variance": lambda cells: 0.1 * (cells.outlook.variance.mean((1, 2))[:, None] + _LEAST).log(),
+    "fixation": lambda cells: cells.prediction.seen.fixation,
+    "time": lambda cells: cells.prediction.time,
+    "coverage": lambda cells: cells.prediction.seen.acuity.float().mean((1, 2))[:, None] / 255,
+    "variance": lambda cells: 0.1 * (cells.prediction.variance.mean((1, 2))[:, None] + _LEAST).log(),
     "best_gain": _best_gain,
     "latent": _latent,
 }

@@ -22,9 +22,9 @@ from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_p
 from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.interface import Agent, Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.belief_readout import load_belief_readout
-from foveasim.agents.mim.expected_gain import Seen
+from foveasim.agents.mim.expected_gain import BeliefState
 from foveasim.agents.mim.network import MimNetwork
-from foveasim.agents.mim.predictor import Foresight, Outlook
+from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor
 from foveasim.agents.noise import LaneNoise
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, FoveasimError
@@ -46,7 +46,7 @@ class TaskAgent:
         stop: Whether actions have the wish to stop behind x and y; None where the policy was trained with it and the
             observation is of its task. With False it only looks.
         patience: Added to the logarithm of the odds that stopping must have: above 0 it stops later, below 0 earlier.
-        foresight: A network at hand in place of the one that the file names.
+        belief_predictor: A network at hand in place of the one that the file names.
         name: For people.
 
     Raises:
@@ -65,7 +65,7 @@ class TaskAgent:
         seed: int = 0,
         stop: bool | None = None,
         patience: float = 0.0,
-        foresight: Foresight | None = None,
+        belief_predictor: BeliefPredictor | None = None,
         name: str = "policy",
     ) -> None:
         self.policy = policy = policy if isinstance(policy, Policy) else load_policy(policy)
@@ -79,7 +79,7 @@ class TaskAgent:
         self.name, self.device, self._stop = name, torch.device(device), stop
         self._patience, self._deterministic = number("patience", patience), deterministic
         self._noise = LaneNoise(seed)
-        self.sense: TaskSense = _sense(policy, device, foresight)
+        self.sense: TaskSense = _sense(policy, device, belief_predictor)
         self.needs = self.sense.needs
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
@@ -124,7 +124,7 @@ class WatchfulAgent(TaskAgent):
 
     def imagine(self, observation: Observation) -> Prediction:
         """Predict the whole scene of every lane."""
-        return cast("ClassifySense", self.sense).foresight.imaginer.imagine(observation)
+        return cast("ClassifySense", self.sense).belief_predictor.predictor.imagine(observation)
 
 
 class SearchPolicy(TaskAgent):
@@ -145,12 +145,12 @@ class SearchPolicy(TaskAgent):
         super().__init__(shipped_policy("search"), device, deterministic, seed, name="search_policy")
 
 
-def _sense(policy: Policy, device: str, foresight: Foresight | None) -> TaskSense:
+def _sense(policy: Policy, device: str, belief_predictor: BeliefPredictor | None) -> TaskSense:
     if policy.task == "search":
         return SearchSense(cast("SearchFeatureConfig", policy.features), device)
-    if foresight is None:
-        foresight = Foresight(policy.network, device)
-        found = fingerprint(foresight.imaginer.network)
+    if belief_predictor is None:
+        belief_predictor = BeliefPredictor(policy.network, device)
+        found = fingerprint(belief_predictor.predictor.network)
         if policy.fingerprint and found != policy.fingerprint:
             warnings.warn(
                 f"the policy was trained with other weights of the network {policy.network!r} than those found here. "
@@ -158,7 +158,7 @@ def _sense(policy: Policy, device: str, foresight: Foresight | None) -> TaskSens
                 stacklevel=4,
             )
     config = cast("ClassifyFeatureConfig", policy.features)
-    return ClassifySense(config, foresight, _LateReadout(policy.readout) if policy.readout else None)
+    return ClassifySense(config, belief_predictor, _LateReadout(policy.readout) if policy.readout else None)
 
 
 class _LateReadout:
@@ -212,7 +212,7 @@ class PolicyAgent(Mind):
         device: Where to compute.
         deterministic: Take the likeliest cell. Otherwise cells are sampled, repeatably by ``seed``.
         seed: Seed of lane 0; lane i has ``seed + i``.
-        imaginer: What to look ahead with in place of the network that the file names.
+        predictor: What to look ahead with in place of the network that the file names.
         name: For people.
 
     Raises:
@@ -229,7 +229,7 @@ class PolicyAgent(Mind):
         device: str = "cpu",
         deterministic: bool = True,
         seed: int = 0,
-        imaginer: Imagines | MimNetwork | str | None = None,
+        predictor: Imagines | MimNetwork | str | None = None,
         name: str = "policy",
     ) -> None:
         policy = policy if isinstance(policy, Policy) else load_policy(policy)
@@ -238,13 +238,13 @@ class PolicyAgent(Mind):
                 f"the policy was trained to {policy.task}. Build it by make_agent of its file, or by "
                 "foveasim.agents.gaze_policy.policy_agents.TaskAgent."
             )
-        super().__init__(policy.network if imaginer is None else imaginer, device, seed)
+        super().__init__(policy.network if predictor is None else predictor, device, seed)
         config = policy.actor.config
         if not deterministic and config.outputs == 2:
             raise AgentError("a policy of points has no cells to sample from: use deterministic=True.")
         self.name, self.policy = name, policy
-        found = getattr(self.imaginer, "network", None)
-        known = fingerprint(found) if isinstance(found, MimNetwork) and imaginer is None else ""
+        found = getattr(self.predictor, "network", None)
+        known = fingerprint(found) if isinstance(found, MimNetwork) and predictor is None else ""
         if known and policy.fingerprint and known != policy.fingerprint:
             warnings.warn(
                 f"policy {name!r} was trained with other weights of the network {policy.network!r} than those found "
@@ -263,15 +263,15 @@ class PolicyAgent(Mind):
         self._fresh = self._fresh | lanes if same else np.array(lanes)
         self._memory = self._memory if same else None
 
-    def look(self, seen: Seen, observation: Observation) -> Tensor:
+    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the next fixations, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
         time = torch.from_numpy(observed(observation, "time")).to(self.device, torch.float32)
         latent = None if prediction.latent is None else prediction.latent.to(self.device, torch.float32)
         image = prediction.image.to(self.device, torch.float32)
-        outlook = Outlook(seen, image, self.std(prediction).square(), latent, time)
+        belief_prediction = BeliefPrediction(seen, image, self.std(prediction).square(), latent, time)
         config = self._actor.config
-        features = featurise(outlook, self.policy.features, config.grid if config.rigid else None)
+        features = featurise(belief_prediction, self.policy.features, config.grid if config.rigid else None)
         if self._memory is not None and self._fresh.any():
             keep = torch.from_numpy(~self._fresh).to(self.device)[None, :, None]
             hidden, cell = self._memory

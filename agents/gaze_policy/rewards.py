@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.mim.expected_gain import shrink_pixels
-from foveasim.agents.mim.predictor import Foresight, Outlook
+from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor
 from foveasim.envs.observation import batch_observations
 from foveasim.errors import InvalidValueError
 
@@ -76,24 +76,24 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
 
     Args:
         envs: A foveasim vector env with ``belief=True``, and ``privileged=True`` for ``prediction_gain``.
-        foresight: The frozen network.
+        belief_predictor: The frozen network.
         weights: What counts.
 
     Raises:
         InvalidValueError: The env does not show what the reward needs.
 
     Attributes:
-        outlook: What the network makes of the present observation, without gradients.
-        final: Which lanes ended in the last step, (K,) int64, and the outlook at their ends; None where none did.
+        prediction: What the network makes of the present observation, without gradients.
+        final: Which lanes ended in the last step, (K,) int64, and the prediction at their ends; None where none did.
         error: (B,) float32, the present mean squared error, or None without the scene.
         scene: (B, H, W, 3) uint8 on the network's device, the hidden scene, or None where the env does not show it.
     """
 
     def __init__(
-        self, envs: VectorEnv[Any, Any, Any], foresight: Foresight, weights: RewardWeights | None = None
+        self, envs: VectorEnv[Any, Any, Any], belief_predictor: BeliefPredictor, weights: RewardWeights | None = None
     ) -> None:
         super().__init__(envs)
-        self.foresight, self.weights = foresight, RewardWeights() if weights is None else weights
+        self.belief_predictor, self.weights = belief_predictor, RewardWeights() if weights is None else weights
         space = envs.single_observation_space
         keys = tuple(space.spaces) if isinstance(space, gym.spaces.Dict) else ()
         if "belief" not in keys:
@@ -110,8 +110,8 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
             self._observation_space = batch_observations(shown, self.num_envs)
         self._mode = envs.metadata["autoreset_mode"]
         self._waiting = np.zeros(self.num_envs, np.bool_)
-        self.outlook: Outlook | None = None
-        self.final: tuple[Tensor, Outlook] | None = None
+        self.prediction: BeliefPrediction | None = None
+        self.final: tuple[Tensor, BeliefPrediction] | None = None
         self.error: Tensor | None = None
         self.scene: Tensor | None = None
 
@@ -122,8 +122,8 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         self._waiting &= False if mask is None else ~np.asarray(mask)
         self.final = None
         with torch.inference_mode():
-            self.outlook = self.foresight.look(observation)
-            self.error = self._error(self.outlook, observation)
+            self.prediction = self.belief_predictor.predict_from(observation)
+            self.error = self._error(self.prediction, observation)
         return self._shown(observation), self._told(info, self.error)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
@@ -132,26 +132,26 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
         """
-        before, error_before = self.present, self.error
+        before, error_before = self.current_prediction, self.error
         observation, earned, terminated, truncated, info = self.env.step(actions)
         ended = np.flatnonzero(info["_final_obs"]) if "_final_obs" in info else np.zeros(0, np.int64)
         with torch.inference_mode():
             both = _with_finals(observation, info, ended)
-            outlook = self.foresight.look(both)
-            error = self._error(outlook, both)
-            device, lanes = self.foresight.device, self.num_envs
+            prediction = self.belief_predictor.predict_from(both)
+            error = self._error(prediction, both)
+            device, lanes = self.belief_predictor.device, self.num_envs
             reached = torch.arange(lanes, device=device)
             which = torch.from_numpy(ended).to(device)
             reached[which] = lanes + torch.arange(len(ended), device=device)
-            after = outlook.lanes(reached) if len(ended) else outlook
+            after = prediction.lanes(reached) if len(ended) else prediction
             error_after = None if error is None else error[reached]
             duration = torch.as_tensor(info.get("final_info", info)["duration_ms"]).to(device, torch.float32)
             terms = reward_terms(self.weights, before, after, error_before, error_after, duration)
             if self._waiting.any():
                 begun = torch.from_numpy(self._waiting).to(device)
                 terms = {name: value.masked_fill(begun, 0) for name, value in terms.items()}
-            self.outlook = outlook.lanes(slice(lanes)) if len(ended) else outlook
-            self.final = (which, outlook.lanes(slice(lanes, None))) if len(ended) else None
+            self.prediction = prediction.lanes(slice(lanes)) if len(ended) else prediction
+            self.final = (which, prediction.lanes(slice(lanes, None))) if len(ended) else None
             self.error = None if error is None else error[:lanes]
         if self._mode == AutoresetMode.NEXT_STEP:
             self._waiting = _array(terminated) | _array(truncated)
@@ -165,22 +165,22 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         return self._shown(observation), reward, terminated, truncated, info
 
     @property
-    def present(self) -> Outlook:
-        """The outlook on the present observation.
+    def current_prediction(self) -> BeliefPrediction:
+        """The prediction from the present observation.
 
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
         """
-        if self.outlook is None:
+        if self.prediction is None:
             raise gym.error.ResetNeeded("call reset() first.")
-        return self.outlook
+        return self.prediction
 
-    def _error(self, outlook: Outlook, observation: Mapping[str, Any]) -> Tensor | None:
+    def _error(self, prediction: BeliefPrediction, observation: Mapping[str, Any]) -> Tensor | None:
         if not self._judges:
             return None
-        scene = torch.as_tensor(observation["scene"]).to(self.foresight.device)
+        scene = torch.as_tensor(observation["scene"]).to(self.belief_predictor.device)
         self.scene = scene[: self.num_envs]
-        return prediction_error(outlook, scene)
+        return prediction_error(prediction, scene)
 
     def _told(self, info: dict[str, Any], error: Tensor | None) -> dict[str, Any]:
         if error is None:
@@ -192,23 +192,23 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         return {key: value for key, value in observation.items() if key != "scene"}
 
 
-def prediction_error(outlook: Outlook, scene: Tensor) -> Tensor:
+def prediction_error(prediction: BeliefPrediction, scene: Tensor) -> Tensor:
     """Return the mean squared error of predicted scenes, over all pixels and colours, (B,) float32.
 
     Larger scenes are first averaged down to the size at which the network predicts.
 
     Args:
-        outlook: Of B lanes.
+        prediction: Of B lanes.
         scene: (B, H, W, 3) uint8.
     """
-    truth = shrink_pixels(scene, outlook.seen.size).float() / 255
-    return (outlook.image - truth).square().mean((1, 2, 3))
+    truth = shrink_pixels(scene, prediction.seen.size).float() / 255
+    return (prediction.image - truth).square().mean((1, 2, 3))
 
 
 def reward_terms(
     weights: RewardWeights,
-    before: Outlook,
-    after: Outlook,
+    before: BeliefPrediction,
+    after: BeliefPrediction,
     error_before: Tensor | None,
     error_after: Tensor | None,
     duration_ms: Tensor,

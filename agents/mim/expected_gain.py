@@ -1,6 +1,6 @@
 """What a glimpse would add, for every place where gaze could go next.
 
-An agent is not told which retina it looks through. It need not be: the acuity of every glimpse shows it. A retina does
+An agent does not know its retina, and need not: the acuity of every glimpse shows it. A retina does
 the same at every fixation, on the left what it does on the right, so that the acuity around the present fixation,
 folded over it, is a table of what the eye would see at any distance from the next one. It fits the retina in use,
 however large its fovea has just been made, and however large the scene is to the eye.
@@ -30,7 +30,7 @@ from foveasim.geometry import grid_norm, norm_to_px, pixel_index
 
 __all__ = [
     "CELLS",
-    "Seen",
+    "BeliefState",
     "at_working_size",
     "cell_grid",
     "cell_points",
@@ -38,7 +38,7 @@ __all__ = [
     "hidden",
     "measure_footprint",
     "pool",
-    "see",
+    "read_belief_state",
     "shifted_footprint",
     "shrink_pixels",
 ]
@@ -58,7 +58,7 @@ _ROOM = 400_000
 
 
 @dataclass(frozen=True)
-class Seen:
+class BeliefState:
     """What an agent knows, at the size at which it thinks.
 
     Attributes:
@@ -79,7 +79,7 @@ class Seen:
         return self.belief.shape[1], self.belief.shape[2]
 
 
-def see(observation: Mapping[str, Any], device: torch.device) -> Seen:
+def read_belief_state(observation: Mapping[str, Any], device: torch.device) -> BeliefState:
     """Take what an agent goes by out of an observation.
 
     Args:
@@ -98,7 +98,7 @@ def see(observation: Mapping[str, Any], device: torch.device) -> Seen:
     return at_working_size(belief, acuity, glimpse, fixation)
 
 
-def at_working_size(belief: Tensor, acuity: Tensor, glimpse: Tensor, fixation: Tensor) -> Seen:
+def at_working_size(belief: Tensor, acuity: Tensor, glimpse: Tensor, fixation: Tensor) -> BeliefState:
     """Return what was seen at the size at which it is thought about: a short side of ``WORKING_SIDE`` px at most.
 
     Args:
@@ -113,7 +113,7 @@ def at_working_size(belief: Tensor, acuity: Tensor, glimpse: Tensor, fixation: T
         size = round(height * scale), round(width * scale)
         glimpse = _shrink_acuity(glimpse, size)
         belief, acuity = _shrink_seen(belief, acuity, size)
-    return Seen(belief, acuity, glimpse, fixation)
+    return BeliefState(belief, acuity, glimpse, fixation)
 
 
 def _shrink_seen(image: Tensor, acuity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

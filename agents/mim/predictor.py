@@ -14,14 +14,23 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.mim.ensemble import Ensemble
-from foveasim.agents.mim.expected_gain import Seen, at_working_size, gain_map, measure_footprint
+from foveasim.agents.mim.expected_gain import BeliefState, at_working_size, gain_map, measure_footprint
 from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_unseen, to_float
 from foveasim.agents.mim.resize import shrink
 from foveasim.agents.mim.weights_file import load_network, read_card
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
-__all__ = ["PRECISIONS", "TRAINED_PX", "Foresight", "Outlook", "Predictor", "belief_of", "compose", "predict_at"]
+__all__ = [
+    "PRECISIONS",
+    "TRAINED_PX",
+    "BeliefPrediction",
+    "BeliefPredictor",
+    "Predictor",
+    "compose",
+    "predict_at",
+    "read_belief_state_on_device",
+]
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -30,7 +39,7 @@ _AT_ONCE_ELSEWHERE = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Outlook:
+class BeliefPrediction:
     """What B eyes know and what they expect, at the size at which agents think (96 px along the short side at most).
 
     Attributes:
@@ -41,7 +50,7 @@ class Outlook:
         time: (B, 1) float32, what is left of the budget.
     """
 
-    seen: Seen
+    seen: BeliefState
     image: Tensor
     variance: Tensor
     latent: Tensor | None
@@ -62,13 +71,15 @@ class Outlook:
 
     def lanes(self, which: Tensor | slice) -> Self:
         """Return some of the lanes, or all in another order."""
-        seen = Seen(*(getattr(self.seen, name)[which] for name in ("belief", "acuity", "glimpse_acuity", "fixation")))
+        seen = BeliefState(
+            *(getattr(self.seen, name)[which] for name in ("belief", "acuity", "glimpse_acuity", "fixation"))
+        )
         latent = None if self.latent is None else self.latent[which]
         return type(self)(seen, self.image[which], self.variance[which], latent, self.time[which])
 
 
-class Foresight:
-    """Looks ahead from observations with a frozen network.
+class BeliefPredictor:
+    """Predicts from observations with a frozen network, and remembers its last prediction.
 
     Args:
         network: A network that tells how sure it is, the name of a shipped one, or a ``.safetensors`` file.
@@ -91,26 +102,26 @@ class Foresight:
         if precision not in PRECISIONS:
             raise InvalidValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
         with torch.random.fork_rng(devices=[]):  # weights about to be overwritten are drawn from the global state
-            self.imaginer = Predictor(network, device)
-        if not self.imaginer.network.predicts_std:
+            self.predictor = Predictor(network, device)
+        if not self.predictor.network.predicts_std:
             raise AgentError(
-                f"the network {self.imaginer.name!r} does not tell how sure it is, which a gaze policy goes by. "
+                f"the network {self.predictor.name!r} predicts no standard deviation, which a gaze policy needs. "
                 "Use one that does, such as the shipped network='unet'."
             )
-        self.imaginer.network.requires_grad_(False)
-        self.device, self.precision = self.imaginer.device, precision
+        self.predictor.network.requires_grad_(False)
+        self.device, self.precision = self.predictor.device, precision
         self._last: tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]] | None = None
 
-    def look(self, observation: Mapping[str, Any]) -> Outlook:
+    def predict_from(self, observation: Mapping[str, Any]) -> BeliefPrediction:
         """Predict what is behind an observation.
 
         Args:
             observation: ``belief``, ``belief_acuity``, ``acuity``, ``fixation`` and ``time``, arrays or tensors.
         """
-        seen = belief_of(observation, self.device)
+        seen = read_belief_state_on_device(observation, self.device)
         image, std, latent = self.predict(seen.belief, seen.acuity)
         time = torch.as_tensor(observation["time"]).to(self.device, torch.float32)
-        return Outlook(seen, image, std.square(), latent, time)
+        return BeliefPrediction(seen, image, std.square(), latent, time)
 
     def predict(self, belief: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict scenes from beliefs (B, H, W, 3) and (B, H, W), uint8, on the device.
@@ -126,7 +137,7 @@ class Foresight:
         many = _AT_ONCE.get(self.device.type, _AT_ONCE_ELSEWHERE)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             chunks = zip(torch.split(belief, many), torch.split(acuity, many), strict=True)
-            parts = [self.imaginer.predict(*chunk) for chunk in chunks]
+            parts = [self.predictor.predict(*chunk) for chunk in chunks]
         image = torch.cat([part.image.float() for part in parts])
         std = torch.cat([part.std.float() for part in parts if part.std is not None])
         latent = torch.cat([part.latent.float() for part in parts if part.latent is not None])
@@ -134,7 +145,7 @@ class Foresight:
         return image, std, latent
 
 
-def belief_of(observation: Mapping[str, Any], device: torch.device) -> Seen:
+def read_belief_state_on_device(observation: Mapping[str, Any], device: torch.device) -> BeliefState:
     """Take what an agent goes by out of an observation, without leaving the device on which it lies.
 
     Raises:
@@ -226,9 +237,9 @@ class Predictor:
 
     Example:
         >>> from foveasim.agents.mim.network import make_network
-        >>> imaginer = Predictor(make_network("unet"))
+        >>> predictor = Predictor(make_network("unet"))
         >>> seen = {"belief": torch.zeros(1, 64, 96, 3).byte(), "belief_acuity": torch.zeros(1, 64, 96, 1).byte()}
-        >>> imaginer.imagine(seen).image.shape
+        >>> predictor.imagine(seen).image.shape
         torch.Size([1, 64, 96, 3])
     """
 
@@ -263,7 +274,7 @@ class Predictor:
                 ``glimpse`` and ``acuity``; arrays or tensors. The last axis of acuity may be left out.
 
         Returns:
-            ``image`` (B, H, W, 3) float32 in [0, 1] on the imaginer's device, equal to what was seen where acuity is
+            ``image`` (B, H, W, 3) float32 in [0, 1] on the predictor's device, equal to what was seen where acuity is
             255; ``std`` (B, H, W) float32 of each of its channels, 0 there, None where the network predicts none;
             ``latent`` (B, C, h, w).
 

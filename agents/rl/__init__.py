@@ -4,11 +4,11 @@ from foveasim.lazy_names import lazy_names
 
 _NAMES = {
     "ActorConfig": "foveasim.agents.gaze_policy.network:ActorConfig",
+    "BeliefPredictor": "foveasim.agents.mim.predictor:BeliefPredictor",
     "ClassifyFeatureConfig": "foveasim.agents.gaze_policy.classify_features:ClassifyFeatureConfig",
     "ClassifySense": "foveasim.agents.gaze_policy.classify_features:ClassifySense",
     "FeatureConfig": "foveasim.agents.gaze_policy.features:FeatureConfig",
     "FeatureObservation": "foveasim.agents.rl.feature_env:FeatureObservation",
-    "Foresight": "foveasim.agents.mim.predictor:Foresight",
     "GlimpseVecEnv": "foveasim.agents.rl.vec_env:GlimpseVecEnv",
     "Policy": "foveasim.agents.gaze_policy.policy_files:Policy",
     "PredictAgent": "foveasim.agents.rl.sb3_agent:PredictAgent",

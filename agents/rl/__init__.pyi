@@ -11,7 +11,7 @@ from foveasim.agents.gaze_policy.policy_files import load_policy as load_policy
 from foveasim.agents.gaze_policy.policy_files import save_policy as save_policy
 from foveasim.agents.gaze_policy.rewards import PredictionReward as PredictionReward
 from foveasim.agents.gaze_policy.rewards import RewardWeights as RewardWeights
-from foveasim.agents.mim.predictor import Foresight as Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor as BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation as FeatureObservation
 from foveasim.agents.rl.feature_env import TaskObservation as TaskObservation
 from foveasim.agents.rl.sb3_agent import PredictAgent as PredictAgent

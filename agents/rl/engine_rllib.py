@@ -27,7 +27,7 @@ from foveasim.agents.gaze_policy.network import Actor, ActorConfig, Trunk
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
 from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, save_policy
 from foveasim.agents.interface import Agent
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.evaluation import Score, Validator
 from foveasim.agents.rl.feature_env import FeatureObservation
@@ -69,8 +69,8 @@ class RllibTraining:
     def __init__(self, config: TrainConfig, out: Path, stop: InterruptFlag) -> None:
         ray_part("ray.rllib.algorithms.ppo")  # before anything that takes time
         self.config, self.out, self.stop = config, out, stop
-        self.foresight = Foresight(config.network, config.device, config.precision)
-        network = self.foresight.imaginer.network
+        self.belief_predictor = BeliefPredictor(config.network, config.device, config.precision)
+        network = self.belief_predictor.predictor.network
         self.fingerprint = fingerprint(network)
         sees = config.sees()
         latent = network.latent_shape((32, 32))[0] if "latent" in sees.numbers else 0
@@ -79,7 +79,7 @@ class RllibTraining:
         self.validator = None
         if held_out is not None:
             self.validator = Validator(
-                held_out, retina_of(config), self.foresight.imaginer, budget=config.budget, seed=config.seed
+                held_out, retina_of(config), self.belief_predictor.predictor, budget=config.budget, seed=config.seed
             )
         self.references: dict[str, Score] = {}
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
@@ -121,7 +121,7 @@ class RllibTraining:
         )
         if self.validator is not None and config.against:
             common = {
-                "network": self.foresight.imaginer.network,
+                "network": self.belief_predictor.predictor.network,
                 "retina": retina_of(config),
                 "device": config.device,
             }
@@ -173,10 +173,10 @@ class RllibTraining:
         self.validated = self.steps
         if self.validator is None:
             return
-        policy, imaginer = self.policy(algorithm), self.foresight.imaginer
+        policy, predictor = self.policy(algorithm), self.belief_predictor.predictor
 
         def make(seed: int) -> Agent:
-            return PolicyAgent(policy, str(self.foresight.device), seed=seed, imaginer=imaginer)
+            return PolicyAgent(policy, str(self.belief_predictor.device), seed=seed, predictor=predictor)
 
         score = self.validator.score("policy", make)
         less = {label: score.less_than(other) for label, other in self.references.items()}
@@ -357,5 +357,5 @@ def make_eyes(context: Mapping[str, Any]) -> FeatureObservation:
     torch.set_num_threads(1 if config.threads is None else config.threads)
     config = replace(config, lanes=int(context["num_envs"]), device="cpu")
     scenes, _ = read_training(replace(config, validate=[]))
-    eyes = make_lanes(config, scenes, Foresight(config.network, "cpu", config.precision), "NextStep")
+    eyes = make_lanes(config, scenes, BeliefPredictor(config.network, "cpu", config.precision), "NextStep")
     return _Silent(eyes.envs, eyes.config, config.acts_in, least_gain=eyes.least_gain)

@@ -59,7 +59,7 @@ class Training:
         self.validator = self.course.validator
         self.references: dict[str, Any] = {}
         parameters = sum(value.numel() for value in actor_of(self.model, self.actor).parameters())
-        seer = f"; the network {config.network!r}" if self.course.foresight is not None else ""
+        seer = f"; the network {config.network!r}" if self.course.belief_predictor is not None else ""
         self.show.say(
             f"{self.course.about}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
             f"parameters on a grid of {self.lanes.grid[0]} x {self.lanes.grid[1]}{seer}"

@@ -169,16 +169,16 @@ class Validator:
     Args:
         scenes: Of one size.
         retina: The eye.
-        imaginer: The network that judges.
+        predictor: The network that judges.
         budget: Saccades on each scene.
         lanes: Scenes at a time.
         seed: Of the agents.
     """
 
     def __init__(
-        self, scenes: Scenes, retina: Retina, imaginer: Predictor, *, budget: int, lanes: int = 50, seed: int = 0
+        self, scenes: Scenes, retina: Retina, predictor: Predictor, *, budget: int, lanes: int = 50, seed: int = 0
     ) -> None:
-        judge = BeliefJudge(imaginer, scenes, lanes)
+        judge = BeliefJudge(predictor, scenes, lanes)
         self._runner = SceneRunner(scenes, retina, judge, fixations=budget + 1, seeds=(seed,), lanes=lanes)
 
     def score(self, label: str, make: Callable[[int], Agent]) -> Score:

@@ -69,7 +69,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         self.grid = self.config.grid(envs.single_observation_space["belief"].shape[:2])  # type: ignore[index]
         latent = 0
         if "latent" in self.config.numbers:
-            latent = envs.foresight.imaginer.network.latent_shape((32, 32))[0]
+            latent = envs.belief_predictor.predictor.network.latent_shape((32, 32))[0]
         self.count = self.config.count(latent)
         self.features: Features | None = None
         self._single_observation_space = self._space()
@@ -92,9 +92,9 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         """
         _, reward, terminated, truncated, info = self.envs.step(self.places(actions))
         if self.envs.final is not None:
-            which, outlook = self.envs.final
+            which, prediction = self.envs.final
             with torch.inference_mode():
-                last = self._shown(featurise(outlook, self.config, self.grid))
+                last = self._shown(featurise(prediction, self.config, self.grid))
             finals = np.full(self.num_envs, None, dtype=object)
             for row, lane in enumerate(which.tolist()):
                 finals[lane] = {k: v[row] for k, v in last.items()} if isinstance(last, dict) else last[row]
@@ -154,7 +154,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
 
     def _see(self) -> Any:
         with torch.inference_mode():
-            self.features = featurise(self.envs.present, self.config, self.grid)
+            self.features = featurise(self.envs.current_prediction, self.config, self.grid)
         return self._shown(self.features)
 
     def _shown(self, features: Features) -> dict[str, NDArray[np.float32]] | NDArray[np.float32]:
@@ -213,10 +213,10 @@ class TaskObservation(FeatureObservation):
         self.stops = bool(code.stop)
         self.least_gain = validation.number("least_gain", least_gain, 0, 1)
         self.grid = self.config.grid(space["belief"].shape[:2])  # type: ignore[index]
-        foresight = getattr(sense, "foresight", None)
+        belief_predictor = getattr(sense, "belief_predictor", None)
         latent = 0
-        if foresight is not None and "latent" in self.config.numbers:
-            latent = foresight.imaginer.network.latent_shape((32, 32))[0]
+        if belief_predictor is not None and "latent" in self.config.numbers:
+            latent = belief_predictor.predictor.network.latent_shape((32, 32))[0]
         self.count = self.config.count(latent)
         self.features: Features | None = None
         self.observed: Mapping[str, Any] = {}
@@ -284,7 +284,7 @@ class TaskObservation(FeatureObservation):
     def _take(self, observation: Mapping[str, Any]) -> Any:
         thought = getattr(self.env.unwrapped, "thought", ())
         self.observed = observation
-        known = {"thought": thought} if thought and hasattr(self.sense, "foresight") else {}
+        known = {"thought": thought} if thought and hasattr(self.sense, "belief_predictor") else {}
         with torch.inference_mode():
             self.features = self.sense.see(observation, self.grid, **known)
         return self._shown(self.features)

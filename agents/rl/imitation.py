@@ -20,7 +20,7 @@ from foveasim import validation
 from foveasim.agents.builtin.oracle import blur_to_acuity
 from foveasim.agents.gaze_policy.features import Features
 from foveasim.agents.mim.expected_gain import shifted_footprint, shrink_pixels
-from foveasim.agents.mim.predictor import Foresight, Outlook
+from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.errors import InvalidValueError
 
@@ -83,7 +83,9 @@ class Lessons:
     gains: Tensor
 
 
-def true_gains(foresight: Foresight, outlook: Outlook, scene: Tensor, points: Tensor) -> Tensor:
+def true_gains(
+    belief_predictor: BeliefPredictor, prediction: BeliefPrediction, scene: Tensor, points: Tensor
+) -> Tensor:
     """Return by how much the error of the prediction would fall at places, (B, K) float32.
 
     Glimpses are built from the acuity of the present one, as :class:`foveasim.agents.builtin.oracle.Oracle` does
@@ -91,27 +93,27 @@ def true_gains(foresight: Foresight, outlook: Outlook, scene: Tensor, points: Te
     retina: the same for ``disc``, and for ``pyramid`` within 3 grey levels.
 
     Args:
-        foresight: The frozen network.
-        outlook: Of B lanes.
+        belief_predictor: The frozen network.
+        prediction: Of B lanes.
         scene: (B, H, W, 3) uint8, the truth.
         points: (B, K, 2) float32 in [-1, 1].
     """
-    belief, known = supposed(outlook, scene, points)
-    target = shrink_pixels(scene, outlook.seen.size).float() / 255
-    error = (outlook.image - target).square().mean((1, 2, 3))
-    image, _, _ = foresight.predict(belief.flatten(0, 1), known.flatten(0, 1))
+    belief, known = supposed(prediction, scene, points)
+    target = shrink_pixels(scene, prediction.seen.size).float() / 255
+    error = (prediction.image - target).square().mean((1, 2, 3))
+    image, _, _ = belief_predictor.predict(belief.flatten(0, 1), known.flatten(0, 1))
     tried = (image.reshape(belief.shape) - target[:, None]).square().mean((2, 3, 4))
     return error[:, None] - tried
 
 
-def supposed(outlook: Outlook, scene: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+def supposed(prediction: BeliefPrediction, scene: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the beliefs after glimpses of places, (B, K, H, W, 3) and (B, K, H, W) uint8; see :func:`true_gains`."""
-    truth = shrink_pixels(scene, outlook.seen.size)
-    acuity = shifted_footprint(outlook.footprint, points)
+    truth = shrink_pixels(scene, prediction.seen.size)
+    acuity = shifted_footprint(prediction.footprint, points)
     glimpse = blur_to_acuity(truth, acuity)
-    newer = acuity >= outlook.seen.acuity[:, None]
-    belief = torch.where(newer[..., None], glimpse, outlook.seen.belief[:, None])
-    return belief, torch.maximum(acuity, outlook.seen.acuity[:, None])
+    newer = acuity >= prediction.seen.acuity[:, None]
+    belief = torch.where(newer[..., None], glimpse, prediction.seen.belief[:, None])
+    return belief, torch.maximum(acuity, prediction.seen.acuity[:, None])
 
 
 def collect(
@@ -153,7 +155,7 @@ def collect(
             else:
                 cells = candidate_cells(features, config.candidates, draws)
             points = features.points.gather(1, cells[:, :, None].expand(-1, -1, 2))
-            gains = true_gains(envs.envs.foresight, envs.envs.present, envs.envs.scene, points)
+            gains = true_gains(envs.envs.belief_predictor, envs.envs.current_prediction, envs.envs.scene, points)
             kept.append(tuple(one.cpu() for one in (features.maps, features.numbers, cells, points, gains)))
             best = gains.argmax(1).cpu()
         lane = torch.arange(len(best))

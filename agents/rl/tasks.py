@@ -23,7 +23,7 @@ from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.readout.labelled import LabelledData, LabelledImages, read_labelled
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.evaluation import TaskValidator, Validator
@@ -68,13 +68,13 @@ class Course:
     Attributes:
         about: What that is, for people.
         lanes: The eyes that are trained with.
-        foresight: The frozen network, or None where none is needed.
+        belief_predictor: The frozen network, or None where none is needed.
         validator: Judges on what is not trained on, or None.
     """
 
     about: str
     lanes: Any  # a FeatureObservation, of the tasks a TaskObservation
-    foresight: Foresight | None
+    belief_predictor: BeliefPredictor | None
     validator: Judge | None
 
     def __init__(self, config: TrainConfig) -> None:
@@ -94,17 +94,17 @@ class Course:
     def policy(self, actor: Actor, card: Mapping[str, Any]) -> Policy:
         """Return an actor as a policy that can be saved."""
         config, known = self.config, ""
-        if self.foresight is not None:
-            known = fingerprint(self.foresight.imaginer.network)
+        if self.belief_predictor is not None:
+            known = fingerprint(self.belief_predictor.predictor.network)
         readout = config.task_options.get("readout", "")
-        named = config.network if self.foresight is not None else ""
+        named = config.network if self.belief_predictor is not None else ""
         return Policy(actor, self.sees, named, known, card, config.task, readout if isinstance(readout, str) else "")
 
     def agent(self, policy: Policy, seed: int) -> Agent:
         """Return the agent of a policy."""
-        if self.foresight is None:
+        if self.belief_predictor is None:
             return TaskAgent(policy, self.config.device, seed=seed)
-        return WatchfulAgent(policy, self.config.device, seed=seed, foresight=self.foresight)
+        return WatchfulAgent(policy, self.config.device, seed=seed, belief_predictor=self.belief_predictor)
 
     def lessons(
         self, act: Act, episodes: int, how: ImitationConfig, seed: int, tell: Callable[[float], None]
@@ -119,32 +119,34 @@ class Course:
     def references(self, words: Sequence[str]) -> list[Entry]:
         """Return the agents that validation compares with."""
         common: dict[str, object] = {"retina": retina_of(self.config), "device": self.config.device}
-        if self.foresight is not None:
-            common |= {"network": self.foresight.imaginer.network, "foresight": self.foresight}
+        if self.belief_predictor is not None:
+            common |= {"network": self.belief_predictor.predictor.network, "belief_predictor": self.belief_predictor}
         return open_entries(words, {}, common)[0] if words else []
 
 
 class ViewCourse(Course):
     """Free viewing: a frozen network's error is to fall."""
 
-    foresight: Foresight
+    belief_predictor: BeliefPredictor
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        self.foresight = Foresight(config.network, config.device, config.precision)
+        self.belief_predictor = BeliefPredictor(config.network, config.device, config.precision)
         scenes, held_out = read_training(config)
-        self.lanes = make_lanes(config, scenes, self.foresight)
+        self.lanes = make_lanes(config, scenes, self.belief_predictor)
         self.validator = None
         self.about = f"{len(scenes.name):,} scenes"
         if held_out is not None:
             self.validator = Validator(
-                held_out, retina_of(config), self.foresight.imaginer, budget=config.budget, seed=config.seed
+                held_out, retina_of(config), self.belief_predictor.predictor, budget=config.budget, seed=config.seed
             )
             self.about += f", {len(held_out.name):,} for validation"
 
     def agent(self, policy: Policy, seed: int) -> Agent:
         """Return the agent of a policy."""
-        return PolicyAgent(policy, str(self.foresight.device), seed=seed, imaginer=self.foresight.imaginer)
+        return PolicyAgent(
+            policy, str(self.belief_predictor.device), seed=seed, predictor=self.belief_predictor.predictor
+        )
 
     def lessons(
         self, act: Act, episodes: int, how: ImitationConfig, seed: int, tell: Callable[[float], None]
@@ -156,7 +158,7 @@ class ViewCourse(Course):
 class SearchCourse(Course):
     """``foveasim/Search-v0``: the target is to be found."""
 
-    foresight = None
+    belief_predictor = None
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
@@ -205,11 +207,11 @@ class SearchCourse(Course):
 class ClassifyCourse(Course):
     """``foveasim/Classify-v0``: a readout's probability of the right class is to rise, and looking costs."""
 
-    foresight: Foresight
+    belief_predictor: BeliefPredictor
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        self.foresight = Foresight(config.network, config.device, config.precision)
+        self.belief_predictor = BeliefPredictor(config.network, config.device, config.precision)
         self.data = _labelled(config)
         if self.data is not None and len(self.data.validation) < 2:
             raise InvalidValueError(
@@ -219,13 +221,15 @@ class ClassifyCourse(Course):
         self._options = dict(config.task_options)
         readout = self._options.get("readout", "cells")
         if isinstance(readout, str) and readout != "cells":
-            self._options["readout"] = ThinkingReadout(load_belief_readout(readout, config.device), self.foresight)
+            self._options["readout"] = ThinkingReadout(
+                load_belief_readout(readout, config.device), self.belief_predictor
+            )
         # The scene itself is for whoever knows best (lessons); the policy never sees it.
         self.envs_of_lanes = envs = self.envs(config.lanes, "train", privileged=config.imitate > 0)
         sees = config.sees(classes=len(envs.classes))
         if not isinstance(sees, ClassifyFeatureConfig):
             raise InvalidValueError(f"features must be those of classify; got {type(sees).__name__}.")
-        self.lanes = _lanes(config, envs, ClassifySense(sees, self.foresight))
+        self.lanes = _lanes(config, envs, ClassifySense(sees, self.belief_predictor))
         count = max(_FEWEST, config.validate_limit or 100)
         self.validator = TaskValidator(self.envs(count, "validation"), config.seed)
         self.about = f"{len(envs.simulator.scenes):,} scenes of {len(envs.classes)} classes, {count} for validation"
@@ -248,8 +252,8 @@ class ClassifyCourse(Course):
             with torch.inference_mode():
                 cells = candidate_cells(seen, how.candidates, draws)
                 points = seen.points.gather(1, cells[:, :, None].expand(-1, -1, 2))
-                scene = torch.as_tensor(present["scene"]).to(self.foresight.device)
-                beliefs, known = supposed(self.foresight.look(present), scene, points)
+                scene = torch.as_tensor(present["scene"]).to(self.belief_predictor.device)
+                beliefs, known = supposed(self.belief_predictor.predict_from(present), scene, points)
                 said = envs.posterior_of(beliefs.flatten(0, 1), known.flatten(0, 1)).reshape(*cells.shape, -1)
             label = envs.as_array(envs.simulator.label)
             right = np.take_along_axis(said, label[:, None, None], 2)[:, :, 0]
@@ -359,7 +363,7 @@ def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
 
 
 def make_lanes(
-    config: TrainConfig, scenes: Scenes, foresight: Foresight, autoreset_mode: str = "SameStep"
+    config: TrainConfig, scenes: Scenes, belief_predictor: BeliefPredictor, autoreset_mode: str = "SameStep"
 ) -> FeatureObservation:
     """Build the eyes that a policy is trained with: features of the network, and its reward."""
     weights = config.weights()
@@ -377,4 +381,4 @@ def make_lanes(
     )
     sees = config.sees()
     least = config.actor(sees.grid(config.size), 0).least_gain
-    return FeatureObservation(PredictionReward(envs, foresight, weights), sees, config.acts_in, least_gain=least)
+    return FeatureObservation(PredictionReward(envs, belief_predictor, weights), sees, config.acts_in, least_gain=least)

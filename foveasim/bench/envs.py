@@ -117,7 +117,7 @@ def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
     from foveasim.agents.mim.predictor import Predictor
     from foveasim.agents.mim.weights_file import shipped_networks
 
-    imaginer = Predictor(network if network in shipped_networks() else make_network(network))
+    predictor = Predictor(network if network in shipped_networks() else make_network(network))
     options = _options("pyramid", 96, setting.seed)
     envs = gym.make_vec("foveasim/Glimpse-v0", num_envs=PREDICTING_LANES, belief=True, **options)
     envs.reset(seed=setting.seed)
@@ -125,7 +125,7 @@ def _predicting(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
     actions = rng.uniform(-1, 1, (PREDICTING_LANES, 2)).astype(np.float32)
 
     def work() -> int:
-        imaginer.imagine(envs.step(actions)[0])
+        predictor.imagine(envs.step(actions)[0])
         return PREDICTING_LANES
 
     yield work

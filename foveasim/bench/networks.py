@@ -41,13 +41,13 @@ def _pool(seed: int) -> ImagePool:
 
 
 def _predict(network: str, batch: int, setting: Setting) -> Iterator[Callable[[], int]]:
-    imaginer = Predictor(make_network(network))
+    predictor = Predictor(make_network(network))
     image = torch.from_numpy(pictures(SIDE, batch, setting.seed).copy())
     eye, centre = make_retina("disc"), torch.full((batch, 2), SIDE / 2)
     glimpse = eye.sense(eye.prepare(as_scene(image)), centre)
 
     def work() -> int:
-        imaginer.predict(glimpse.image, glimpse.acuity)
+        predictor.predict(glimpse.image, glimpse.acuity)
         return batch
 
     yield work

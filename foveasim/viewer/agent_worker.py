@@ -254,7 +254,7 @@ class AgentWorker:
         return self._agent_spec.size
 
     @property
-    def imaginer(self) -> Imagines | None:
+    def predictor(self) -> Imagines | None:
         """Who predicts."""
         agent = self._agent_spec.agent
         return agent if isinstance(agent, Imagines) else self._predictor
@@ -322,12 +322,12 @@ class AgentWorker:
         self._ready.put(PredictionResult(snapshot.moment, displayed, _heat(error), std, rmse, failure))
 
     def _imagine(self, seen: dict[str, NDArray[Any]], agent_spec: _AgentSpec, failures: list[str]) -> Prediction | None:
-        imaginer = agent_spec.agent if isinstance(agent_spec.agent, Imagines) else self._predictor
-        if imaginer is None:
+        predictor = agent_spec.agent if isinstance(agent_spec.agent, Imagines) else self._predictor
+        if predictor is None:
             return None
         allowed = {key: value for key, value in seen.items() if key != "scene" or "scene" in agent_spec.needs}
         shape = seen["belief"].shape
-        return _guard(lambda: check_prediction(imaginer.imagine(allowed), shape), imaginer, failures)
+        return _guard(lambda: check_prediction(predictor.imagine(allowed), shape), predictor, failures)
 
 
 class _WorkCancelled(BaseException):

@@ -176,7 +176,7 @@ class Session:
             scene=display_eye.scene,
             glimpse=display_eye.displayed[0],
             belief=display_eye.displayed[1],
-            prediction=None if self._worker.imaginer is None else prediction,
+            prediction=None if self._worker.predictor is None else prediction,
             heat=heat,
             fixation_px=np.array(self._recorder.points_px[-LATEST:], np.float32),
             gaze_px=self.gaze_px,
@@ -430,9 +430,9 @@ class Session:
 
     def _report_untrained_retina(self) -> None:
         """Report once where the network was not trained on the retina."""
-        imaginer = self._worker.imaginer
-        known = getattr(imaginer, "retinas", ())
-        message = f"{agent_name(imaginer)} was not trained on {self.retina.name}, only on {', '.join(known)}"
+        predictor = self._worker.predictor
+        known = getattr(predictor, "retinas", ())
+        message = f"{agent_name(predictor)} was not trained on {self.retina.name}, only on {', '.join(known)}"
         if known and self.retina.name not in known:
             self._messages.add_once(message)
 

@@ -24,12 +24,12 @@ class CachedPredictor:
     """Predicts as another predictor does, and computes only what it was not asked for lately.
 
     Args:
-        imaginer: Who predicts, on the CPU.
+        predictor: Who predicts, on the CPU.
     """
 
-    def __init__(self, imaginer: Predictor) -> None:
-        self.name = imaginer.name
-        self._imaginer = imaginer
+    def __init__(self, predictor: Predictor) -> None:
+        self.name = predictor.name
+        self._predictor = predictor
         self._memory = MapMemory(self._packed, _MAX_CACHED)
         self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # of the parts, by that of the picture
 
@@ -38,10 +38,10 @@ class CachedPredictor:
 
         Args:
             observation: With ``belief`` (B, H, W, 3) and ``belief_acuity`` (B, H, W, 1) uint8; without them it is left
-                to the imaginer.
+                to the predictor.
         """
         if "belief" not in observation:
-            return self._imaginer.imagine(observation)
+            return self._predictor.imagine(observation)
         image, acuity = (torch.as_tensor(observation[key]) for key in ("belief", "belief_acuity"))
         packed = self._memory.look_up(image, acuity.reshape(image.shape[:3]))
         shapes = self._shapes[tuple(image.shape[1:3])]
@@ -49,7 +49,7 @@ class CachedPredictor:
         return Prediction(**{name: part.reshape(-1, *shapes[name]) for name, part in zip(shapes, parts, strict=True)})
 
     def _packed(self, image: Tensor, acuity: Tensor | None) -> Tensor:
-        made = self._imaginer.imagine({"belief": image, "belief_acuity": acuity})
+        made = self._predictor.imagine({"belief": image, "belief_acuity": acuity})
         parts = {"image": made.image, "std": made.std, "latent": made.latent}
         known = {name: part for name, part in parts.items() if part is not None}
         self._shapes[tuple(image.shape[1:3])] = {name: tuple(part.shape[1:]) for name, part in known.items()}
@@ -62,10 +62,10 @@ def cache_predictions(entry: Entry) -> Entry:
 
     def make(seed: int) -> Agent:
         agent = entry.make(seed)
-        if isinstance(agent, Mind) and type(agent.imaginer) is Predictor and agent.device.type == "cpu":
+        if isinstance(agent, Mind) and type(agent.predictor) is Predictor and agent.device.type == "cpu":
             if not cached:
-                cached.append(CachedPredictor(agent.imaginer))
-            agent.imaginer = cached[0]
+                cached.append(CachedPredictor(agent.predictor))
+            agent.predictor = cached[0]
         return agent
 
     return Entry(entry.label, entry.spec, make)

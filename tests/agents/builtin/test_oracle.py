@@ -61,12 +61,12 @@ def first_look(scene, retina, fixation=(0.1, -0.2)):
     }
 
 
-def error_after(scene, retina, belief, points, imaginer):
+def error_after(scene, retina, belief, points, predictor):
     """Return what is left after glimpses at points, one after the other: the error after each, (steps, B)."""
     size, errors = scene.image.shape[1:3], []
     for point in points:
         belief = beliefs.integrate(belief, retina(scene, norm_to_px(point.expand(len(scene.image), 2), size)))
-        image = imaginer.predict(belief.image, belief.acuity).image
+        image = predictor.predict(belief.image, belief.acuity).image
         errors.append((image - scene.image.float() / 255).square().mean((1, 2, 3)))
     return torch.stack(errors)
 
@@ -75,10 +75,10 @@ def error_after(scene, retina, belief, points, imaginer):
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("size", [(48, 48), (40, 64)])
 def test_the_oracle_takes_the_best_of_what_it_could_do(network, name, given, size):
-    scene, retina, imaginer = scenes(3, size), make_retina(name), Predictor(network)
+    scene, retina, predictor = scenes(3, size), make_retina(name), Predictor(network)
     belief, observation = first_look(scene, retina, (-0.98, -0.98))  # from a corner every distance is seen
     points = grid_norm(3, 4)
-    errors = torch.stack([error_after(scene, retina, belief, [point], imaginer)[0] for point in points], 1)
+    errors = torch.stack([error_after(scene, retina, belief, [point], predictor)[0] for point in points], 1)
     agent = Oracle(network, grid=(3, 4), retina=name if given else None)
     agent.reset(np.ones(3, np.bool_))
     action = torch.from_numpy(agent.act(observation))
@@ -91,11 +91,11 @@ def test_the_oracle_takes_the_best_of_what_it_could_do(network, name, given, siz
 
 
 def test_every_sequence_is_tried_where_the_beam_is_wide_enough(network):
-    scene, retina, imaginer = scenes(2, (40, 40)), make_retina("disc"), Predictor(network)
+    scene, retina, predictor = scenes(2, (40, 40)), make_retina("disc"), Predictor(network)
     belief, observation = first_look(scene, retina)
     points = grid_norm(2, 2)
     sequences = list(product(range(4), repeat=2))
-    sums = torch.stack([error_after(scene, retina, belief, points[list(s)], imaginer).sum(0) for s in sequences], 1)
+    sums = torch.stack([error_after(scene, retina, belief, points[list(s)], predictor).sum(0) for s in sequences], 1)
     agent = BeamOracle(network, grid=(2, 2), depth=2, width=16)
     agent.reset(np.ones(2, np.bool_))
     made = [torch.from_numpy(agent.act(observation)) for _ in range(2)]  # the plan is carried out as it is

@@ -16,7 +16,7 @@ from foveasim.agents.mim.expected_gain import (
     gain_map,
     hidden,
     measure_footprint,
-    see,
+    read_belief_state,
     shifted_footprint,
 )
 from foveasim.agents.mim.network import MimNetwork, make_network
@@ -152,7 +152,7 @@ def test_the_gain_is_exact_where_a_cell_is_a_pixel(retina):
 def test_the_gain_over_cells_finds_nearly_the_best_pixel(retina, size):
     eye = Eye(noise(1, size), retina)
     observation = eye.look([[0.0, 0.0]])
-    seen = see(observation, torch.device("cpu"))
+    seen = read_belief_state(observation, torch.device("cpu"))
     y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
     variance = (torch.exp(-((y - 20.0) ** 2 + (x - 60.0) ** 2) / 400) + 0.01)[None]
     variance = torch.where(seen.acuity < 255, variance, 0.0)
@@ -176,7 +176,7 @@ def test_what_is_sharp_promises_nothing():
 
 def test_large_scenes_are_thought_about_at_96_px():
     eye = Eye(noise(1, (192, 288)))
-    seen = see(eye.look([[0.0, 0.0]]), torch.device("cpu"))
+    seen = read_belief_state(eye.look([[0.0, 0.0]]), torch.device("cpu"))
     assert seen.size == (96, 144) and seen.belief.dtype == torch.uint8
     share = float((eye.belief.acuity > 0).float().mean())
     assert float(seen.acuity.float().mean() / 255) == pytest.approx(share, abs=0.01)
@@ -230,7 +230,7 @@ def test_gaze_goes_to_the_one_place_that_is_unsure(agent):
     eye = Eye(noise(2))
     chosen = begun(agent(Guess(spots)), 2)
     if agent is Information:
-        chosen.imaginer = Guess(lambda acuity: spots(acuity) if len(acuity) == 2 else torch.full_like(acuity, 0.1))
+        chosen.predictor = Guess(lambda acuity: spots(acuity) if len(acuity) == 2 else torch.full_like(acuity, 0.1))
     fixation = norm_to_px(torch.from_numpy(chosen.act(eye.look(np.zeros((2, 2))))), (48, 48))
     away = (fixation - torch.tensor([[33.0, 9.0], [7.0, 37.0]])).norm(dim=1)
     assert bool((away < 9).all()), fixation  # the disc has a radius of 12 px
@@ -329,12 +329,12 @@ def test_no_hidden_pixel_has_a_part_in_the_choice(name):
 
 @pytest.mark.parametrize("agent", [Uncertainty, Surprise, Information])
 def test_a_network_that_does_not_tell_how_sure_it_is_is_refused(agent):
-    with pytest.raises(AgentError, match=r"network 'lean' does not tell\. .* network='unet'"):
+    with pytest.raises(AgentError, match=r"network 'lean' predicts no standard deviation\. .* network='unet'"):
         agent(make_network("lean"))
-    with pytest.raises(AgentError, match="network 'unet' does not tell"):
+    with pytest.raises(AgentError, match="network 'unet' predicts no standard deviation"):
         agent(make_network("unet", std=False))
     unsure = begun(agent(Guess(lambda acuity: None)))
-    with pytest.raises(AgentError, match="network 'guess' does not tell"):
+    with pytest.raises(AgentError, match="network 'guess' predicts no standard deviation"):
         unsure.act(Eye(noise()).look([[0.0, 0.0]]))
 
 

@@ -15,7 +15,7 @@ from foveasim.agents.gaze_policy.features import FeatureConfig, featurise
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.mim.expected_gain import cell_points
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv
@@ -23,9 +23,9 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.scenes.source import ArrayScenes
 
 
-def foresight() -> Foresight:
+def belief_predictor() -> BeliefPredictor:
     torch.manual_seed(0)
-    return Foresight(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
+    return BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
 
 
 def scenes(count: int = 5, seed: int = 0) -> np.ndarray:
@@ -42,13 +42,13 @@ def envs(images: np.ndarray | None = None, lanes: int = 3, **options: Any) -> Fo
 def lanes(config: FeatureConfig | None = None, lanes: int = 3, **options: Any) -> FeatureObservation:
     names = ("actions", "form", "least_gain")
     shown = {name: options.pop(name) for name in names if name in options}
-    return FeatureObservation(PredictionReward(envs(lanes=lanes, **options), foresight()), config, **shown)
+    return FeatureObservation(PredictionReward(envs(lanes=lanes, **options), belief_predictor()), config, **shown)
 
 
 def test_maps_and_numbers_of_a_uniform_scene_are_known() -> None:
     grey = np.full((1, 48, 48, 3), 51, np.uint8)
     eyes = FeatureObservation(
-        PredictionReward(envs(grey, lanes=1), foresight()),
+        PredictionReward(envs(grey, lanes=1), belief_predictor()),
         FeatureConfig(cells=6, numbers=("fixation", "time", "coverage")),
     )
     seen, _ = eyes.reset(seed=0, options={"fixation": (0.5, -0.5)})
@@ -69,17 +69,17 @@ def test_maps_and_numbers_of_a_uniform_scene_are_known() -> None:
 
 
 def test_the_cell_of_greatest_gain_is_where_the_agent_uncertainty_looks() -> None:
-    ahead = Foresight("unet")
-    agent = Uncertainty(ahead.imaginer.network, seed=0)
+    ahead = BeliefPredictor("unet")
+    agent = Uncertainty(ahead.predictor.network, seed=0)
     for size in ((96, 96), (64, 101)):
         agent.reset(np.ones(4, np.bool_))
         for observation in practice_observations(4, 3, size=size, needs=("belief",)):
-            outlook = ahead.look(observation)
+            prediction = ahead.predict_from(observation)
             for cells in (8, 12, 24):
-                features = featurise(outlook, FeatureConfig(cells=cells))
+                features = featurise(prediction, FeatureConfig(cells=cells))
                 ours = features.points[torch.arange(4), features.gain.argmax(1)]
-                points = cell_points(outlook.seen.size, torch.device("cpu"))
-                gain = outlook.gain.flatten(1)
+                points = cell_points(prediction.seen.size, torch.device("cpu"))
+                gain = prediction.gain.flatten(1)
                 theirs = torch.from_numpy(agent.act(observation))
                 found = [
                     gain[torch.arange(4), torch.cdist(place[:, None], points[None])[:, 0].argmin(1)]
@@ -91,9 +91,9 @@ def test_the_cell_of_greatest_gain_is_where_the_agent_uncertainty_looks() -> Non
 
 def test_places_lie_in_their_cells() -> None:
     for size in ((96, 96), (64, 101), (480, 640)):
-        outlook = Foresight("unet").look(practice_observations(2, 1, size=size, needs=("belief",))[0])
+        prediction = BeliefPredictor("unet").predict_from(practice_observations(2, 1, size=size, needs=("belief",))[0])
         rows, columns = FeatureConfig(cells=8).grid(size)
-        points = featurise(outlook, FeatureConfig(cells=8)).points.reshape(2, rows, columns, 2)
+        points = featurise(prediction, FeatureConfig(cells=8)).points.reshape(2, rows, columns, 2)
         column = (points[..., 0] + 1) / 2 * columns - 0.5
         row = (points[..., 1] + 1) / 2 * rows - 0.5
         assert (column - torch.arange(columns)).abs().max() < 1.01  # adaptive pooling may reach over an edge by a cell
@@ -196,8 +196,8 @@ def test_what_cannot_be_used_is_refused() -> None:
 
 def test_large_scenes_are_seen_at_the_size_at_which_agents_think() -> None:
     images = scenes().repeat(4, 1).repeat(4, 2)
-    eyes = FeatureObservation(PredictionReward(envs(images, size=(192, 192)), Foresight("unet")))
+    eyes = FeatureObservation(PredictionReward(envs(images, size=(192, 192)), BeliefPredictor("unet")))
     seen, info = eyes.reset(seed=0)
     assert seen["maps"].shape == (3, 10, 12, 12)
-    assert eyes.envs.present.image.shape == (3, 96, 96, 3)
+    assert eyes.envs.current_prediction.image.shape == (3, 96, 96, 3)
     assert info["prediction_error"].min() > 0

@@ -20,7 +20,7 @@ from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_p
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.mim.weights_file import read_tensors, save_network, write_tensors
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.sb3_model import actor_of, make_model
@@ -75,7 +75,9 @@ def test_an_agent_does_what_the_model_predicts(
     base = FoveaVectorEnv(
         4, belief=True, privileged=True, size=(48, 48), budget=3, retina="disc", autoreset_mode="SameStep"
     )
-    eyes = FeatureObservation(PredictionReward(base, Foresight(network)), SEES, acts, least_gain=config.least_gain)
+    eyes = FeatureObservation(
+        PredictionReward(base, BeliefPredictor(network)), SEES, acts, least_gain=config.least_gain
+    )
     lanes = GlimpseVecEnv(eyes)
     with torch.random.fork_rng():
         if "ppo" in algorithm:
@@ -84,7 +86,7 @@ def test_an_agent_does_what_the_model_predicts(
         draws = torch.Generator().manual_seed(3)
         for value in model.policy.parameters():
             value.data.copy_(0.3 * torch.randn(value.shape, generator=draws))
-    policy = Policy(actor_of(model, config), SEES, network, fingerprint(Foresight(network).imaginer.network))
+    policy = Policy(actor_of(model, config), SEES, network, fingerprint(BeliefPredictor(network).predictor.network))
     save_policy(tmp_path / "policy.safetensors", policy)
     agent = make_agent(tmp_path / "policy.safetensors")
     agent.reset(np.ones(4, np.bool_))
@@ -104,9 +106,9 @@ def test_an_agent_does_what_the_model_predicts(
 
 
 def test_an_untrained_policy_of_cells_looks_where_uncertainty_does() -> None:
-    ahead = Foresight("unet")
+    ahead = BeliefPredictor("unet")
     policy = Policy(Actor(replace(CELLS, grid=(12, 12), outputs=144)), FeatureConfig(), "unet")
-    agent, other = PolicyAgent(policy, imaginer=ahead.imaginer), Uncertainty(ahead.imaginer.network)
+    agent, other = PolicyAgent(policy, predictor=ahead.predictor), Uncertainty(ahead.predictor.network)
     for size in ((96, 96), (64, 101)):
         seen = observations(size)
         other.reset(np.ones(4, np.bool_))
@@ -157,7 +159,7 @@ def test_a_file_holds_all_of_a_policy(network: str, tmp_path: Path) -> None:
     assert (found.network, found.fingerprint, found.card) == (network, "abc", {"steps": 7})
     for name, value in policy.actor.state_dict().items():
         torch.testing.assert_close(found.actor.state_dict()[name], value, rtol=0, atol=0)
-    assert agent_factory(str(path))(seed=3, imaginer="unet").name == "gaze"
+    assert agent_factory(str(path))(seed=3, predictor="unet").name == "gaze"
 
 
 def test_a_network_that_lies_beside_the_policy_is_found(network: str, tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_other_weights_of_the_network_are_told(network: str) -> None:
     policy = Policy(stirred(CELLS), SEES, network, "0" * 16)
     with pytest.warns(UserWarning, match="other weights of the network"):
         PolicyAgent(policy)
-    PolicyAgent(policy, imaginer=network)  # chosen on purpose
+    PolicyAgent(policy, predictor=network)  # chosen on purpose
 
 
 def test_files_that_are_no_policy_are_refused(network: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from foveasim.agents.gaze_policy.rewards import PredictionReward, RewardWeights
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError
 from foveasim.scenes.source import ArrayScenes
@@ -19,9 +19,9 @@ ALL = RewardWeights(prediction_gain=100, surprise=1, information_gain=50, covera
 STD = 0.2  # an untrained network fills what was not seen with the mean of what was, and says this of all of it
 
 
-def foresight() -> Foresight:
+def belief_predictor() -> BeliefPredictor:
     torch.manual_seed(0)
-    return Foresight(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
+    return BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
 
 
 def scenes(count: int = 5, seed: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def actions(steps: int, lanes: int = 3) -> np.ndarray:
 
 
 def test_a_uniform_scene_is_predicted_at_once_and_its_uncertainty_goes_with_what_is_hidden() -> None:
-    lanes = PredictionReward(envs(np.full((1, 48, 48, 3), 90, np.uint8)), foresight(), ALL)
+    lanes = PredictionReward(envs(np.full((1, 48, 48, 3), 90, np.uint8)), belief_predictor(), ALL)
     seen, _ = lanes.reset(seed=0)
     before = seen["belief_acuity"].astype(float).mean((1, 2, 3)) / 255
     seen, reward, _, _, info = lanes.step(actions(1)[0])
@@ -62,7 +62,7 @@ def test_surprise_is_the_squared_error_over_the_variance_where_something_was_rev
     """Left black, right white: what is seen on the left foretells black, and the next glimpse is wrong."""
     image = np.zeros((1, 48, 48, 3), np.uint8)
     image[:, :, 24:] = 255
-    lanes = PredictionReward(envs(image, lanes=1, retina_options={"hidden_ratio": 0.95}), foresight(), ALL)
+    lanes = PredictionReward(envs(image, lanes=1, retina_options={"hidden_ratio": 0.95}), belief_predictor(), ALL)
     lanes.reset(seed=0, options={"fixation": (-0.8, 0.0)})
     seen, _, _, _, info = lanes.step(np.array([[0.6, 0.0]], np.float32))
     share = (seen["acuity"] == 255).mean()
@@ -71,7 +71,9 @@ def test_surprise_is_the_squared_error_over_the_variance_where_something_was_rev
 
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
 def test_prediction_gain_sums_to_what_the_error_fell_over_an_episode(mode: str) -> None:
-    lanes = PredictionReward(envs(mode=mode), foresight(), RewardWeights(prediction_gain=1.0, information_gain=1.0))
+    lanes = PredictionReward(
+        envs(mode=mode), belief_predictor(), RewardWeights(prediction_gain=1.0, information_gain=1.0)
+    )
     _, info = lanes.reset(seed=4)
     begin, total, ends = info["prediction_error"].copy(), np.zeros(3), 0
     for action in actions(9):
@@ -94,7 +96,7 @@ def test_prediction_gain_sums_to_what_the_error_fell_over_an_episode(mode: str) 
 def test_an_episode_earns_the_same_in_every_autoreset_mode() -> None:
     found = []
     for mode in ("SameStep", "NextStep", "Disabled"):
-        lanes = PredictionReward(envs(mode=mode), foresight(), ALL)
+        lanes = PredictionReward(envs(mode=mode), belief_predictor(), ALL)
         lanes.reset(seed=7)
         found.append(np.stack([lanes.step(action)[1] for action in actions(3)]))
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
@@ -103,7 +105,7 @@ def test_an_episode_earns_the_same_in_every_autoreset_mode() -> None:
 
 def test_lanes_of_different_length_are_judged_by_their_own_ends() -> None:
     """A stop action ends one lane early; the others go on, and each sum telescopes."""
-    lanes = PredictionReward(envs(stop=True, budget=4), foresight(), RewardWeights(prediction_gain=1.0))
+    lanes = PredictionReward(envs(stop=True, budget=4), belief_predictor(), RewardWeights(prediction_gain=1.0))
     _, info = lanes.reset(seed=2)
     begin, total = info["prediction_error"].astype(float), np.zeros(3)
     checked = 0
@@ -124,7 +126,7 @@ def test_lanes_of_different_length_are_judged_by_their_own_ends() -> None:
 
 
 def test_a_step_is_one_prediction_of_all_lanes_and_of_those_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead, asked = foresight(), []
+    ahead, asked = belief_predictor(), []
     real = ahead.predict
     monkeypatch.setattr(ahead, "predict", lambda belief, acuity: asked.append(len(belief)) or real(belief, acuity))
     lanes = PredictionReward(envs(), ahead, ALL)
@@ -139,7 +141,7 @@ def test_what_is_hidden_changes_neither_observation_nor_the_rewards_that_need_no
     plain = scenes(1)[0]
     seen = []
     for change in (False, True):
-        lanes = PredictionReward(envs(lanes=1), foresight(), weights)
+        lanes = PredictionReward(envs(lanes=1), belief_predictor(), weights)
         image = plain.copy()
         if change:
             image[:4, :4] = 255 - image[:4, :4]  # beyond the disc around the centre and to the right of it
@@ -147,7 +149,7 @@ def test_what_is_hidden_changes_neither_observation_nor_the_rewards_that_need_no
         assert "scene" not in first
         assert first["belief_acuity"][0, :4, :4].max() == 0
         observation, reward, _, _, _ = lanes.step(np.array([[0.4, 0.0]], np.float32))
-        seen.append((observation, reward, lanes.outlook.image.numpy()))
+        seen.append((observation, reward, lanes.prediction.image.numpy()))
     np.testing.assert_array_equal(seen[0][1], seen[1][1])
     np.testing.assert_array_equal(seen[0][2], seen[1][2])
     for key, value in seen[0][0].items():
@@ -155,7 +157,7 @@ def test_what_is_hidden_changes_neither_observation_nor_the_rewards_that_need_no
 
 
 def test_tensors_stay_tensors() -> None:
-    lanes = PredictionReward(envs(output="torch"), foresight(), ALL)
+    lanes = PredictionReward(envs(output="torch"), belief_predictor(), ALL)
     lanes.reset(seed=0)
     for action in actions(4):
         seen, reward, _, _, info = lanes.step(torch.from_numpy(action))
@@ -165,7 +167,7 @@ def test_tensors_stay_tensors() -> None:
 
 
 def test_only_what_has_a_weight_is_computed() -> None:
-    lanes = PredictionReward(envs(privileged=False), foresight(), RewardWeights(prediction_gain=0, coverage=1.0))
+    lanes = PredictionReward(envs(privileged=False), belief_predictor(), RewardWeights(prediction_gain=0, coverage=1.0))
     lanes.reset(seed=0)
     info = lanes.step(actions(1)[0])[4]
     assert list(info["reward_terms"]) == ["coverage"]
@@ -183,7 +185,7 @@ def test_an_env_that_does_not_show_enough_is_refused(
     options: dict[str, Any], weights: RewardWeights, message: str
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        PredictionReward(envs(**options), foresight(), weights)
+        PredictionReward(envs(**options), belief_predictor(), weights)
 
 
 def test_weights_and_networks_that_cannot_be_used_are_refused() -> None:
@@ -193,7 +195,7 @@ def test_weights_and_networks_that_cannot_be_used_are_refused() -> None:
         RewardWeights(coverage=float("nan"))
     with pytest.raises(InvalidValueError, match="saccade_ms"):
         RewardWeights(saccade_ms=-1)
-    with pytest.raises(AgentError, match="how sure it is"):
-        Foresight(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0), std=False))
+    with pytest.raises(AgentError, match="predicts no standard deviation"):
+        BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0), std=False))
     with pytest.raises(InvalidValueError, match="precision"):
-        Foresight(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)), precision="float16")
+        BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)), precision="float16")

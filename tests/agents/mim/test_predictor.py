@@ -45,17 +45,17 @@ def test_sharp_where_seen_and_predicted_elsewhere(name: str, size: tuple[int, in
 def test_belief_comes_before_the_glimpse() -> None:
     observation = seen()
     belief = {"belief": 255 - observation["glimpse"], "belief_acuity": 255 - observation["acuity"]}
-    imaginer = Predictor(live("unet"))
-    both, alone = imaginer.imagine({**observation, **belief}), imaginer.imagine(belief)
+    predictor = Predictor(live("unet"))
+    both, alone = predictor.imagine({**observation, **belief}), predictor.imagine(belief)
     assert torch.equal(both.image, alone.image)
-    assert not torch.equal(both.image, imaginer.imagine(observation).image)
+    assert not torch.equal(both.image, predictor.imagine(observation).image)
 
 
 def test_tensors_and_arrays_give_the_same() -> None:
     observation = seen()
-    imaginer = Predictor(live("unet"))
+    predictor = Predictor(live("unet"))
     tensors = {key: torch.from_numpy(value) for key, value in observation.items()}
-    assert torch.equal(imaginer.imagine(observation).image, imaginer.imagine(tensors).image)
+    assert torch.equal(predictor.imagine(observation).image, predictor.imagine(tensors).image)
 
 
 @pytest.mark.parametrize("name", NETWORKS.names())
@@ -65,8 +65,8 @@ def test_hidden_pixels_have_no_influence_at_any_size(name: str) -> None:
         observation = seen(*size)
         changed = {**observation, "glimpse": observation["glimpse"].copy()}
         changed["glimpse"][observation["acuity"] == 0] ^= 255
-        imaginer = Predictor(live(name))
-        assert torch.equal(imaginer.imagine(observation).image, imaginer.imagine(changed).image)
+        predictor = Predictor(live(name))
+        assert torch.equal(predictor.imagine(observation).image, predictor.imagine(changed).image)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (192, 192)])
@@ -122,13 +122,13 @@ def test_compose_keeps_only_what_is_fully_sharp() -> None:
 
 
 def test_errors_say_what_is_missing() -> None:
-    imaginer = Predictor(live("unet"))
+    predictor = Predictor(live("unet"))
     with pytest.raises(InvalidValueError, match=r"'acuity'; it has glimpse"):
-        imaginer.imagine({"glimpse": seen()["glimpse"]})
+        predictor.imagine({"glimpse": seen()["glimpse"]})
     with pytest.raises(InvalidValueError, match=r"'belief_acuity'"):
-        imaginer.imagine({**seen(), "belief": seen()["glimpse"]})
+        predictor.imagine({**seen(), "belief": seen()["glimpse"]})
     with pytest.raises(InvalidTypeError, match="uint8"):
-        imaginer.imagine({"glimpse": seen()["glimpse"] / 255, "acuity": seen()["acuity"]})
+        predictor.imagine({"glimpse": seen()["glimpse"] / 255, "acuity": seen()["acuity"]})
     with pytest.raises(InvalidValueError, match="short_side_px"):
         Predictor(live("unet"), short_side_px=16)
 

@@ -9,7 +9,7 @@ import torch
 from foveasim.agents.gaze_policy.features import FeatureConfig, Features
 from foveasim.agents.gaze_policy.rewards import PredictionReward, RewardWeights
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.agents.rl.imitation import ImitationConfig, Lessons, collect, fit, near_cells, true_gains
 from foveasim.envs.vector import FoveaVectorEnv
@@ -19,7 +19,7 @@ from foveasim.scenes.source import ArrayScenes
 
 def eyes(privileged: bool = True, actions: str = "cell") -> FeatureObservation:
     torch.manual_seed(0)
-    ahead = Foresight(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
+    ahead = BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
     coarse = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
     images = coarse.repeat(12, 1).repeat(12, 2)
     lanes = FoveaVectorEnv(
@@ -44,7 +44,8 @@ def test_true_gains_are_what_the_env_pays() -> None:
         cells = draws.integers(0, 36, 4)
         point = lanes.seen.points[torch.arange(4), torch.from_numpy(cells)][:, None]
         with torch.inference_mode():
-            foretold = true_gains(lanes.envs.foresight, lanes.envs.present, lanes.envs.scene, point)[:, 0]
+            envs = lanes.envs
+            foretold = true_gains(envs.belief_predictor, envs.current_prediction, envs.scene, point)[:, 0]
         paid = lanes.step(cells)[4]["reward_terms"]["prediction_gain"]
         # Foretold from the acuity of another fixation, whose disc may have a pixel more or less at its edge.
         np.testing.assert_allclose(foretold.numpy(), paid, atol=1e-3)

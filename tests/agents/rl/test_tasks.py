@@ -24,7 +24,7 @@ from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, load_head
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.network import make_network
-from foveasim.agents.mim.predictor import Foresight
+from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.readout.belief_readout_fit import BeliefFit, fit_belief_readout, fit_head
 from foveasim.agents.readout.labelled import LabelledData, LabelledImages
@@ -138,10 +138,10 @@ def test_search_works_at_other_sizes(size: tuple[int, int]) -> None:
 def test_features_of_classify_are_those_of_viewing_and_what_the_readout_says(folder: Path) -> None:
     envs = gym.make_vec("foveasim/Classify-v0", num_envs=3, size=(48, 48))
     observation, _ = envs.reset(seed=1)
-    foresight = Foresight(str(folder / "net.safetensors"))
-    sense = ClassifySense(ClassifyFeatureConfig(cells=6, classes=4), foresight)
+    belief_predictor = BeliefPredictor(str(folder / "net.safetensors"))
+    sense = ClassifySense(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor)
     features = sense.see(observation, (6, 6))
-    plain = featurise(foresight.look(observation), FeatureConfig(cells=6))
+    plain = featurise(belief_predictor.predict_from(observation), FeatureConfig(cells=6))
     torch.testing.assert_close(features.maps, plain.maps)
     torch.testing.assert_close(features.numbers[:, :6], plain.numbers)
     np.testing.assert_allclose(features.numbers[:, 6:10], observation["posterior"], rtol=1e-6)
@@ -156,13 +156,13 @@ def test_features_of_classify_are_those_of_viewing_and_what_the_readout_says(fol
 def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
     """Features of an env whose readout thinks are those of one whose readout does not, also where lanes begin anew."""
     readout = load_belief_readout(folder / "beliefs.safetensors")
-    foresight = Foresight(str(folder / "net.safetensors"))
+    belief_predictor = BeliefPredictor(str(folder / "net.safetensors"))
     seen = []
-    for one in (ThinkingReadout(readout, foresight), readout):
+    for one in (ThinkingReadout(readout, belief_predictor), readout):
         envs = gym.make_vec(
             "foveasim/Classify-v0", num_envs=3, size=(48, 48), readout=one, budget=2, autoreset_mode="SameStep"
         )
-        lanes = TaskObservation(envs, ClassifySense(ClassifyFeatureConfig(cells=6, classes=4), foresight))
+        lanes = TaskObservation(envs, ClassifySense(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor))
         steps = [lanes.reset(seed=2)[0]]
         for actions in ([3, 36, 7], [35, 1, 2], [0, 0, 36]):
             observation, _, _, _, info = lanes.step(np.array(actions))
@@ -173,7 +173,7 @@ def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
     for ours, theirs in zip(*seen, strict=True):
         for key in ("maps", "numbers"):
             np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5)
-    other = Foresight(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
+    other = BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
     with pytest.raises(InvalidValueError, match="must be of the network"):
         ThinkingReadout(readout, other)
 

@@ -246,9 +246,9 @@ def test_predictions_are_made_once_and_are_the_same() -> None:
 def test_only_agents_that_predict_remember() -> None:
     made = cache_predictions(entry("uncertainty"))
     first, second = made.make(0), made.make(1)
-    assert isinstance(first.imaginer, CachedPredictor)  # type: ignore[attr-defined]
-    assert first.imaginer is second.imaginer  # type: ignore[attr-defined]
-    assert not hasattr(cache_predictions(entry("random")).make(0), "imaginer")
+    assert isinstance(first.predictor, CachedPredictor)  # type: ignore[attr-defined]
+    assert first.predictor is second.predictor  # type: ignore[attr-defined]
+    assert not hasattr(cache_predictions(entry("random")).make(0), "predictor")
 
 
 class Wrong(Corner):
