@@ -81,18 +81,20 @@ def main(options: Options) -> None:
     envs = eyes(options, data, "train", options.lanes, autoreset_mode="SameStep")
     # The policy sees what a frozen network makes of belief, and what the readout says: 12 x 12 cells and some numbers.
     belief_predictor = BeliefPredictor(options.network)
-    sees = ClassifyFeatureConfig(classes=len(envs.unwrapped.classes))  # type: ignore[attr-defined]
-    lanes = TaskObservation(envs, ClassifySense(sees, belief_predictor))
+    feature_config = ClassifyFeatureConfig(classes=len(envs.unwrapped.classes))  # type: ignore[attr-defined]
+    lanes = TaskObservation(envs, ClassifySense(feature_config, belief_predictor))
     # It chooses a cell, or to stop. It begins where the network is least sure, and hardly ever stops.
     rows, columns = lanes.grid
     cells = rows * columns
-    form = ActorConfig("cells", lanes.grid, sees.channels, lanes.count, sees.channel("gain"), cells, stop=True)
+    form = ActorConfig(
+        "cells", lanes.grid, feature_config.channels, lanes.count, feature_config.channel("gain"), cells, stop=True
+    )
     ppo = {"n_steps": 16, "batch_size": 128, "n_epochs": 4, "learning_rate": "lin_0.001", "gamma": 0.95}
     model = make_model("ppo", GlimpseVecEnv(lanes), form, seed=options.seed, device="cpu", options=ppo)
     model.learn(options.steps)
     lanes.close()
 
-    policy = Policy(actor_of(model, form), sees, options.network, task="classify")
+    policy = Policy(actor_of(model, form), feature_config, options.network, task="classify")
     found = {}
     for name in ("random", "learned"):
         known = []

@@ -83,11 +83,13 @@ def main(options: Options) -> None:
     belief_predictor = BeliefPredictor(options.network)
     judged = PredictionReward(eyes, belief_predictor, RewardWeights(prediction_gain=100.0, saccade_ms=0.001))
     # The policy sees 12 x 12 cells of what the network made of belief, and chooses a cell.
-    sees = FeatureConfig(cells=12)
-    lanes = FeatureObservation(judged, sees)
+    feature_config = FeatureConfig(cells=12)
+    lanes = FeatureObservation(judged, feature_config)
 
     rows, columns = lanes.grid
-    form = ActorConfig("cells", lanes.grid, sees.channels, lanes.count, sees.channel("gain"), rows * columns)
+    form = ActorConfig(
+        "cells", lanes.grid, feature_config.channels, lanes.count, feature_config.channel("gain"), rows * columns
+    )
     ppo = {"n_steps": 16, "batch_size": 128, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.6, "ent_coef": 0.002}
     model = make_model("ppo", GlimpseVecEnv(lanes), form, seed=options.seed, device="cpu", options=ppo)
 
@@ -99,7 +101,9 @@ def main(options: Options) -> None:
 
     model.learn(options.steps, callback=tell)
 
-    policy = Policy(actor_of(model, form), sees, options.network, fingerprint(belief_predictor.predictor.network))
+    policy = Policy(
+        actor_of(model, form), feature_config, options.network, fingerprint(belief_predictor.predictor.network)
+    )
     save_policy(options.out, policy)
     for name in ("random", "uncertainty", options.out):
         arguments = {"network": belief_predictor.predictor.network} if name == "uncertainty" else {}

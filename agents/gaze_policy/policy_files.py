@@ -27,11 +27,11 @@ from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.weights_file import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 
-__all__ = ["SEES", "Policy", "fingerprint", "load_policy", "save_policy", "shipped_policy"]
+__all__ = ["FEATURE_CONFIGS", "Policy", "fingerprint", "load_policy", "save_policy", "shipped_policy"]
 
 FORMAT = "foveasim-policy-1"
 
-SEES: dict[str, type[FeatureConfig]] = {
+FEATURE_CONFIGS: dict[str, type[FeatureConfig]] = {
     "view": FeatureConfig,
     "search": SearchFeatureConfig,
     "classify": ClassifyFeatureConfig,
@@ -70,9 +70,9 @@ class Policy:
         Raises:
             InvalidValueError: The actor was made for other features, or the features for another task.
         """
-        if self.task not in SEES or type(self.features) is not SEES[self.task]:
+        if self.task not in FEATURE_CONFIGS or type(self.features) is not FEATURE_CONFIGS[self.task]:
             raise InvalidValueError(
-                f"task must be one of {', '.join(SEES)}, and the features its own; got {self.task!r} and "
+                f"task must be one of {', '.join(FEATURE_CONFIGS)}, and the features its own; got {self.task!r} and "
                 f"{type(self.features).__name__}."
             )
         config = self.actor.config
@@ -139,7 +139,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         form = ActorConfig(**json.loads(metadata["actor"]))
         actor = build_to_fit(path, "its policy", lambda: Actor(form), tensors)
         task = metadata.get("task", "view")
-        features = SEES[task](**json.loads(metadata["features"]))
+        features = FEATURE_CONFIGS[task](**json.loads(metadata["features"]))
         card = json.loads(metadata["card"])
     except WeightsError:
         raise

@@ -35,7 +35,7 @@ from foveasim.agents.evaluation.stopping import (
     threshold_within,
 )
 from foveasim.agents.rl.config import TrainConfig
-from foveasim.agents.rl.tasks import ClassifyCourse, SearchCourse, open_course
+from foveasim.agents.rl.tasks import ClassifyTask, SearchTask, open_training_task
 from foveasim.agents.rollout import rollout
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.runs.interrupts import InterruptFlag
@@ -62,18 +62,18 @@ def run_test(config: TrainConfig, out: Path) -> int:
     Raises:
         FoveasimError: An agent, an option or data that cannot be used.
     """
-    course = open_course(replace(config, lanes=1, validate_limit=1))
-    entries = course.references(config.test)
+    task = open_training_task(replace(config, lanes=1, validate_limit=1))
+    entries = task.open_baselines(config.test)
     console = Console()
-    if isinstance(course, SearchCourse):
-        found = _test_search(course, entries, config, out, console)
-    elif isinstance(course, ClassifyCourse):
-        found = _test_classify(course, entries, config, out, console)
+    if isinstance(task, SearchTask):
+        found = _test_search(task, entries, config, out, console)
+    elif isinstance(task, ClassifyTask):
+        found = _test_classify(task, entries, config, out, console)
     else:
         raise InvalidValueError(f"test is for the tasks search and classify; got {config.task!r}.")
     try:
-        told = {"config": asdict(config), **found}
-        write_atomically(out / "test.json", (json.dumps(told, indent=1) + "\n").encode())
+        summary = {"config": asdict(config), **found}
+        write_atomically(out / "test.json", (json.dumps(summary, indent=1) + "\n").encode())
     except OSError as error:
         raise WeightsError(f"cannot write into {out}: {error.strerror or error}. Free some space.") from error
     console.print(f"wrote {out / 'test.json'}", markup=False, highlight=False)
@@ -81,14 +81,14 @@ def run_test(config: TrainConfig, out: Path) -> int:
 
 
 def _test_search(
-    course: SearchCourse, entries: Sequence[Entry], config: TrainConfig, out: Path, console: Console
+    task: SearchTask, entries: Sequence[Entry], config: TrainConfig, out: Path, console: Console
 ) -> dict[str, Any]:
     """Search displays of every kind, and fit how search time grows with their size."""
     table = Table("kind", "agent", "found", "saccades", "slope, ms an item", "95 %")
     slopes: dict[str, dict[str, Slope]] = {}
-    for kind in course.envs(1).source.kinds:  # type: ignore[attr-defined]
+    for kind in task.make_envs(1).source.kinds:  # type: ignore[attr-defined]
         for entry in entries:
-            envs = course.envs(min(_LANES, config.test_episodes), kinds=kind, split="test")
+            envs = task.make_envs(min(_LANES, config.test_episodes), kinds=kind, split="test")
             agent = entry.make(config.seed)
             with torch.inference_mode():
                 trials = read_trials(rollout(agent, envs, episodes=config.test_episodes, seed=config.seed))
@@ -121,7 +121,7 @@ def _plain(slope: Slope) -> dict[str, Any]:
 
 
 def _test_classify(
-    course: ClassifyCourse, entries: Sequence[Entry], config: TrainConfig, out: Path, console: Console
+    task: ClassifyTask, entries: Sequence[Entry], config: TrainConfig, out: Path, console: Console
 ) -> dict[str, Any]:
     """Look at every scene until the budget is spent, then stop early by a threshold that was chosen on validation."""
     table = Table("agent", *(f"{n}" for n in range(1, config.budget + 2)), title="accuracy, %, after so many glimpses")
@@ -129,8 +129,8 @@ def _test_classify(
     known: dict[str, Glimpses] = {}
     rows: dict[str, Any] = {}
     for entry in entries:
-        known[entry.label] = tested = record(course, entry, "test", config)
-        chosen = threshold_within(record(course, entry, "held_out", config), _LOSS)
+        known[entry.label] = tested = record(task, entry, "test", config)
+        chosen = threshold_within(record(task, entry, "held_out", config), _LOSS)
         accuracy = accuracy_by_glimpse(tested)
         early = stop_early(tested, [chosen])
         table.add_row(entry.label, *(f"{100 * value:.1f}" for value in accuracy[:, 0]))
@@ -155,12 +155,12 @@ def _test_classify(
     return {"agents": rows, "scenes": len(known[first])}
 
 
-def record(course: ClassifyCourse, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
+def record(task: ClassifyTask, entry: Entry, part: str, config: TrainConfig) -> Glimpses:
     """Look at scenes of a part: at each once where there are no more than asked for, else at draws of them."""
-    there = len(course.images(part)) if course.data is not None else None
+    there = len(task.images(part)) if task.data is not None else None
     count = None if there is not None and there <= config.test_episodes else config.test_episodes
     lanes = min(_LANES, there if count is None and there is not None else config.test_episodes)
-    envs = course.envs(lanes, part, stop=False, autoreset_mode="Disabled")
+    envs = task.make_envs(lanes, part, stop=False, autoreset_mode="Disabled")
     return record_glimpses(entry.make(config.seed), envs, count, seed=config.seed)
 
 

@@ -1,4 +1,4 @@
-"""What the training of a gaze policy is told: :class:`TrainConfig`, and the presets, YAML files in ``presets/``."""
+"""The config of a gaze policy's training: :class:`TrainConfig`, and the presets, YAML files in ``presets/``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from foveasim import validation
 from foveasim.agents.gaze_policy.features import FeatureConfig
 from foveasim.agents.gaze_policy.network import ActorConfig
-from foveasim.agents.gaze_policy.policy_files import SEES
+from foveasim.agents.gaze_policy.policy_files import FEATURE_CONFIGS
 from foveasim.agents.gaze_policy.rewards import RewardWeights
 from foveasim.agents.mim.predictor import PRECISIONS
 from foveasim.agents.rl.imitation import ImitationConfig
@@ -131,7 +131,7 @@ class TrainConfig:
                 raise InvalidValueError(
                     f"{name} must be one of {', '.join(map(str, known))}; got {getattr(self, name)!r}."
                 )
-        for name, least in (
+        for name, minimum in (
             ("budget", 1),
             ("lanes", 1),
             ("steps", 1),
@@ -144,7 +144,7 @@ class TrainConfig:
             ("env_runners", 0),
         ):
             if getattr(self, name) is not None:
-                validation.whole(name, getattr(self, name), least, 2**31)
+                validation.whole(name, getattr(self, name), minimum, 2**31)
         for name in ("minutes", "checkpoint_minutes"):
             if getattr(self, name) is not None:
                 validation.number(name, getattr(self, name), 0, open_low=True)
@@ -163,8 +163,8 @@ class TrainConfig:
             raise InvalidValueError("imitate must be 0 with recurrent_ppo: single moments say nothing of a memory.")
         if self.engine == "rllib":
             self._check_rllib()
-        self.weights(), self.learns_from()
-        self.actor((1, 1), 0)
+        self.reward_weights(), self.imitation_config()
+        self.actor_config((1, 1), 0)
 
     def _check_rllib(self) -> None:
         for name, usual in (("algorithm", "ppo"), ("imitate", 0), ("resume", False), ("tensorboard", False)):
@@ -205,32 +205,33 @@ class TrainConfig:
         """What the policy chooses."""
         return self.actions or ("cell" if self.policy == "cells" else "point")
 
-    def weights(self) -> RewardWeights:
+    def reward_weights(self) -> RewardWeights:
         """Return the reward's weights."""
         made: RewardWeights = _made("rewards", RewardWeights, {"prediction_gain": 0.0, **self.rewards})
         return made
 
-    def sees(self, **more: Any) -> FeatureConfig:
-        """Return what the policy sees; ``more`` is what the data tell of it."""
-        made: FeatureConfig = _made("features", SEES[self.task], {**self.features, **more})
+    def feature_config(self, **more: Any) -> FeatureConfig:
+        """Return what the policy sees; ``more`` follows from the data."""
+        made: FeatureConfig = _made("features", FEATURE_CONFIGS[self.task], {**self.features, **more})
         return made
 
-    def learns_from(self) -> ImitationConfig:
+    def imitation_config(self) -> ImitationConfig:
         """Return how the oracle is imitated."""
         made: ImitationConfig = _made("imitation", ImitationConfig, self.imitation)
         return made
 
-    def actor(
-        self, grid: tuple[int, int], numbers: int, sees: FeatureConfig | None = None, stop: bool = False
+    def actor_config(
+        self, grid: tuple[int, int], numbers: int, feature_config: FeatureConfig | None = None, stop: bool = False
     ) -> ActorConfig:
         """Return the form of the policy's network on a grid, with so many numbers to see, and perhaps a stop action."""
-        sees, sac = self.sees() if sees is None else sees, self.algorithm == "sac"
+        feature_config = self.feature_config() if feature_config is None else feature_config
+        sac = self.algorithm == "sac"
         usual: dict[str, Any] = {}
         if self.policy != "cells":
             usual = {"hidden": (64, 64), "activation": "relu" if sac else "tanh"}
         usual["least_gain"] = 0.05 if self.algorithm == "maskable_ppo" else 0.0
         usual["memory"] = 64 if self.algorithm == "recurrent_ppo" else 0
-        gain = sees.channel("gain")
+        gain = feature_config.channel("gain")
         usual["prior"] = 20.0 if gain is not None and self.policy != "flat" else 0.0
         cells = max(grid[0] * grid[1], 4)
         outputs = cells if self.acts_in == "cell" else 2
@@ -242,7 +243,7 @@ class TrainConfig:
                 **self.policy_options,
                 "kind": self.policy,
                 "grid": grid,
-                "channels": sees.channels,
+                "channels": feature_config.channels,
                 "numbers": numbers,
                 "gain_channel": gain,
                 "outputs": outputs,

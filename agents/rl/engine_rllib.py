@@ -31,7 +31,7 @@ from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.evaluation import Score, Validator
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.tasks import make_lanes, read_training, retina_of
+from foveasim.agents.rl.tasks import make_feature_env, read_training_scenes, retina_of
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import InvalidValueError, MissingDependencyError
 from foveasim.runs.interrupts import InterruptFlag
@@ -72,16 +72,16 @@ class RllibTraining:
         self.belief_predictor = BeliefPredictor(config.network, config.device, config.precision)
         network = self.belief_predictor.predictor.network
         self.fingerprint = fingerprint(network)
-        sees = config.sees()
-        latent = network.latent_shape((32, 32))[0] if "latent" in sees.numbers else 0
-        self.actor = config.actor(sees.grid(config.size), sees.count(latent))
-        _, held_out = read_training(replace(config, limit=1, mirror=False))
+        feature_config = config.feature_config()
+        latent = network.latent_shape((32, 32))[0] if "latent" in feature_config.numbers else 0
+        self.actor = config.actor_config(feature_config.grid(config.size), feature_config.count(latent))
+        _, held_out = read_training_scenes(replace(config, limit=1, mirror=False))
         self.validator = None
         if held_out is not None:
             self.validator = Validator(
                 held_out, retina_of(config), self.belief_predictor.predictor, budget=config.budget, seed=config.seed
             )
-        self.references: dict[str, Score] = {}
+        self.baseline_scores: dict[str, Score] = {}
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
         self.show, self.best, self.steps, self.validated = TrainingProgress(config.steps), float("inf"), 0, 0
         self.began_s = time.monotonic()
@@ -126,7 +126,7 @@ class RllibTraining:
                 "device": config.device,
             }
             for entry in open_entries(config.against, {}, common)[0]:
-                self.references[entry.label] = score = self.validator.score(entry.label, entry.make)
+                self.baseline_scores[entry.label] = score = self.validator.score(entry.label, entry.make)
                 self.show.say(f"{entry.label}: error {1000 * score.error:.3f} × 10⁻³")
         self._validate(algorithm, "start")
         while self.steps < config.steps and not (self.stop.requested or self._late()):
@@ -166,7 +166,7 @@ class RllibTraining:
             "validation": self.history["validation"][-1:],
         }
         actor.eval().requires_grad_(False)
-        return Policy(actor, self.config.sees(), self.config.network, self.fingerprint, card)
+        return Policy(actor, self.config.feature_config(), self.config.network, self.fingerprint, card)
 
     def _validate(self, algorithm: Any, when: str = "") -> None:
         """Let the policy look at the scenes of validation; keep it as the best where it is."""
@@ -179,7 +179,7 @@ class RllibTraining:
             return PolicyAgent(policy, str(self.belief_predictor.device), seed=seed, predictor=predictor)
 
         score = self.validator.score("policy", make)
-        less = {label: score.less_than(other) for label, other in self.references.items()}
+        less = {label: score.less_than(other) for label, other in self.baseline_scores.items()}
         self.history["validation"].append(
             {
                 "steps": self.steps,
@@ -228,7 +228,7 @@ class RllibTraining:
         whole = {
             **self.history,
             "config": asdict(self.config),
-            "references": {label: {"error": s.error, "curve": s.curve} for label, s in self.references.items()},
+            "references": {label: {"error": s.error, "curve": s.curve} for label, s in self.baseline_scores.items()},
         }
         write_atomically(self.out / "train.json", (json.dumps(whole, indent=1) + "\n").encode())
         draw_curve(self.out / "curve.png", whole)
@@ -356,6 +356,6 @@ def make_eyes(context: Mapping[str, Any]) -> FeatureObservation:
     config: TrainConfig = context["config"]
     torch.set_num_threads(1 if config.threads is None else config.threads)
     config = replace(config, lanes=int(context["num_envs"]), device="cpu")
-    scenes, _ = read_training(replace(config, validate=[]))
-    eyes = make_lanes(config, scenes, BeliefPredictor(config.network, "cpu", config.precision), "NextStep")
+    scenes, _ = read_training_scenes(replace(config, validate=[]))
+    eyes = make_feature_env(config, scenes, BeliefPredictor(config.network, "cpu", config.precision), "NextStep")
     return _Silent(eyes.envs, eyes.config, config.acts_in, least_gain=eyes.least_gain)

@@ -19,7 +19,7 @@ from foveasim.agents.interface import Agent
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.imitation import fit
 from foveasim.agents.rl.sb3_model import actor_of, make_model, optimizers, restore_model, save_model
-from foveasim.agents.rl.tasks import open_course
+from foveasim.agents.rl.tasks import open_training_task
 from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import WeightsError
@@ -43,26 +43,28 @@ class Training:
 
     def __init__(self, config: TrainConfig, out: Path, stop: InterruptFlag) -> None:
         self.config, self.out, self.stop = config, out, stop
-        self.course = open_course(config)
-        self.lanes = self.course.lanes
-        self.actor = config.actor(self.lanes.grid, self.lanes.count, self.course.sees, self.course.stops)
+        self.task = open_training_task(config)
+        self.feature_env = self.task.feature_env
+        self.actor = config.actor_config(
+            self.feature_env.grid, self.feature_env.count, self.task.feature_config, self.task.stops
+        )
         self.show = TrainingProgress(config.steps)
         self.model = make_model(
             config.algorithm,
-            GlimpseVecEnv(self.lanes),
+            GlimpseVecEnv(self.feature_env),
             self.actor,
             seed=config.seed,
             device=config.device,
             options=config.options,
         )
         self.model.set_logger(configure(str(out), ["tensorboard"] if config.tensorboard else []))
-        self.validator = self.course.validator
-        self.references: dict[str, Any] = {}
+        self.validator = self.task.validator
+        self.baseline_scores: dict[str, Any] = {}
         parameters = sum(value.numel() for value in actor_of(self.model, self.actor).parameters())
-        seer = f"; the network {config.network!r}" if self.course.belief_predictor is not None else ""
+        seer = f"; the network {config.network!r}" if self.task.belief_predictor is not None else ""
         self.show.say(
-            f"{self.course.about}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
-            f"parameters on a grid of {self.lanes.grid[0]} x {self.lanes.grid[1]}{seer}"
+            f"{self.task.description}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
+            f"parameters on a grid of {self.feature_env.grid[0]} x {self.feature_env.grid[1]}{seer}"
         )
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
         self.before_s, self.best = 0.0, float("inf")
@@ -103,7 +105,7 @@ class Training:
                     raise
             self.stop.finishing = True
             self.save()
-        self.lanes.close()
+        self.feature_env.close()
         if not self.stop.requested:
             self.show.say(f"wrote {self.out / 'policy.safetensors'}")
             return 0
@@ -113,7 +115,7 @@ class Training:
     def _train(self) -> None:
         config, model = self.config, self.model
         with self.stop.interruptible():
-            self._meet_references()
+            self._score_baselines()
             if not config.resume and config.imitate:
                 self.validate("before")
                 self._imitate()
@@ -166,7 +168,7 @@ class Training:
             "config": asdict(self.config),
             "validation": self.history["validation"][-1:],
         }
-        return self.course.policy(actor_of(self.model, self.actor), card)
+        return self.task.make_policy(actor_of(self.model, self.actor), card)
 
     def validate(self, when: str = "") -> None:
         """Let the policy look at the scenes of validation; keep it as the best where it is."""
@@ -175,11 +177,11 @@ class Training:
         policy = self.policy()
 
         def make(seed: int) -> Agent:
-            return self.course.agent(policy, seed)
+            return self.task.make_agent(policy, seed)
 
         with self.stop.interruptible():
             score = self.validator.score("policy", make)
-        less = {label: score.less_than(other) for label, other in self.references.items()}
+        less = {label: score.less_than(other) for label, other in self.baseline_scores.items()}
         self.history["validation"].append(
             {
                 "steps": int(self.model.num_timesteps),
@@ -226,7 +228,7 @@ class Training:
         whole = {
             **self.history,
             "config": asdict(self.config),
-            "references": {label: {"error": s.error, "curve": s.curve} for label, s in self.references.items()},
+            "references": {label: {"error": s.error, "curve": s.curve} for label, s in self.baseline_scores.items()},
             "task": self.config.task,
         }
         try:
@@ -235,19 +237,19 @@ class Training:
         except OSError as error:
             raise WeightsError(f"cannot write into {self.out}: {error.strerror or error}. Free some space.") from error
 
-    def _meet_references(self) -> None:
+    def _score_baselines(self) -> None:
         """Let the agents that the policy is compared with look at the scenes of validation, once."""
         if self.validator is None:
             return
-        for entry in self.course.references(self.config.against):
-            self.references[entry.label] = score = self.validator.score(entry.label, entry.make)
+        for entry in self.task.open_baselines(self.config.against):
+            self.baseline_scores[entry.label] = score = self.validator.score(entry.label, entry.make)
             self.show.say(f"{entry.label}: {score.said}")
 
     def _imitate(self) -> None:
         """Learn from the one-step oracle."""
         config = self.config
         policy: Any = self.model.policy
-        how, model = config.learns_from(), self.model
+        imitation, model = config.imitation_config(), self.model
 
         def act(observation: dict[str, NDArray[np.float32]]) -> NDArray[Any]:
             actions, _ = model.predict(observation, deterministic=False)
@@ -260,12 +262,20 @@ class Training:
             drawn = policy.get_distribution(seen).distribution
             return drawn.logits if config.acts_in == "cell" else drawn.mean  # type: ignore[no-any-return]
 
-        self.show.say(f"imitating who knows best for {config.imitate} episodes")
+        self.show.say(f"imitating the expert for {config.imitate} episodes")
 
-        tell = self.show.share
-        lessons = self.course.lessons(act, config.imitate, how, config.seed, tell)
-        found = fit(lessons, answer, policy.parameters(), how, seed=config.seed, device=model.device, tell=tell)
-        self.history["imitation"] = {"moments": len(lessons.gains), **found}
+        on_progress = self.show.share
+        demonstrations = self.task.collect_demonstrations(act, config.imitate, imitation, config.seed, on_progress)
+        found = fit(
+            demonstrations,
+            answer,
+            policy.parameters(),
+            imitation,
+            seed=config.seed,
+            device=model.device,
+            on_progress=on_progress,
+        )
+        self.history["imitation"] = {"moments": len(demonstrations.gains), **found}
         self.show.say(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
 
 

@@ -108,7 +108,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
             gymnasium.error.ResetNeeded: Before the first reset.
             InvalidValueError: A cell that there is not.
         """
-        points = self.seen.points
+        points = self.current_features.points
         if self.actions == "point":
             return self._taken(torch.as_tensor(actions))
         cells = torch.as_tensor(actions)
@@ -120,7 +120,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         return self._taken(where)
 
     @property
-    def seen(self) -> Features:
+    def current_features(self) -> Features:
         """The features of the present observation.
 
         Raises:
@@ -136,7 +136,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
         """
-        found: NDArray[np.bool_] = self.seen.worth(self.least_gain).cpu().numpy()
+        found: NDArray[np.bool_] = self.current_features.worth(self.least_gain).cpu().numpy()
         return found
 
     def _taken(self, places: Tensor) -> NDArray[np.float32] | Tensor:
@@ -272,7 +272,7 @@ class TaskObservation(FeatureObservation):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the choices that are worth making, (B, choices) bool; to stop always is."""
-        found: NDArray[np.bool_] = self.seen.worth(self.least_gain).cpu().numpy()
+        found: NDArray[np.bool_] = self.current_features.worth(self.least_gain).cpu().numpy()
         if self.stops:
             found = np.concatenate((found, np.ones((len(found), 1), np.bool_)), 1)
         return found

@@ -24,7 +24,15 @@ from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.errors import InvalidValueError
 
-__all__ = ["ImitationConfig", "Lessons", "candidate_cells", "collect", "fit", "supposed", "true_gains"]
+__all__ = [
+    "Demonstrations",
+    "ImitationConfig",
+    "candidate_cells",
+    "collect_oracle_demonstrations",
+    "fit",
+    "hypothetical_beliefs",
+    "true_gains",
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class ImitationConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
+class Demonstrations:
     """What the oracle found, of N moments with K candidates each.
 
     Attributes:
@@ -98,7 +106,7 @@ def true_gains(
         scene: (B, H, W, 3) uint8, the truth.
         points: (B, K, 2) float32 in [-1, 1].
     """
-    belief, known = supposed(prediction, scene, points)
+    belief, known = hypothetical_beliefs(prediction, scene, points)
     target = shrink_pixels(scene, prediction.seen.size).float() / 255
     error = (prediction.image - target).square().mean((1, 2, 3))
     image, _, _ = belief_predictor.predict(belief.flatten(0, 1), known.flatten(0, 1))
@@ -106,7 +114,7 @@ def true_gains(
     return error[:, None] - tried
 
 
-def supposed(prediction: BeliefPrediction, scene: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+def hypothetical_beliefs(prediction: BeliefPrediction, scene: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the beliefs after glimpses of places, (B, K, H, W, 3) and (B, K, H, W) uint8; see :func:`true_gains`."""
     truth = shrink_pixels(scene, prediction.seen.size)
     acuity = shifted_footprint(prediction.footprint, points)
@@ -116,23 +124,23 @@ def supposed(prediction: BeliefPrediction, scene: Tensor, points: Tensor) -> tup
     return belief, torch.maximum(acuity, prediction.seen.acuity[:, None])
 
 
-def collect(
+def collect_oracle_demonstrations(
     envs: FeatureObservation,
     act: Callable[[dict[str, NDArray[np.float32]]], NDArray[Any]],
     episodes: int,
     config: ImitationConfig,
     seed: int = 0,
-    tell: Callable[[float], None] = lambda share: None,
-) -> Lessons:
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Demonstrations:
     """Walk through episodes with the oracle at the policy's side.
 
     Args:
         envs: In the form "maps", with the scene behind it (``privileged=True``). It is reset.
         act: The policy's own actions for an observation.
         episodes: How many, rounded up to whole rounds of all lanes.
-        config: How.
+        config: How many places are tried, and where.
         seed: Of the env and of the candidates.
-        tell: Called with the share that is done, 0 to 1.
+        on_progress: Called with the share that is done, 0 to 1.
 
     Raises:
         InvalidValueError: The env does not know the scene, or shows features in another form.
@@ -145,10 +153,10 @@ def collect(
             "the oracle must know the hidden scene, and the policy see maps: make the env with privileged=True and "
             "FeatureObservation with form='maps'."
         )
-    kept: list[tuple[Tensor, ...]] = []
+    collected: list[tuple[Tensor, ...]] = []
     ended = 0
     while ended < count:
-        features = envs.seen
+        features = envs.current_features
         with torch.inference_mode():
             if config.near:
                 cells = near_cells(features, config.candidates, config.near, draws)
@@ -156,18 +164,18 @@ def collect(
                 cells = candidate_cells(features, config.candidates, draws)
             points = features.points.gather(1, cells[:, :, None].expand(-1, -1, 2))
             gains = true_gains(envs.envs.belief_predictor, envs.envs.current_prediction, envs.envs.scene, points)
-            kept.append(tuple(one.cpu() for one in (features.maps, features.numbers, cells, points, gains)))
+            collected.append(tuple(one.cpu() for one in (features.maps, features.numbers, cells, points, gains)))
             best = gains.argmax(1).cpu()
         lane = torch.arange(len(best))
-        cells, points = kept[-1][2], kept[-1][3]
+        cells, points = collected[-1][2], collected[-1][3]
         oracle = (cells if envs.actions == "cell" else points)[lane, best].numpy()
-        led = (torch.rand(len(best), generator=draws) < config.oracle_share).numpy()
+        by_oracle = (torch.rand(len(best), generator=draws) < config.oracle_share).numpy()
         own = act(observation)
-        action = np.where(led if own.ndim == 1 else led[:, None], oracle, own)
+        action = np.where(by_oracle if own.ndim == 1 else by_oracle[:, None], oracle, own)
         observation, _, terminated, truncated, _ = envs.step(action)
         ended += int(np.count_nonzero(terminated | truncated))
-        tell(min(ended / count, 1.0))
-    return Lessons(*(torch.cat(column).clone() for column in zip(*kept, strict=True)))
+        on_progress(min(ended / count, 1.0))
+    return Demonstrations(*(torch.cat(column).clone() for column in zip(*collected, strict=True)))
 
 
 def candidate_cells(features: Features, count: int, draws: torch.Generator) -> Tensor:
@@ -200,14 +208,14 @@ def near_cells(features: Features, count: int, near: float, draws: torch.Generat
 
 
 def fit(
-    lessons: Lessons,
+    demonstrations: Demonstrations,
     answer: Callable[[Tensor, Tensor], Tensor],
     parameters: Iterable[nn.Parameter],
     config: ImitationConfig,
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    tell: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, float]:
     """Let a policy learn what the oracle found.
 
@@ -217,76 +225,80 @@ def fit(
     included: a few episodes can teach a policy less than it knows.
 
     Args:
-        lessons: From :func:`collect`. The last tenth is held out.
+        demonstrations: From :func:`collect_oracle_demonstrations`. The last tenth is held out.
         answer: From maps and numbers to scores of cells, (B, rows * columns), or to points, (B, 2).
         parameters: What learns.
-        config: How.
+        config: Epochs, batch and learning rate.
         seed: Of the order.
         device: Where the policy computes.
-        tell: Called with the share that is done, 0 to 1.
+        on_progress: Called with the share that is done, 0 to 1.
 
     Returns:
-        ``epoch``, the one that was kept, 0 for none. Of scores: of the true gain of the best candidates on what was
+        ``epoch``, the best one, 0 for none. Of scores: of the true gain of the best candidates on what was
         held out, the share that a random one has (``random``), and the one that the policy prefers ``before`` and
         ``after``. Of points: the mean squared distance from the best candidate ``before`` and ``after``.
     """
-    count = len(lessons.gains)
+    count = len(demonstrations.gains)
     held = slice(count - max(1, count // 10), count)
     training = torch.arange(max(1, held.start))
     draws = torch.Generator().manual_seed(validation.seed_value("seed", seed))
-    learning = [one for one in parameters if one.requires_grad]
-    learner = torch.optim.Adam(learning, config.lr)
-    found = _missed(lessons, held, answer, device)
+    trainable = [one for one in parameters if one.requires_grad]
+    optimizer = torch.optim.Adam(trainable, config.lr)
+    found = _missed(demonstrations, held, answer, device)
     begun = best = found
-    kept, epoch_kept = [one.detach().clone() for one in learning], 0
+    best_parameters, best_epoch = [one.detach().clone() for one in trainable], 0
     for epoch in range(config.epochs):
         for batch in torch.split(training[torch.randperm(len(training), generator=draws)], config.batch):
-            loss = _loss(lessons, batch, answer, device)
-            learner.zero_grad()
+            loss = _loss(demonstrations, batch, answer, device)
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            learner.step()
-        found = _missed(lessons, held, answer, device)
+            optimizer.step()
+        found = _missed(demonstrations, held, answer, device)
         if found < best:
-            best, kept, epoch_kept = found, [one.detach().clone() for one in learning], epoch + 1
-        tell((epoch + 1) / config.epochs)
+            best, best_parameters, best_epoch = found, [one.detach().clone() for one in trainable], epoch + 1
+        on_progress((epoch + 1) / config.epochs)
     with torch.no_grad():
-        for one, value in zip(learning, kept, strict=True):
+        for one, value in zip(trainable, best_parameters, strict=True):
             one.copy_(value)
-    if _of_points(lessons, answer, device):
-        return {"epoch": float(epoch_kept), "before": begun, "after": best}
-    gains = lessons.gains[held]
+    if _of_points(demonstrations, answer, device):
+        return {"epoch": float(best_epoch), "before": begun, "after": best}
+    gains = demonstrations.gains[held]
     random = float(gains.mean() / gains.amax(1).mean().clamp_min(1e-12))
-    return {"epoch": float(epoch_kept), "random": random, "before": 1 - begun, "after": 1 - best}
+    return {"epoch": float(best_epoch), "random": random, "before": 1 - begun, "after": 1 - best}
 
 
-def _loss(lessons: Lessons, batch: Tensor, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> Tensor:
-    said = answer(lessons.maps[batch].to(device), lessons.numbers[batch].to(device))
-    gains = lessons.gains[batch].to(device)
+def _loss(
+    demonstrations: Demonstrations, batch: Tensor, answer: Callable[[Tensor, Tensor], Tensor], device: Any
+) -> Tensor:
+    outputs = answer(demonstrations.maps[batch].to(device), demonstrations.numbers[batch].to(device))
+    gains = demonstrations.gains[batch].to(device)
     best, index = gains.max(1, keepdim=True)
-    if said.shape[1] == 2:
-        target = lessons.points[batch].to(device).gather(1, index[:, :, None].expand(-1, -1, 2))[:, 0]
-        return (said - target).square().sum(1).mean()
-    share = said.gather(1, lessons.cells[batch].to(device)).softmax(1)
+    if outputs.shape[1] == 2:
+        target = demonstrations.points[batch].to(device).gather(1, index[:, :, None].expand(-1, -1, 2))[:, 0]
+        return (outputs - target).square().sum(1).mean()
+    share = outputs.gather(1, demonstrations.cells[batch].to(device)).softmax(1)
     return -(share * gains).sum(1).mean() / best.mean().clamp_min(1e-12)
 
 
-def _of_points(lessons: Lessons, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> bool:
+def _of_points(demonstrations: Demonstrations, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> bool:
     with torch.no_grad():
-        return answer(lessons.maps[:1].to(device), lessons.numbers[:1].to(device)).shape[1] == 2
+        return answer(demonstrations.maps[:1].to(device), demonstrations.numbers[:1].to(device)).shape[1] == 2
 
 
-def _missed(lessons: Lessons, which: slice, answer: Callable[[Tensor, Tensor], Tensor], device: Any) -> float:
+def _missed(
+    demonstrations: Demonstrations, which: slice, answer: Callable[[Tensor, Tensor], Tensor], device: Any
+) -> float:
     """Return the share of the best candidates' gain that the preferred ones lack, or the loss of a policy of points."""
-    rows = torch.arange(len(lessons.gains))[which]
+    rows = torch.arange(len(demonstrations.gains))[which]
     with torch.no_grad():
-        if _of_points(lessons, answer, device):
-            return _loss(lessons, rows, answer, device).item()
-        said = torch.cat(
+        if _of_points(demonstrations, answer, device):
+            return _loss(demonstrations, rows, answer, device).item()
+        outputs = torch.cat(
             [
-                answer(lessons.maps[part].to(device), lessons.numbers[part].to(device)).cpu()
+                answer(demonstrations.maps[part].to(device), demonstrations.numbers[part].to(device)).cpu()
                 for part in torch.split(rows, 256)
             ]
         )
-    gains = lessons.gains[which]
-    chosen = said.gather(1, lessons.cells[which]).argmax(1, keepdim=True)
+    gains = demonstrations.gains[which]
+    chosen = outputs.gather(1, demonstrations.cells[which]).argmax(1, keepdim=True)
     return float(1 - gains.gather(1, chosen).mean() / gains.amax(1).mean().clamp_min(1e-12))

@@ -28,7 +28,13 @@ from foveasim.agents.readout.labelled import LabelledData, LabelledImages, read_
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.evaluation import TaskValidator, Validator
 from foveasim.agents.rl.feature_env import FeatureObservation, TaskObservation
-from foveasim.agents.rl.imitation import ImitationConfig, Lessons, candidate_cells, collect, supposed
+from foveasim.agents.rl.imitation import (
+    Demonstrations,
+    ImitationConfig,
+    candidate_cells,
+    collect_oracle_demonstrations,
+    hypothetical_beliefs,
+)
 from foveasim.envs.tasks.classify import ClassifyVectorEnv
 from foveasim.envs.tasks.search import SearchVectorEnv
 from foveasim.envs.vector import FoveaVectorEnv
@@ -37,45 +43,45 @@ from foveasim.eye.retina import Retina, make_retina
 from foveasim.scenes.source import ArrayScenes
 
 __all__ = [
-    "ClassifyCourse",
-    "Course",
-    "SearchCourse",
-    "ViewCourse",
-    "make_lanes",
-    "open_course",
-    "read_training",
+    "ClassifyTask",
+    "FreeViewingTask",
+    "SearchTask",
+    "TrainingTask",
+    "make_feature_env",
+    "open_training_task",
+    "read_training_scenes",
     "retina_of",
 ]
 
 _VALIDATION_SEED = 1_000_003  # of the displays that search is validated on: training draws others
-_FEWEST = 20  # episodes of validation
+_MIN_EPISODES = 20  # episodes of validation
 
 
 Act: TypeAlias = Callable[[dict[str, NDArray[np.float32]]], NDArray[Any]]
 """From what the policy sees to what it does, drawn."""
 
 
-class Judge(Protocol):
-    """Lets agents show what they can, on what is not trained on."""
+class AgentScorer(Protocol):
+    """Scores agents on scenes that no training uses."""
 
     def score(self, label: str, make: Callable[[int], Agent]) -> Any:
         """Return a :class:`Score` or :class:`TaskScore`."""
 
 
-class Course:
+class TrainingTask:
     """What is trained on.
 
     Attributes:
-        about: What that is, for people.
-        lanes: The eyes that are trained with.
+        description: What it is, in a few words.
+        feature_env: The eyes that are trained with, and what the policy sees of them.
         belief_predictor: The frozen network, or None where none is needed.
-        validator: Judges on what is not trained on, or None.
+        validator: Scores agents on scenes that no training uses, or None.
     """
 
-    about: str
-    lanes: Any  # a FeatureObservation, of the tasks a TaskObservation
+    description: str
+    feature_env: Any  # a FeatureObservation, of the tasks a TaskObservation
     belief_predictor: BeliefPredictor | None
-    validator: Judge | None
+    validator: AgentScorer | None
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -83,48 +89,52 @@ class Course:
     @property
     def stops(self) -> bool:
         """Whether stopping is one of the choices."""
-        return isinstance(self.lanes, TaskObservation) and self.lanes.stops
+        return isinstance(self.feature_env, TaskObservation) and self.feature_env.stops
 
     @property
-    def sees(self) -> FeatureConfig:
+    def feature_config(self) -> FeatureConfig:
         """What the policy sees."""
-        seen: FeatureConfig = self.lanes.config
-        return seen
+        config: FeatureConfig = self.feature_env.config
+        return config
 
-    def policy(self, actor: Actor, card: Mapping[str, Any]) -> Policy:
+    def make_policy(self, actor: Actor, card: Mapping[str, Any]) -> Policy:
         """Return an actor as a policy that can be saved."""
         config, known = self.config, ""
         if self.belief_predictor is not None:
             known = fingerprint(self.belief_predictor.predictor.network)
         readout = config.task_options.get("readout", "")
         named = config.network if self.belief_predictor is not None else ""
-        return Policy(actor, self.sees, named, known, card, config.task, readout if isinstance(readout, str) else "")
+        return Policy(
+            actor, self.feature_config, named, known, card, config.task, readout if isinstance(readout, str) else ""
+        )
 
-    def agent(self, policy: Policy, seed: int) -> Agent:
+    def make_agent(self, policy: Policy, seed: int) -> Agent:
         """Return the agent of a policy."""
         if self.belief_predictor is None:
             return TaskAgent(policy, self.config.device, seed=seed)
         return WatchfulAgent(policy, self.config.device, seed=seed, belief_predictor=self.belief_predictor)
 
-    def lessons(
-        self, act: Act, episodes: int, how: ImitationConfig, seed: int, tell: Callable[[float], None]
-    ) -> Lessons:
-        """Walk through episodes beside someone who knows where to look; see :func:`foveasim.agents.rl.imitation.fit`.
+    def collect_demonstrations(
+        self, act: Act, episodes: int, imitation: ImitationConfig, seed: int, on_progress: Callable[[float], None]
+    ) -> Demonstrations:
+        """Walk through episodes beside an expert who knows where to look.
+
+        See :func:`foveasim.agents.rl.imitation.fit`.
 
         Raises:
-            InvalidValueError: Nobody knows.
+            InvalidValueError: The task has no expert.
         """
-        raise InvalidValueError(f"nobody knows where to look in the task {self.config.task!r}: use --imitate 0.")
+        raise InvalidValueError(f"there is no expert to imitate in the task {self.config.task!r}: use --imitate 0.")
 
-    def references(self, words: Sequence[str]) -> list[Entry]:
-        """Return the agents that validation compares with."""
+    def open_baselines(self, words: Sequence[str]) -> list[Entry]:
+        """Open the agents that validation compares with."""
         common: dict[str, object] = {"retina": retina_of(self.config), "device": self.config.device}
         if self.belief_predictor is not None:
             common |= {"network": self.belief_predictor.predictor.network, "belief_predictor": self.belief_predictor}
         return open_entries(words, {}, common)[0] if words else []
 
 
-class ViewCourse(Course):
+class FreeViewingTask(TrainingTask):
     """Free viewing: a frozen network's error is to fall."""
 
     belief_predictor: BeliefPredictor
@@ -132,60 +142,60 @@ class ViewCourse(Course):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         self.belief_predictor = BeliefPredictor(config.network, config.device, config.precision)
-        scenes, held_out = read_training(config)
-        self.lanes = make_lanes(config, scenes, self.belief_predictor)
+        scenes, held_out = read_training_scenes(config)
+        self.feature_env = make_feature_env(config, scenes, self.belief_predictor)
         self.validator = None
-        self.about = f"{len(scenes.name):,} scenes"
+        self.description = f"{len(scenes.name):,} scenes"
         if held_out is not None:
             self.validator = Validator(
                 held_out, retina_of(config), self.belief_predictor.predictor, budget=config.budget, seed=config.seed
             )
-            self.about += f", {len(held_out.name):,} for validation"
+            self.description += f", {len(held_out.name):,} for validation"
 
-    def agent(self, policy: Policy, seed: int) -> Agent:
+    def make_agent(self, policy: Policy, seed: int) -> Agent:
         """Return the agent of a policy."""
         return PolicyAgent(
             policy, str(self.belief_predictor.device), seed=seed, predictor=self.belief_predictor.predictor
         )
 
-    def lessons(
-        self, act: Act, episodes: int, how: ImitationConfig, seed: int, tell: Callable[[float], None]
-    ) -> Lessons:
+    def collect_demonstrations(
+        self, act: Act, episodes: int, imitation: ImitationConfig, seed: int, on_progress: Callable[[float], None]
+    ) -> Demonstrations:
         """Walk through episodes beside the one-step oracle."""
-        return collect(self.lanes, act, episodes, how, seed, tell)
+        return collect_oracle_demonstrations(self.feature_env, act, episodes, imitation, seed, on_progress)
 
 
-class SearchCourse(Course):
+class SearchTask(TrainingTask):
     """``foveasim/Search-v0``: the target is to be found."""
 
     belief_predictor = None
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        sees = config.sees()
-        if not isinstance(sees, SearchFeatureConfig):
-            raise InvalidValueError(f"features must be those of search; got {type(sees).__name__}.")
-        self.envs_of_lanes = envs = self.envs(config.lanes)
-        self.lanes = _lanes(config, envs, SearchSense(sees, config.device))
-        count = max(_FEWEST, config.validate_limit or 100)
-        self.validator = TaskValidator(self.envs(count, scene_seed=_VALIDATION_SEED), config.seed)
+        feature_config = config.feature_config()
+        if not isinstance(feature_config, SearchFeatureConfig):
+            raise InvalidValueError(f"features must be those of search; got {type(feature_config).__name__}.")
+        self.task_envs = envs = self.make_envs(config.lanes)
+        self.feature_env = _make_task_env(config, envs, SearchSense(feature_config, config.device))
+        count = max(_MIN_EPISODES, config.validate_limit or 100)
+        self.validator = TaskValidator(self.make_envs(count, scene_seed=_VALIDATION_SEED), config.seed)
         source = envs.source
-        self.about = f"{len(source):,} displays, {count} for validation"
+        self.description = f"{len(source):,} displays, {count} for validation"
 
-    def lessons(
-        self, act: Act, episodes: int, how: ImitationConfig, seed: int, tell: Callable[[float], None]
-    ) -> Lessons:
-        """Walk through episodes by the policy alone, beside someone who knows where the target lies.
+    def collect_demonstrations(
+        self, act: Act, episodes: int, imitation: ImitationConfig, seed: int, on_progress: Callable[[float], None]
+    ) -> Demonstrations:
+        """Walk through episodes by the policy alone, beside an expert who knows where the target lies.
 
         A cell whose place lies on the target has the gain 1; where none does, the nearest has a half, for looking there
         shows the target sharply.
         """
-        kept: list[tuple[Tensor, ...]] = []
-        observation, info = self.lanes.reset(seed=seed)
+        collected: list[tuple[Tensor, ...]] = []
+        observation, info = self.feature_env.reset(seed=seed)
         size = torch.tensor([self.config.size[1], self.config.size[0]], dtype=torch.float32)
-        ended, source = 0, self.envs_of_lanes.source
+        ended, source = 0, self.task_envs.source
         while ended < episodes:
-            seen = self.lanes.seen
+            seen = self.feature_env.current_features
             sought = torch.from_numpy(np.asarray(info["sought_px"], np.float32))
             points = seen.points.cpu()
             away = ((points + 1) * (size / 2) - sought[:, None]).norm(dim=2)
@@ -193,18 +203,18 @@ class SearchCourse(Course):
             near = torch.zeros_like(gains).scatter_(1, away.argmin(1, keepdim=True), 0.5)
             cells = torch.arange(gains.shape[1]).expand(len(gains), -1)
             gains = torch.where(gains.amax(1, keepdim=True) > 0, gains, near)
-            kept.append((seen.maps.cpu(), seen.numbers.cpu(), cells, points, gains))
-            observation, _, terminated, _, info = self.lanes.step(act(observation))
+            collected.append((seen.maps.cpu(), seen.numbers.cpu(), cells, points, gains))
+            observation, _, terminated, _, info = self.feature_env.step(act(observation))
             ended += int(np.count_nonzero(terminated))
-            tell(min(ended / episodes, 1.0))
-        return Lessons(*(torch.cat(column).clone() for column in zip(*kept, strict=True)))
+            on_progress(min(ended / episodes, 1.0))
+        return Demonstrations(*(torch.cat(column).clone() for column in zip(*collected, strict=True)))
 
-    def envs(self, lanes: int, **options: Any) -> SearchVectorEnv:
+    def make_envs(self, lanes: int, **options: Any) -> SearchVectorEnv:
         """Make envs of the config's options and others that come before them."""
         return SearchVectorEnv(lanes, **{**_common(self.config), **self.config.task_options, **options})
 
 
-class ClassifyCourse(Course):
+class ClassifyTask(TrainingTask):
     """``foveasim/Classify-v0``: a readout's probability of the right class is to rise, and looking costs."""
 
     belief_predictor: BeliefPredictor
@@ -224,54 +234,56 @@ class ClassifyCourse(Course):
             self._options["readout"] = ThinkingReadout(
                 load_belief_readout(readout, config.device), self.belief_predictor
             )
-        # The scene itself is for whoever knows best (lessons); the policy never sees it.
-        self.envs_of_lanes = envs = self.envs(config.lanes, "train", privileged=config.imitate > 0)
-        sees = config.sees(classes=len(envs.classes))
-        if not isinstance(sees, ClassifyFeatureConfig):
-            raise InvalidValueError(f"features must be those of classify; got {type(sees).__name__}.")
-        self.lanes = _lanes(config, envs, ClassifySense(sees, self.belief_predictor))
-        count = max(_FEWEST, config.validate_limit or 100)
-        self.validator = TaskValidator(self.envs(count, "validation"), config.seed)
-        self.about = f"{len(envs.simulator.scenes):,} scenes of {len(envs.classes)} classes, {count} for validation"
+        # The scene itself is for the expert (demonstrations); the policy never sees it.
+        self.task_envs = envs = self.make_envs(config.lanes, "train", privileged=config.imitate > 0)
+        feature_config = config.feature_config(classes=len(envs.classes))
+        if not isinstance(feature_config, ClassifyFeatureConfig):
+            raise InvalidValueError(f"features must be those of classify; got {type(feature_config).__name__}.")
+        self.feature_env = _make_task_env(config, envs, ClassifySense(feature_config, self.belief_predictor))
+        count = max(_MIN_EPISODES, config.validate_limit or 100)
+        self.validator = TaskValidator(self.make_envs(count, "validation"), config.seed)
+        self.description = (
+            f"{len(envs.simulator.scenes):,} scenes of {len(envs.classes)} classes, {count} for validation"
+        )
 
-    def lessons(
-        self, act: Act, episodes: int, how: ImitationConfig, seed: int, tell: Callable[[float], None]
-    ) -> Lessons:
-        """Walk through episodes beside someone who knows scene and class and tries places.
+    def collect_demonstrations(
+        self, act: Act, episodes: int, imitation: ImitationConfig, seed: int, on_progress: Callable[[float], None]
+    ) -> Demonstrations:
+        """Walk through episodes beside an expert who knows scene and class and tries places.
 
         The gain of a place is by how much a glimpse of it would raise the logarithm of the class's probability, less
         the cost of a glimpse. To stop gains nothing: it is better than any place where a glimpse is worth less than it
         costs.
         """
-        kept: list[tuple[Tensor, ...]] = []
+        collected: list[tuple[Tensor, ...]] = []
         draws = torch.Generator().manual_seed(seed)
-        self.lanes.reset(seed=seed)
-        envs, ended = self.envs_of_lanes, 0
+        self.feature_env.reset(seed=seed)
+        envs, ended = self.task_envs, 0
         while ended < episodes:
-            seen, present = self.lanes.seen, self.lanes.observed
+            seen, observed = self.feature_env.current_features, self.feature_env.observed
             with torch.inference_mode():
-                cells = candidate_cells(seen, how.candidates, draws)
+                cells = candidate_cells(seen, imitation.candidates, draws)
                 points = seen.points.gather(1, cells[:, :, None].expand(-1, -1, 2))
-                scene = torch.as_tensor(present["scene"]).to(self.belief_predictor.device)
-                beliefs, known = supposed(self.belief_predictor.predict_from(present), scene, points)
-                said = envs.posterior_of(beliefs.flatten(0, 1), known.flatten(0, 1)).reshape(*cells.shape, -1)
+                scene = torch.as_tensor(observed["scene"]).to(self.belief_predictor.device)
+                beliefs, known = hypothetical_beliefs(self.belief_predictor.predict_from(observed), scene, points)
+                posteriors = envs.posterior_of(beliefs.flatten(0, 1), known.flatten(0, 1)).reshape(*cells.shape, -1)
             label = envs.as_array(envs.simulator.label)
-            right = np.take_along_axis(said, label[:, None, None], 2)[:, :, 0]
-            before = np.take_along_axis(np.asarray(present["posterior"]), label[:, None], 1)
+            right = np.take_along_axis(posteriors, label[:, None, None], 2)[:, :, 0]
+            before = np.take_along_axis(np.asarray(observed["posterior"]), label[:, None], 1)
             gains = torch.from_numpy(np.log(right) - np.log(before)) - envs.cost_per_glimpse
             best = cells.cpu().gather(1, gains.argmax(1, keepdim=True))[:, 0].numpy()
             if self.stops:
                 cells = torch.cat((cells, torch.full_like(cells[:, :1], seen.gain.shape[1])), 1)
                 points = torch.cat((points, torch.zeros_like(points[:, :1])), 1)
                 gains = torch.cat((gains, torch.zeros_like(gains[:, :1])), 1)
-            kept.append(tuple(one.cpu() for one in (seen.maps, seen.numbers, cells, points, gains)))
-            led = (torch.rand(len(best), generator=draws) < how.oracle_share).numpy()
-            shown = {"maps": seen.maps.cpu().numpy(), "numbers": seen.numbers.cpu().numpy()}
-            _, _, terminated, _, _ = self.lanes.step(np.where(led, best, act(shown)))
+            collected.append(tuple(one.cpu() for one in (seen.maps, seen.numbers, cells, points, gains)))
+            by_expert = (torch.rand(len(best), generator=draws) < imitation.oracle_share).numpy()
+            features = {"maps": seen.maps.cpu().numpy(), "numbers": seen.numbers.cpu().numpy()}
+            _, _, terminated, _, _ = self.feature_env.step(np.where(by_expert, best, act(features)))
             ended += int(np.count_nonzero(terminated))
-            tell(min(ended / episodes, 1.0))
+            on_progress(min(ended / episodes, 1.0))
         # Lane by lane: what is held out at the end then are whole episodes.
-        return Lessons(*(torch.stack(column, 1).flatten(0, 1) for column in zip(*kept, strict=True)))
+        return Demonstrations(*(torch.stack(column, 1).flatten(0, 1) for column in zip(*collected, strict=True)))
 
     def images(self, part: str) -> LabelledImages:
         """Return the images of a part of labelled data: "test", "held_out" for those of validation, or a half of these.
@@ -288,24 +300,24 @@ class ClassifyCourse(Course):
         both = np.concatenate((half.images, half.images[:, :, ::-1]))
         return LabelledImages(both, np.tile(half.labels, 2), half.names * 2)
 
-    def envs(self, lanes: int, part: str, **options: Any) -> ClassifyVectorEnv:
+    def make_envs(self, lanes: int, part: str, **options: Any) -> ClassifyVectorEnv:
         """Make envs on a part of the data, "train", "validation" or "test"."""
         scenes: dict[str, Any] = {"split": "test" if part == "test" else "train"}
         if self.data is not None:
-            shown = self.images(part)
-            scenes = {"scenes": ArrayScenes(shown.images, label=shown.labels.tolist(), labels=self.data.classes)}
+            labelled = self.images(part)
+            scenes = {"scenes": ArrayScenes(labelled.images, label=labelled.labels.tolist(), labels=self.data.classes)}
         given = {**_common(self.config), **scenes, **self._options, **options}
         del given["belief"]
         return ClassifyVectorEnv(lanes, **given)
 
 
-def open_course(config: TrainConfig) -> Course:
+def open_training_task(config: TrainConfig) -> TrainingTask:
     """Open what a config trains on.
 
     Raises:
         FoveasimError: An option that cannot be used, or data that cannot be read.
     """
-    kinds: dict[str, type[Course]] = {"view": ViewCourse, "search": SearchCourse, "classify": ClassifyCourse}
+    kinds: dict[str, type[TrainingTask]] = {"view": FreeViewingTask, "search": SearchTask, "classify": ClassifyTask}
     return kinds[config.task](config)
 
 
@@ -321,9 +333,9 @@ def _common(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _lanes(config: TrainConfig, envs: SearchVectorEnv | ClassifyVectorEnv, sense: TaskSense) -> TaskObservation:
-    least = config.actor(sense.config.grid(config.size), 0).least_gain
-    return TaskObservation(envs, sense, least_gain=least)
+def _make_task_env(config: TrainConfig, envs: SearchVectorEnv | ClassifyVectorEnv, sense: TaskSense) -> TaskObservation:
+    least_gain = config.actor_config(sense.config.grid(config.size), 0).least_gain
+    return TaskObservation(envs, sense, least_gain=least_gain)
 
 
 def _labelled(config: TrainConfig) -> LabelledData | None:
@@ -346,7 +358,7 @@ def retina_of(config: TrainConfig) -> Retina:
     return make_retina(config.retina, **(usual if config.retina_options is None else config.retina_options))
 
 
-def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
+def read_training_scenes(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
     """Read the scenes to train on, and those of validation.
 
     Raises:
@@ -362,11 +374,11 @@ def read_training(config: TrainConfig) -> tuple[Scenes, Scenes | None]:
     return train, read_scenes(config.validate, config.size, limit=limit, seed=config.seed)
 
 
-def make_lanes(
+def make_feature_env(
     config: TrainConfig, scenes: Scenes, belief_predictor: BeliefPredictor, autoreset_mode: str = "SameStep"
 ) -> FeatureObservation:
     """Build the eyes that a policy is trained with: features of the network, and its reward."""
-    weights = config.weights()
+    weights = config.reward_weights()
     envs = FoveaVectorEnv(
         config.lanes,
         scenes=ArrayScenes(scenes.image),
@@ -379,6 +391,8 @@ def make_lanes(
         autoreset_mode=autoreset_mode,
         device=config.device,
     )
-    sees = config.sees()
-    least = config.actor(sees.grid(config.size), 0).least_gain
-    return FeatureObservation(PredictionReward(envs, belief_predictor, weights), sees, config.acts_in, least_gain=least)
+    feature_config = config.feature_config()
+    least_gain = config.actor_config(feature_config.grid(config.size), 0).least_gain
+    return FeatureObservation(
+        PredictionReward(envs, belief_predictor, weights), feature_config, config.acts_in, least_gain=least_gain
+    )

@@ -220,7 +220,7 @@ def _try(config: TuneConfig, trial: Any, out: Path, pruned: type[Exception]) -> 
     print(f"trial {trial.number}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
     errors: list[float] = []
 
-    class Judged(Training):
+    class PrunedTraining(Training):
         """Is ended where it validates worse than half of the trials did by then."""
 
         def validate(self, when: str = "") -> None:
@@ -232,7 +232,7 @@ def _try(config: TuneConfig, trial: Any, out: Path, pruned: type[Exception]) -> 
             if not when and trial.should_prune():
                 raise pruned(f"error {errors[-1]} at {self.model.num_timesteps} saccades")
 
-    if train.run(config.training(found, str(out)), Judged):
+    if train.run(config.training(found, str(out)), PrunedTraining):
         raise KeyboardInterrupt
     return min(errors)
 
@@ -260,6 +260,6 @@ def _write(config: TuneConfig, out: Path, study: Any) -> None:
     if not whole:
         return
     best = min(whole, key=lambda row: float(row["error"]))
-    said = f"# {config.preset}, trial {best['trial']}: error {best['error']:.6f} after {config.steps:,} saccades\n"
-    text = said + dump_yaml(config.options(best["options"]))
+    header = f"# {config.preset}, trial {best['trial']}: error {best['error']:.6f} after {config.steps:,} saccades\n"
+    text = header + dump_yaml(config.options(best["options"]))
     write_atomically(out / "best.yaml", text.encode())

@@ -138,7 +138,7 @@ def test_cells_and_points_lead_to_the_same() -> None:
     by_point.reset(seed=5)
     for step in range(4):
         cells = np.array([10 * step, 143 - step, 70])
-        where = by_cell.seen.points[torch.arange(3), torch.from_numpy(cells)].numpy()
+        where = by_cell.current_features.points[torch.arange(3), torch.from_numpy(cells)].numpy()
         one, earned, *_ = by_cell.step(cells)
         other, also, *_ = by_point.step(where)
         np.testing.assert_array_equal(one["maps"], other["maps"])

@@ -28,8 +28,8 @@ from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 
-SEES = FeatureConfig(cells=6)
-CELLS = ActorConfig("cells", (6, 6), SEES.channels, 6, SEES.channel("gain"), 36, width=8)
+FEATURE_CONFIG = FeatureConfig(cells=6)
+CELLS = ActorConfig("cells", (6, 6), FEATURE_CONFIG.channels, 6, FEATURE_CONFIG.channel("gain"), 36, width=8)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_an_agent_does_what_the_model_predicts(
         4, belief=True, privileged=True, size=(48, 48), budget=3, retina="disc", autoreset_mode="SameStep"
     )
     eyes = FeatureObservation(
-        PredictionReward(base, BeliefPredictor(network)), SEES, acts, least_gain=config.least_gain
+        PredictionReward(base, BeliefPredictor(network)), FEATURE_CONFIG, acts, least_gain=config.least_gain
     )
     lanes = GlimpseVecEnv(eyes)
     with torch.random.fork_rng():
@@ -86,7 +86,9 @@ def test_an_agent_does_what_the_model_predicts(
         draws = torch.Generator().manual_seed(3)
         for value in model.policy.parameters():
             value.data.copy_(0.3 * torch.randn(value.shape, generator=draws))
-    policy = Policy(actor_of(model, config), SEES, network, fingerprint(BeliefPredictor(network).predictor.network))
+    policy = Policy(
+        actor_of(model, config), FEATURE_CONFIG, network, fingerprint(BeliefPredictor(network).predictor.network)
+    )
     save_policy(tmp_path / "policy.safetensors", policy)
     agent = make_agent(tmp_path / "policy.safetensors")
     agent.reset(np.ones(4, np.bool_))
@@ -120,7 +122,7 @@ def test_an_untrained_policy_of_cells_looks_where_uncertainty_does() -> None:
 @pytest.mark.parametrize("kind", ["cells", "point", "flat"])
 def test_a_policy_works_on_scenes_of_any_size(kind: Any, size: tuple[int, int], network: str) -> None:
     config = replace(CELLS, kind=kind, outputs=36 if kind != "point" else 2, hidden=() if kind == "cells" else (8,))
-    found = run(PolicyAgent(Policy(stirred(config), SEES, network)), observations(size, 2))
+    found = run(PolicyAgent(Policy(stirred(config), FEATURE_CONFIG, network)), observations(size, 2))
     assert found.shape == (2, 4, 2)
     assert np.abs(found).max() <= 1
 
@@ -128,7 +130,7 @@ def test_a_policy_works_on_scenes_of_any_size(kind: Any, size: tuple[int, int], 
 @pytest.mark.parametrize("memory", [0, 8])
 def test_a_policy_keeps_the_contract_of_agents(memory: int, network: str) -> None:
     config = CELLS if not memory else replace(CELLS, kind="point", outputs=2, hidden=(8,), memory=memory)
-    policy = Policy(stirred(config), SEES, network)
+    policy = Policy(stirred(config), FEATURE_CONFIG, network)
     findings = check_agent(lambda seed: PolicyAgent(policy, seed=seed), size=(48, 48), limit_ms=1000)
     assert {finding.level for finding in findings} <= {"pass", "note"}, findings
 
@@ -139,7 +141,7 @@ def test_samples_are_drawn_by_softmax_and_repeat_by_seed(network: str) -> None:
     def drawn(scale: float, seed: int, deterministic: bool = False) -> np.ndarray:
         actor = stirred(replace(CELLS, prior=0.0))
         actor.trunk.net.head.weight.data *= scale  # type: ignore[union-attr]
-        return run(PolicyAgent(Policy(actor, SEES, network), deterministic=deterministic, seed=seed), seen)
+        return run(PolicyAgent(Policy(actor, FEATURE_CONFIG, network), deterministic=deterministic, seed=seed), seen)
 
     even, sharp = drawn(0.0, 0), drawn(1e4, 0)
     np.testing.assert_array_equal(even, drawn(0.0, 0))
@@ -150,12 +152,12 @@ def test_samples_are_drawn_by_softmax_and_repeat_by_seed(network: str) -> None:
 
 
 def test_a_file_holds_all_of_a_policy(network: str, tmp_path: Path) -> None:
-    policy = Policy(stirred(CELLS), SEES, network, "abc", {"steps": 7})
+    policy = Policy(stirred(CELLS), FEATURE_CONFIG, network, "abc", {"steps": 7})
     path = tmp_path / "run" / "gaze.safetensors"
     save_policy(path, policy)
     found = load_policy(path)
     assert found.actor.config == CELLS
-    assert found.features == SEES
+    assert found.features == FEATURE_CONFIG
     assert (found.network, found.fingerprint, found.card) == (network, "abc", {"steps": 7})
     for name, value in policy.actor.state_dict().items():
         torch.testing.assert_close(found.actor.state_dict()[name], value, rtol=0, atol=0)
@@ -163,7 +165,7 @@ def test_a_file_holds_all_of_a_policy(network: str, tmp_path: Path) -> None:
 
 
 def test_a_network_that_lies_beside_the_policy_is_found(network: str, tmp_path: Path) -> None:
-    policy = Policy(stirred(CELLS), SEES, "elsewhere/small.safetensors")
+    policy = Policy(stirred(CELLS), FEATURE_CONFIG, "elsewhere/small.safetensors")
     save_policy(tmp_path / "policy.safetensors", policy)
     assert load_policy(tmp_path / "policy.safetensors").network == network
     with pytest.raises(WeightsError, match="no weights file"):
@@ -171,7 +173,7 @@ def test_a_network_that_lies_beside_the_policy_is_found(network: str, tmp_path: 
 
 
 def test_other_weights_of_the_network_are_told(network: str) -> None:
-    policy = Policy(stirred(CELLS), SEES, network, "0" * 16)
+    policy = Policy(stirred(CELLS), FEATURE_CONFIG, network, "0" * 16)
     with pytest.warns(UserWarning, match="other weights of the network"):
         PolicyAgent(policy)
     PolicyAgent(policy, predictor=network)  # chosen on purpose
@@ -183,7 +185,7 @@ def test_files_that_are_no_policy_are_refused(network: str, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match="holds no gaze policy"):
         make_agent(network)
     path = tmp_path / "policy.safetensors"
-    save_policy(path, Policy(stirred(CELLS), SEES, network))
+    save_policy(path, Policy(stirred(CELLS), FEATURE_CONFIG, network))
     tensors, metadata = read_tensors(path)
     short = tmp_path / "short.safetensors"
     short.write_bytes(path.read_bytes()[:-10])
@@ -210,8 +212,8 @@ def test_what_does_not_belong_together_is_refused(network: str) -> None:
         replace(CELLS, gain_channel=None)
     points = replace(CELLS, kind="point", outputs=2)
     with pytest.raises(AgentError, match="no cells to sample"):
-        PolicyAgent(Policy(Actor(points), SEES, network), deterministic=False)
+        PolicyAgent(Policy(Actor(points), FEATURE_CONFIG, network), deterministic=False)
     diverged = stirred(CELLS)
     diverged.trunk.net.head.bias.data.fill_(torch.inf)  # type: ignore[union-attr]
     with pytest.raises(InvalidValueError, match="not finite"):
-        save_policy("never.safetensors", Policy(diverged, SEES, network))
+        save_policy("never.safetensors", Policy(diverged, FEATURE_CONFIG, network))

@@ -274,10 +274,10 @@ def test_a_policy_learns(network: str, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         training = Training(made, tmp_path, InterruptFlag())
         seen: list[float] = []
-        lanes, greedy = training.lanes, 0.0
+        lanes, greedy = training.feature_env, 0.0
         lanes.reset(seed=0)
         for _ in range(made.budget):
-            greedy += float(lanes.step(lanes.seen.gain.argmax(1).numpy())[1].mean())
+            greedy += float(lanes.step(lanes.current_features.gain.argmax(1).numpy())[1].mean())
 
         def watch(local: dict[str, Any], _: Any) -> bool:
             seen.extend(info["episode"]["r"] for info in local["infos"] if "episode" in info)

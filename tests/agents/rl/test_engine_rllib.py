@@ -59,14 +59,14 @@ def test_options_are_told_by_the_names_of_rllib() -> None:
     from foveasim.agents.rl.engine_rllib import ppo_config
 
     config = TrainConfig(**{**PRESETS.values("ppo"), "engine": "rllib", "env_runners": 3, "lanes": 64, "steps": 1000})
-    made = ppo_config(config, config.actor((12, 12), 6))
+    made = ppo_config(config, config.actor_config((12, 12), 6))
     assert made.num_envs_per_env_runner == 22  # 64 lanes in three parts, rounded up
     assert made.train_batch_size_per_learner == 16 * 66
     assert (made.minibatch_size, made.num_epochs, made.gamma, made.lambda_) == (256, 4, 0.6, 0.95)
     assert made.lr == [[0, 0.001], [1000, 0.0]]
     assert (made.clip_param, made.entropy_coeff, made.vf_loss_coeff, made.grad_clip) == (0.2, 0.002, 0.5, 0.5)
     with pytest.raises(InvalidValueError, match="no 'target_kl'"):
-        ppo_config(replace(config, options={"target_kl": 0.1}), config.actor((12, 12), 6))
+        ppo_config(replace(config, options={"target_kl": 0.1}), config.actor_config((12, 12), 6))
 
 
 @needs_ray

@@ -11,7 +11,14 @@ from foveasim.agents.gaze_policy.rewards import PredictionReward, RewardWeights
 from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation
-from foveasim.agents.rl.imitation import ImitationConfig, Lessons, collect, fit, near_cells, true_gains
+from foveasim.agents.rl.imitation import (
+    Demonstrations,
+    ImitationConfig,
+    collect_oracle_demonstrations,
+    fit,
+    near_cells,
+    true_gains,
+)
 from foveasim.envs.vector import FoveaVectorEnv
 from foveasim.errors import InvalidValueError
 from foveasim.scenes.source import ArrayScenes
@@ -42,7 +49,7 @@ def test_true_gains_are_what_the_env_pays() -> None:
     draws = np.random.default_rng(0)
     for _ in range(3):
         cells = draws.integers(0, 36, 4)
-        point = lanes.seen.points[torch.arange(4), torch.from_numpy(cells)][:, None]
+        point = lanes.current_features.points[torch.arange(4), torch.from_numpy(cells)][:, None]
         with torch.inference_mode():
             envs = lanes.envs
             foretold = true_gains(envs.belief_predictor, envs.current_prediction, envs.scene, point)[:, 0]
@@ -53,16 +60,16 @@ def test_true_gains_are_what_the_env_pays() -> None:
 
 
 @pytest.mark.parametrize("actions", ["cell", "point"])
-def test_lessons_hold_every_moment_of_the_episodes(actions: str) -> None:
-    how, shares = ImitationConfig(candidates=5), []
+def test_demonstrations_hold_every_moment_of_the_episodes(actions: str) -> None:
+    options, shares = ImitationConfig(candidates=5), []
     lanes = eyes(actions=actions)
 
     def act(observation: dict[str, np.ndarray]) -> np.ndarray:
         assert observation["maps"].shape == (4, 10, 6, 6)
         return np.zeros(4, np.int64) if actions == "cell" else np.zeros((4, 2), np.float32)
 
-    found = collect(lanes, act, 5, how, tell=shares.append)
-    again = collect(lanes, act, 5, how)
+    found = collect_oracle_demonstrations(lanes, act, 5, options, on_progress=shares.append)
+    again = collect_oracle_demonstrations(lanes, act, 5, options)
     assert found.gains.shape == (2 * 3 * 4, 5)  # two rounds of four lanes for five episodes
     assert found.maps.shape == (24, 10, 6, 6)
     assert found.points.shape == (24, 5, 2)
@@ -86,14 +93,14 @@ def test_near_candidates_are_drawn_by_the_softmax_of_their_gain() -> None:
     assert (every.sort(1).values == torch.arange(5)).all()
 
 
-def lessons(count: int = 400) -> Lessons:
+def demonstrations(count: int = 400) -> Demonstrations:
     """The true gain of a cell is its second map, of which the gain map knows nothing."""
     draws = torch.Generator().manual_seed(0)
     maps = torch.rand(count, 2, 3, 3, generator=draws)
     cells = torch.rand(count, 9, generator=draws).argsort(1)[:, :4]
     points = torch.stack((cells % 3 - 1.0, cells // 3 - 1.0), 2)
     gains = maps[:, 1].flatten(1).gather(1, cells)
-    return Lessons(maps, torch.zeros(count, 1), cells, points, gains)
+    return Demonstrations(maps, torch.zeros(count, 1), cells, points, gains)
 
 
 def test_scores_learn_the_order_of_the_candidates() -> None:
@@ -101,7 +108,7 @@ def test_scores_learn_the_order_of_the_candidates() -> None:
     net = torch.nn.Conv2d(2, 1, 1)
     torch.nn.init.zeros_(net.weight)
     found = fit(
-        lessons(),
+        demonstrations(),
         lambda maps, numbers: net(maps).flatten(1),
         net.parameters(),
         ImitationConfig(epochs=40, lr=0.05),
@@ -113,28 +120,28 @@ def test_scores_learn_the_order_of_the_candidates() -> None:
 
 def test_points_learn_the_best_candidate() -> None:
     torch.manual_seed(0)
-    taught = lessons()
+    taught = demonstrations()
     best = taught.points.gather(1, taught.gains.argmax(1)[:, None, None].expand(-1, 1, 2))[:, 0]
     aside = torch.cat((taught.maps.flatten(1), best), 1)[:, :, None, None]
-    taught = Lessons(aside, taught.numbers, taught.cells, taught.points, taught.gains)
+    taught = Demonstrations(aside, taught.numbers, taught.cells, taught.points, taught.gains)
     net = torch.nn.Linear(20, 2)
-    how = ImitationConfig(epochs=60, lr=0.02)
-    found = fit(taught, lambda maps, numbers: net(maps.flatten(1)), net.parameters(), how)
+    options = ImitationConfig(epochs=60, lr=0.02)
+    found = fit(taught, lambda maps, numbers: net(maps.flatten(1)), net.parameters(), options)
     assert found["after"] < 0.01 < found["before"]
     assert "random" not in found
 
 
 def test_what_teaches_nothing_leaves_a_policy_as_it_was() -> None:
     """The policy knows the true order of the moments that are held out; all others were shuffled."""
-    taught = lessons()
+    taught = demonstrations()
     draws = torch.Generator().manual_seed(1)
     taught.gains[:360] = torch.rand(360, 4, generator=draws)
     net = torch.nn.Conv2d(2, 1, 1)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([0.0, 5.0])[None, :, None, None])
     before = net.weight.clone()
-    how = ImitationConfig(epochs=3, lr=0.05)
-    found = fit(taught, lambda maps, numbers: net(maps).flatten(1), net.parameters(), how)
+    options = ImitationConfig(epochs=3, lr=0.05)
+    found = fit(taught, lambda maps, numbers: net(maps).flatten(1), net.parameters(), options)
     assert found["epoch"] == 0
     assert found["after"] == found["before"] == 1
     assert torch.equal(net.weight, before)
@@ -142,7 +149,9 @@ def test_what_teaches_nothing_leaves_a_policy_as_it_was() -> None:
 
 def test_a_teacher_that_does_not_know_the_scene_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="privileged=True"):
-        collect(eyes(privileged=False), lambda observation: np.zeros(4, np.int64), 1, ImitationConfig())
+        collect_oracle_demonstrations(
+            eyes(privileged=False), lambda observation: np.zeros(4, np.int64), 1, ImitationConfig()
+        )
     with pytest.raises(InvalidValueError, match="candidates"):
         ImitationConfig(candidates=1)
     with pytest.raises(InvalidValueError, match="lr"):

@@ -32,7 +32,7 @@ from foveasim.agents.readout.probe import Labelled
 from foveasim.agents.rl.command import record, run
 from foveasim.agents.rl.config import TrainConfig
 from foveasim.agents.rl.feature_env import TaskObservation
-from foveasim.agents.rl.tasks import ClassifyCourse, open_course
+from foveasim.agents.rl.tasks import ClassifyTask, open_training_task
 from foveasim.agents.rollout import rollout
 from foveasim.errors import AgentError, InvalidValueError, WeightsError
 from foveasim.scenes.signs import SignScenes
@@ -242,12 +242,14 @@ def test_the_odds_of_stopping_do_not_depend_on_the_cells() -> None:
 
 
 def policy(stop: bool, bias: float = -3.0) -> Policy:
-    sees = SearchFeatureConfig()
+    feature_config = SearchFeatureConfig()
     with torch.random.fork_rng():
-        actor = Actor(ActorConfig("cells", (12, 12), sees.channels, sees.count(0), 0, 144, stop=stop)).eval()
+        actor = Actor(
+            ActorConfig("cells", (12, 12), feature_config.channels, feature_config.count(0), 0, 144, stop=stop)
+        ).eval()
     if stop:
         torch.nn.init.constant_(actor.trunk.net.stop[2].bias, bias)  # type: ignore[union-attr,index]
-    return Policy(actor.requires_grad_(False), sees, "", task="search")
+    return Policy(actor.requires_grad_(False), feature_config, "", task="search")
 
 
 def test_a_policy_of_a_task_is_a_file_and_an_agent(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_a_policy_of_a_task_is_a_file_and_an_agent(tmp_path: Path) -> None:
 def test_stopping_is_a_matter_of_odds_and_patience() -> None:
     envs = gym.make_vec("foveasim/Search-v0", num_envs=4, belief=True, stop=True)
     observation, _ = envs.reset(seed=0)
-    shown = {}
+    actions = {}
     for name, options in {
         "eager": {},
         "patient": {"patience": 3.0},
@@ -279,12 +281,12 @@ def test_stopping_is_a_matter_of_odds_and_patience() -> None:
     }.items():
         agent = TaskAgent(policy(stop=True, bias=1.0), **options)  # type: ignore[arg-type]
         agent.reset(np.ones(4, bool))
-        shown[name] = agent.act(observation)
-    assert (shown["eager"][:, 2] == 1).all()
-    assert (shown["patient"][:, 2] == -1).all()
-    assert shown["looks"].shape == (4, 2)
-    np.testing.assert_array_equal(shown["looks"], shown["eager"][:, :2])
-    assert set(shown["drawn"][:, 2]) <= {-1.0, 1.0}
+        actions[name] = agent.act(observation)
+    assert (actions["eager"][:, 2] == 1).all()
+    assert (actions["patient"][:, 2] == -1).all()
+    assert actions["looks"].shape == (4, 2)
+    np.testing.assert_array_equal(actions["looks"], actions["eager"][:, :2])
+    assert set(actions["drawn"][:, 2]) <= {-1.0, 1.0}
     with pytest.raises(AgentError, match="was not trained to stop"):
         TaskAgent(policy(stop=False), stop=True)
 
@@ -302,31 +304,31 @@ def test_the_shipped_search_finds_what_random_gaze_does_not() -> None:
     assert found["search_policy"][1] < found["random"][1] / 2
 
 
-def test_whoever_imitates_stopping_compares_it_with_looking(folder: Path, tmp_path: Path) -> None:
-    course = open_course(config("classify", folder, tmp_path, imitate=4, imitation={"candidates": 3}))
+def test_imitation_of_stopping_compares_it_with_looking(folder: Path, tmp_path: Path) -> None:
+    task = open_training_task(config("classify", folder, tmp_path, imitate=4, imitation={"candidates": 3}))
     draws = np.random.default_rng(0)
 
     def act(seen: dict[str, Any]) -> Any:
         return draws.integers(0, 36, len(seen["maps"]))
 
-    lessons = course.lessons(act, 4, course.config.learns_from(), 0, lambda share: None)
-    assert lessons.cells.shape == lessons.gains.shape == (len(lessons.maps), 4)
-    assert (lessons.cells[:, -1] == 36).all()
-    assert (lessons.cells[:, :-1] < 36).all()
-    assert (lessons.gains[:, -1] == 0).all()
-    free = open_course(
+    demonstrations = task.collect_demonstrations(act, 4, task.config.imitation_config(), 0, lambda share: None)
+    assert demonstrations.cells.shape == demonstrations.gains.shape == (len(demonstrations.maps), 4)
+    assert (demonstrations.cells[:, -1] == 36).all()
+    assert (demonstrations.cells[:, :-1] < 36).all()
+    assert (demonstrations.gains[:, -1] == 0).all()
+    free = open_training_task(
         config(
             "classify",
             folder,
             tmp_path,
             imitate=4,
             imitation={"candidates": 3},
-            task_options=course.config.task_options | {"cost_per_glimpse": 0.0},
+            task_options=task.config.task_options | {"cost_per_glimpse": 0.0},
         )
     )
     draws = np.random.default_rng(0)
-    unpaid = free.lessons(act, 4, course.config.learns_from(), 0, lambda share: None)
-    torch.testing.assert_close(unpaid.gains[:4, :-1] - lessons.gains[:4, :-1], torch.full((4, 3), 0.05))
+    unpaid = free.collect_demonstrations(act, 4, task.config.imitation_config(), 0, lambda share: None)
+    torch.testing.assert_close(unpaid.gains[:4, :-1] - demonstrations.gains[:4, :-1], torch.full((4, 3), 0.05))
 
 
 # Training
@@ -358,10 +360,10 @@ def test_search_is_trained_from_who_knows_the_target_and_tested(
 ) -> None:
     out = tmp_path / "run"
     assert run(config("search", folder, out, imitate=8, imitation={"epochs": 1}, against=["random", "seek"])) == 0
-    told = json.loads((out / "train.json").read_text())
-    assert [row["steps"] for row in told["validation"]] == [0, 0, 16, 32]
-    assert set(told["validation"][0]["less_than"]) == {"random", "seek"}
-    assert told["validation"][-1]["told"]["found"] == 1
+    log = json.loads((out / "train.json").read_text())
+    assert [row["steps"] for row in log["validation"]] == [0, 0, 16, 32]
+    assert set(log["validation"][0]["less_than"]) == {"random", "seek"}
+    assert log["validation"][-1]["told"]["found"] == 1
     file = str(out / "policy.safetensors")
     capsys.readouterr()
     task_options = {"kinds": ["colour", "shape"], "set_sizes": [4, 8]}
@@ -377,8 +379,8 @@ def test_search_is_trained_from_who_knows_the_target_and_tested(
 def test_classify_is_trained_and_tested(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run(config("classify", folder, out, imitate=4, imitation={"epochs": 1, "candidates": 3})) == 0
-    told = json.loads((out / "train.json").read_text())
-    assert {"accuracy", "glimpses"} == set(told["validation"][-1]["told"])
+    log = json.loads((out / "train.json").read_text())
+    assert {"accuracy", "glimpses"} == set(log["validation"][-1]["told"])
     assert run(config("classify", folder, out, steps=48, resume=True)) == 0
     file = out / "policy.safetensors"
     found = load_policy(file)
@@ -406,26 +408,26 @@ def test_policies_train_on_images_that_the_readout_was_not_fitted_to(folder: Pat
         place = tmp_path / "data" / scenes.labels[picture.label]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.image).save(place / f"{index}.png")
-    course = open_course(config("classify", folder, tmp_path / "run", data=str(tmp_path / "data")))
-    assert isinstance(course, ClassifyCourse) and course.data is not None
-    names = {part: set(course.images(part).names) for part in ("train", "validation", "test", "held_out")}
-    assert names["train"] | names["validation"] == names["held_out"] == set(course.data.validation.names)
+    task = open_training_task(config("classify", folder, tmp_path / "run", data=str(tmp_path / "data")))
+    assert isinstance(task, ClassifyTask) and task.data is not None
+    names = {part: set(task.images(part).names) for part in ("train", "validation", "test", "held_out")}
+    assert names["train"] | names["validation"] == names["held_out"] == set(task.data.validation.names)
     assert not names["train"] & names["validation"]
-    assert names["test"] == set(course.data.test.names)
+    assert names["test"] == set(task.data.test.names)
     plain = len(names["train"])
-    shown = course.images("train")
-    assert len(shown) == 2 * plain
-    np.testing.assert_array_equal(shown.images[plain:], shown.images[:plain, :, ::-1])
-    assert len(course.envs_of_lanes.simulator.scenes) == 2 * plain
-    known = record(course, open_entries(["centre"], {}, {})[0][0], "test", course.config)
-    np.testing.assert_array_equal(known.label, course.data.test.labels)  # each once, fewer than test_episodes
+    labelled = task.images("train")
+    assert len(labelled) == 2 * plain
+    np.testing.assert_array_equal(labelled.images[plain:], labelled.images[:plain, :, ::-1])
+    assert len(task.task_envs.simulator.scenes) == 2 * plain
+    known = record(task, open_entries(["centre"], {}, {})[0][0], "test", task.config)
+    np.testing.assert_array_equal(known.label, task.data.test.labels)  # each once, fewer than test_episodes
     few = tmp_path / "few"
     for name in scenes.labels[:2]:
         (few / name).mkdir(parents=True)
         for index in range(5):
             Image.fromarray(scenes.picture(0).image).save(few / name / f"{index}.png")
     with pytest.raises(InvalidValueError, match="at least two validation images"):
-        open_course(config("classify", folder, tmp_path / "run", data=str(few)))
+        open_training_task(config("classify", folder, tmp_path / "run", data=str(few)))
 
 
 @pytest.mark.parametrize(
