@@ -196,7 +196,7 @@ def run(config: TrainConfig, open_run: Callable[[TrainConfig, Path, InterruptFla
     """Train a gaze policy. Ctrl-C ends the run after a step, with everything written.
 
     Args:
-        config: How.
+        config: Options of the run.
         open_run: What builds the run from config, folder and what asks for an end; None goes by ``config.engine``.
 
     Returns:

@@ -35,7 +35,7 @@ from foveasim.agents.rl.tasks import make_feature_env, read_training_scenes, ret
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import InvalidValueError, MissingDependencyError
 from foveasim.runs.interrupts import InterruptFlag
-from foveasim.runs.progress import TrainingProgress
+from foveasim.runs.progress import TrainingDisplay
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["GazeModule", "RllibTraining", "make_eyes", "ppo_config", "ray_part"]
@@ -57,7 +57,7 @@ class RllibTraining:
     """A run.
 
     Args:
-        config: How.
+        config: Options of the run.
         out: Its folder, which is there.
         stop: Whether to end early.
 
@@ -83,7 +83,7 @@ class RllibTraining:
             )
         self.baseline_scores: dict[str, Score] = {}
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
-        self.show, self.best, self.steps, self.validated = TrainingProgress(config.steps), float("inf"), 0, 0
+        self.display, self.best, self.steps, self.validated = TrainingDisplay(config.steps), float("inf"), 0, 0
         self.began_s = time.monotonic()
 
     def run(self) -> int:
@@ -104,7 +104,7 @@ class RllibTraining:
                 )
             algorithm = ppo_config(self.config, self.actor).build_algo()
             try:
-                with self.show:
+                with self.display:
                     return self._run(algorithm, cores)
             finally:
                 algorithm.stop()
@@ -114,7 +114,7 @@ class RllibTraining:
 
     def _run(self, algorithm: Any, cores: int) -> int:
         config = self.config
-        self.show.say(
+        self.display.print_line(
             f"ppo of RLlib, a policy of {config.policy} on a grid of {self.actor.grid[0]} x {self.actor.grid[1]}; "
             f"{config.env_runners} env runners of {_share(config)} lanes, {cores} cores in Ray; "
             f"the network {config.network!r}"
@@ -127,7 +127,7 @@ class RllibTraining:
             }
             for entry in open_entries(config.against, {}, common)[0]:
                 self.baseline_scores[entry.label] = score = self.validator.score(entry.label, entry.make)
-                self.show.say(f"{entry.label}: error {1000 * score.error:.3f} × 10⁻³")
+                self.display.print_line(f"{entry.label}: error {1000 * score.error:.3f} × 10⁻³")
         self._validate(algorithm, "start")
         while self.steps < config.steps and not (self.stop.requested or self._late()):
             self._note(algorithm.train())
@@ -139,9 +139,9 @@ class RllibTraining:
         self.stop.finishing = True
         self._save(algorithm)
         if not self.stop.requested:
-            self.show.say(f"wrote {self.out / 'policy.safetensors'}")
+            self.display.print_line(f"wrote {self.out / 'policy.safetensors'}")
             return 0
-        self.show.say(f"stopped after {self.steps:,} saccades")
+        self.display.print_line(f"stopped after {self.steps:,} saccades")
         return 130
 
     @property
@@ -179,7 +179,7 @@ class RllibTraining:
             return PolicyAgent(policy, str(self.belief_predictor.device), seed=seed, predictor=predictor)
 
         score = self.validator.score("policy", make)
-        less = {label: score.less_than(other) for label, other in self.baseline_scores.items()}
+        improvements = {label: score.improvement_over(other) for label, other in self.baseline_scores.items()}
         self.history["validation"].append(
             {
                 "steps": self.steps,
@@ -187,13 +187,14 @@ class RllibTraining:
                 "when": when,
                 "error": score.error,
                 "curve": score.curve,
-                "less_than": {label: {"mean": mean, "half": half} for label, (mean, half) in less.items()},
+                "less_than": {label: {"mean": mean, "half": half} for label, (mean, half) in improvements.items()},
             }
         )
         beside = "".join(
-            f"; {1000 * mean:+.3f} ± {1000 * half:.3f} less than {label}" for label, (mean, half) in less.items()
+            f"; {1000 * mean:+.3f} ± {1000 * half:.3f} less than {label}"
+            for label, (mean, half) in improvements.items()
         )
-        self.show.say(f"{self.steps:,} saccades: error {1000 * score.error:.3f} × 10⁻³{beside}")
+        self.display.print_line(f"{self.steps:,} saccades: error {1000 * score.error:.3f} × 10⁻³{beside}")
         if score.error < self.best:
             self.best = score.error
             save_policy(self.out / "policy.safetensors", self.policy(algorithm))
@@ -217,8 +218,8 @@ class RllibTraining:
                 row[name] = float(learned[key])
         self.steps = steps
         self.history["training"].append(row)
-        self.show.steps(steps)
-        self.show.figures(row)
+        self.display.update_steps(steps)
+        self.display.update_figures(row)
 
     def _save(self, algorithm: Any) -> None:
         """Write the last policy, history and picture."""
@@ -251,20 +252,20 @@ def ppo_config(config: TrainConfig, actor: ActorConfig) -> Any:
         MissingDependencyError: Ray is not installed.
     """
     given = {"n_steps": 16, "learning_rate": 3e-4, "n_epochs": 4, "batch_size": 256, **config.options}
-    # RLlib calls these by other names, and clips the value's error unless it is told not to.
-    told: dict[str, Any] = {"use_kl_loss": False, "kl_coeff": 0.0, "vf_clip_param": float("inf")}
+    # RLlib calls these by other names, and clips the value's error unless an option forbids it.
+    rllib_options: dict[str, Any] = {"use_kl_loss": False, "kl_coeff": 0.0, "vf_clip_param": float("inf")}
     batch = int(given.pop("n_steps")) * _share(config) * max(config.env_runners, 1)
     rate = given.pop("learning_rate")
     if isinstance(rate, str) and rate.startswith("lin_"):
-        told["lr"] = [[0, float(rate.removeprefix("lin_"))], [max(config.steps, 1), 0.0]]
+        rllib_options["lr"] = [[0, float(rate.removeprefix("lin_"))], [max(config.steps, 1), 0.0]]
     else:
-        told["lr"] = float(rate)
+        rllib_options["lr"] = float(rate)
     for name, value in given.items():
         if name not in _OPTIONS:
             known = ", ".join(["n_steps", "learning_rate", *_OPTIONS])
             raise InvalidValueError(f"options: the engine rllib has no {name!r}. Choose from {known}.")
-        told[_OPTIONS[name]] = value
-    told["minibatch_size"] = min(int(told["minibatch_size"]), batch)
+        rllib_options[_OPTIONS[name]] = value
+    rllib_options["minibatch_size"] = min(int(rllib_options["minibatch_size"]), batch)
     made: Any = ray_part("ray.rllib.algorithms.ppo").PPOConfig()
     spec: Any = ray_part("ray.rllib.core.rl_module.rl_module").RLModuleSpec
     ray_part("ray.tune.registry").register_env("foveasim", make_eyes)
@@ -278,7 +279,7 @@ def ppo_config(config: TrainConfig, actor: ActorConfig) -> Any:
         )
         .learners(num_learners=0, num_gpus_per_learner=int(gpu))
         .rl_module(rl_module_spec=spec(module_class=GazeModule, model_config={"actor": actor}))
-        .training(train_batch_size_per_learner=batch, **told)
+        .training(train_batch_size_per_learner=batch, **rllib_options)
         .debugging(seed=config.seed, log_level="ERROR")
     )
 
@@ -334,7 +335,7 @@ class GazeModule(_RLModule, _Value):  # type: ignore[misc]
 
 
 class _Silent(FeatureObservation):
-    """Tells nothing but what a policy sees: RLlib would take the infos apart lane by lane, and nobody reads them."""
+    """Returns nothing but what a policy sees: RLlib would take the infos apart lane by lane, and nobody reads them."""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         return super().reset(seed=seed, options=options)[0], {}

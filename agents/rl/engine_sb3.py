@@ -24,7 +24,7 @@ from foveasim.agents.rl.vec_env import GlimpseVecEnv
 from foveasim.drawing.training_curve import draw_curve
 from foveasim.errors import WeightsError
 from foveasim.runs.interrupts import InterruptFlag
-from foveasim.runs.progress import TrainingProgress
+from foveasim.runs.progress import TrainingDisplay
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = ["Training"]
@@ -36,7 +36,7 @@ class Training:
     """A run.
 
     Args:
-        config: How.
+        config: Options of the run.
         out: Its folder, which is there.
         stop: Whether to end early.
     """
@@ -48,7 +48,7 @@ class Training:
         self.actor = config.actor_config(
             self.feature_env.grid, self.feature_env.count, self.task.feature_config, self.task.stops
         )
-        self.show = TrainingProgress(config.steps)
+        self.display = TrainingDisplay(config.steps)
         self.model = make_model(
             config.algorithm,
             GlimpseVecEnv(self.feature_env),
@@ -61,10 +61,10 @@ class Training:
         self.validator = self.task.validator
         self.baseline_scores: dict[str, Any] = {}
         parameters = sum(value.numel() for value in actor_of(self.model, self.actor).parameters())
-        seer = f"; the network {config.network!r}" if self.task.belief_predictor is not None else ""
-        self.show.say(
+        described_network = f"; the network {config.network!r}" if self.task.belief_predictor is not None else ""
+        self.display.print_line(
             f"{self.task.description}; {config.algorithm}, a policy of {config.policy} with {parameters:,} "
-            f"parameters on a grid of {self.feature_env.grid[0]} x {self.feature_env.grid[1]}{seer}"
+            f"parameters on a grid of {self.feature_env.grid[0]} x {self.feature_env.grid[1]}{described_network}"
         )
         self.history: dict[str, Any] = {"training": [], "validation": [], "imitation": None}
         self.before_s, self.best = 0.0, float("inf")
@@ -85,17 +85,17 @@ class Training:
         """
         config, model = self.config, self.model
         if config.resume:
-            told = restore_model(self.out / "checkpoint.safetensors", model)
-            self.history, self.before_s, self.best = told["history"], told["elapsed_s"], told["best"]
+            run_state = restore_model(self.out / "checkpoint.safetensors", model)
+            self.history, self.before_s, self.best = run_state["history"], run_state["elapsed_s"], run_state["best"]
             now = json.loads(json.dumps(asdict(config)))
             for name in sorted(now.keys() - {"resume", "overwrite", "out", "steps", "minutes"}):
-                was = told["config"].get(name, now[name])  # a run of an older version had fewer options
+                was = run_state["config"].get(name, now[name])  # a run of an older version had fewer options
                 if now[name] != was:
-                    self.show.say(f"other than in the run so far: {name} {now[name]} instead of {was}")
+                    self.display.print_line(f"other than in the run so far: {name} {now[name]} instead of {was}")
             self._seed_further()
-            self.show.say(f"going on after {model.num_timesteps:,} saccades")
+            self.display.print_line(f"going on after {model.num_timesteps:,} saccades")
         self.noted_steps = model.num_timesteps
-        with self.show:
+        with self.display:
             try:
                 self._train()
             except KeyboardInterrupt:
@@ -107,9 +107,9 @@ class Training:
             self.save()
         self.feature_env.close()
         if not self.stop.requested:
-            self.show.say(f"wrote {self.out / 'policy.safetensors'}")
+            self.display.print_line(f"wrote {self.out / 'policy.safetensors'}")
             return 0
-        self.show.say(f"stopped after {model.num_timesteps:,} saccades; go on with --resume")
+        self.display.print_line(f"stopped after {model.num_timesteps:,} saccades; go on with --resume")
         return 130
 
     def _train(self) -> None:
@@ -126,9 +126,9 @@ class Training:
             for optimizer in optimizers(model).values():
                 optimizer.register_step_pre_hook(self._begin_update)
                 optimizer.register_step_post_hook(self._end_update)
-            model.learn(left, callback=_Watch(self), log_interval=1, reset_num_timesteps=False)
+            model.learn(left, callback=_TrainingCallback(self), log_interval=1, reset_num_timesteps=False)
         else:
-            self.show.say(f"nothing is left to do after {model.num_timesteps:,} saccades; raise --steps")
+            self.display.print_line(f"nothing is left to do after {model.num_timesteps:,} saccades; raise --steps")
         past = self.history["validation"]
         if past and past[-1]["steps"] < model.num_timesteps and not self.stop.requested:
             self.validate("end")
@@ -181,7 +181,7 @@ class Training:
 
         with self.stop.interruptible():
             score = self.validator.score("policy", make)
-        less = {label: score.less_than(other) for label, other in self.baseline_scores.items()}
+        improvements = {label: score.improvement_over(other) for label, other in self.baseline_scores.items()}
         self.history["validation"].append(
             {
                 "steps": int(self.model.num_timesteps),
@@ -189,12 +189,16 @@ class Training:
                 "when": when,
                 "error": score.error,
                 "curve": score.curve,
-                "told": getattr(score, "told", {}),
-                "less_than": {label: {"mean": mean, "half": half} for label, (mean, half) in less.items()},
+                "told": getattr(score, "summary", {}),
+                "less_than": {label: {"mean": mean, "half": half} for label, (mean, half) in improvements.items()},
             }
         )
-        beside = "".join(f"; {score.said_less(mean, half)} {label}" for label, (mean, half) in less.items())
-        self.show.say(f"{self.model.num_timesteps:,} saccades: {score.said}{beside}" + (f" ({when})" if when else ""))
+        beside = "".join(
+            f"; {score.describe_improvement(mean, half)} {label}" for label, (mean, half) in improvements.items()
+        )
+        self.display.print_line(
+            f"{self.model.num_timesteps:,} saccades: {score.message}{beside}" + (f" ({when})" if when else "")
+        )
         if score.error < self.best:
             self.best = score.error
             save_policy(self.out / "policy.safetensors", self.policy())
@@ -215,16 +219,21 @@ class Training:
                 row[name.removeprefix("train/")] = float(value)
         self.noted_s, self.noted_steps = now, steps
         self.history["training"].append(row)
-        self.show.figures(row)
+        self.display.update_figures(row)
 
     def save(self) -> None:
         """Write checkpoint, last policy, history and picture."""
         self.saved_s = time.monotonic()
-        told = {"history": self.history, "elapsed_s": self.elapsed_s, "best": self.best, "config": asdict(self.config)}
+        run_state = {
+            "history": self.history,
+            "elapsed_s": self.elapsed_s,
+            "best": self.best,
+            "config": asdict(self.config),
+        }
         save_policy(self.out / "last.safetensors", self.policy())
         if self.validator is None:
             save_policy(self.out / "policy.safetensors", self.policy())
-        save_model(self.out / "checkpoint.safetensors", self.model, told)
+        save_model(self.out / "checkpoint.safetensors", self.model, run_state)
         whole = {
             **self.history,
             "config": asdict(self.config),
@@ -243,7 +252,7 @@ class Training:
             return
         for entry in self.task.open_baselines(self.config.against):
             self.baseline_scores[entry.label] = score = self.validator.score(entry.label, entry.make)
-            self.show.say(f"{entry.label}: {score.said}")
+            self.display.print_line(f"{entry.label}: {score.message}")
 
     def _imitate(self) -> None:
         """Learn from the one-step oracle."""
@@ -262,9 +271,9 @@ class Training:
             drawn = policy.get_distribution(seen).distribution
             return drawn.logits if config.acts_in == "cell" else drawn.mean  # type: ignore[no-any-return]
 
-        self.show.say(f"imitating the expert for {config.imitate} episodes")
+        self.display.print_line(f"imitating the expert for {config.imitate} episodes")
 
-        on_progress = self.show.share
+        on_progress = self.display.update_share
         demonstrations = self.task.collect_demonstrations(act, config.imitate, imitation, config.seed, on_progress)
         found = fit(
             demonstrations,
@@ -276,10 +285,10 @@ class Training:
             on_progress=on_progress,
         )
         self.history["imitation"] = {"moments": len(demonstrations.gains), **found}
-        self.show.say(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+        self.display.print_line(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
 
 
-class _Watch(BaseCallback):
+class _TrainingCallback(BaseCallback):
     """Looks after a run between its rollouts."""
 
     def __init__(self, training: Training) -> None:
@@ -302,7 +311,7 @@ class _Watch(BaseCallback):
 
     def _on_step(self) -> bool:
         run = self.training
-        run.show.steps(self.num_timesteps)
+        run.display.update_steps(self.num_timesteps)
         late = run.config.minutes is not None and run.elapsed_s >= 60 * run.config.minutes
         return not (run.stop.requested or late)
 

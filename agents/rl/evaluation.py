@@ -19,7 +19,7 @@ from foveasim.agents.mim.predictor import Predictor
 from foveasim.agents.rollout import Rollout, rollout
 from foveasim.eye.retina import Retina
 
-__all__ = ["OnlyLooks", "Score", "TaskScore", "TaskValidator", "Validator"]
+__all__ = ["NonStoppingAgent", "Score", "TaskScore", "TaskValidator", "Validator"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,11 @@ class TaskScore:
 
     Attributes:
         returns: (N,) float64, of each episode, by lane.
-        told: What that stands for, such as the share that was found, by name.
+        summary: What the returns stand for, such as the share that was found, by name.
     """
 
     returns: NDArray[np.float64]
-    told: dict[str, float]
+    summary: dict[str, float]
 
     @property
     def error(self) -> float:
@@ -45,12 +45,12 @@ class TaskScore:
         return []
 
     @property
-    def said(self) -> str:
-        """The same for people."""
-        more = ", ".join(f"{name} {value:.3g}" for name, value in self.told.items())
+    def message(self) -> str:
+        """The same in words."""
+        more = ", ".join(f"{name} {value:.3g}" for name, value in self.summary.items())
         return f"return {-self.error:.3f} ({more})"
 
-    def less_than(self, other: TaskScore) -> tuple[float, float]:
+    def improvement_over(self, other: TaskScore) -> tuple[float, float]:
         """Return by how much the return is greater than another's, and the half of its 95 % interval.
 
         The interval is that of the mean of paired differences, 1.96 standard errors over episodes.
@@ -60,8 +60,8 @@ class TaskScore:
         return float(more.mean()), float(1.96 * spread / math.sqrt(len(more)))
 
     @staticmethod
-    def said_less(mean: float, half: float) -> str:
-        """The same for people."""
+    def describe_improvement(mean: float, half: float) -> str:
+        """The same in words."""
         return f"{mean:+.3f} ± {half:.3f} more than"
 
 
@@ -85,15 +85,15 @@ class TaskValidator:
         agent = make(self._seed)
         code = getattr(self._envs.unwrapped, "actions", None)
         if code is not None and code.stop:
-            agent = OnlyLooks(agent)
+            agent = NonStoppingAgent(agent)
         with torch.inference_mode():
             played = rollout(agent, self._envs, episodes=self._envs.num_envs, seed=self._seed)
         order = np.argsort(played.lane, kind="stable")
-        return TaskScore(played.returns[order], _told(played))
+        return TaskScore(played.returns[order], _summarise(played))
 
 
-class OnlyLooks:
-    """An agent that may have no wish to stop, where actions have one: it then never does."""
+class NonStoppingAgent:
+    """An agent in an env with a stop action; where the agent itself has none, it never stops."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent, self.name = agent, agent_name(agent)
@@ -111,16 +111,16 @@ class OnlyLooks:
         return action
 
 
-def _told(played: Rollout) -> dict[str, float]:
+def _summarise(played: Rollout) -> dict[str, float]:
     last = played.length - 1
     ends = {name: values[np.arange(len(last)), last] for name, values in played.info.items()}
-    told = {}
+    summary = {}
     if "found" in ends:
-        told = {"found": float(ends["found"].mean()), "saccades": float(played.length.mean())}
-        told["seconds"] = float(ends["reaction_ms"].mean() / 1000)
+        summary = {"found": float(ends["found"].mean()), "saccades": float(played.length.mean())}
+        summary["seconds"] = float(ends["reaction_ms"].mean() / 1000)
     elif "correct" in ends:
-        told = {"accuracy": float(ends["correct"].mean()), "glimpses": float(ends["glimpses"].mean())}
-    return told
+        summary = {"accuracy": float(ends["correct"].mean()), "glimpses": float(ends["glimpses"].mean())}
+    return summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +144,16 @@ class Score:
         return [float(value) for value in self.mse.mean(0)]
 
     @property
-    def said(self) -> str:
-        """The error for people."""
+    def message(self) -> str:
+        """The error in words."""
         return f"error {1000 * self.error:.3f} × 10⁻³"
 
     @staticmethod
-    def said_less(mean: float, half: float) -> str:
-        """What :meth:`less_than` returns, for people."""
+    def describe_improvement(mean: float, half: float) -> str:
+        """What :meth:`improvement_over` returns, in words."""
         return f"{1000 * mean:+.3f} ± {1000 * half:.3f} less than"
 
-    def less_than(self, other: Score) -> tuple[float, float]:
+    def improvement_over(self, other: Score) -> tuple[float, float]:
         """Return by how much the error is less than another's on the same scenes, and the half of its 95 % interval.
 
         The interval is that of the mean of paired differences, 1.96 standard errors over scenes.

@@ -1,4 +1,4 @@
-"""Checkpoints of stable-baselines3 models without pickle: safetensors with what else there is to know as JSON."""
+"""Checkpoints of stable-baselines3 models without pickle: safetensors, with the state of the run as JSON."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def actor_of(model: BaseAlgorithm, config: ActorConfig) -> Actor:
 FORMAT = "foveasim-rl-checkpoint-1"
 
 
-def save_model(path: str | os.PathLike[str], model: BaseAlgorithm, told: Mapping[str, Any]) -> None:
+def save_model(path: str | os.PathLike[str], model: BaseAlgorithm, run_state: Mapping[str, Any]) -> None:
     """Write the weights of a model and the state of its optimizers, so that ``path`` holds a whole file at any time.
 
     A replay buffer is not written: SAC fills it again.
@@ -224,7 +224,7 @@ def save_model(path: str | os.PathLike[str], model: BaseAlgorithm, told: Mapping
     Args:
         path: The file.
         model: PPO, MaskablePPO, RecurrentPPO or SAC.
-        told: What else belongs to the run; anything that JSON can hold.
+        run_state: What else belongs to the run; anything that JSON can hold.
 
     Raises:
         WeightsError: The file cannot be written.
@@ -240,7 +240,7 @@ def save_model(path: str | os.PathLike[str], model: BaseAlgorithm, told: Mapping
                 tensors[f"optimizer.{kind}.{number}.{name}"] = torch.as_tensor(value).detach().cpu().clone()
     updates = int(getattr(model, "_n_updates", 0))
     counted = {"algorithm": type(model).__name__, "steps": int(model.num_timesteps), "updates": updates}
-    metadata = {"format": FORMAT, "told": json.dumps(dict(told)), "counted": json.dumps(counted)}
+    metadata = {"format": FORMAT, "told": json.dumps(dict(run_state)), "counted": json.dumps(counted)}
     write_tensors(path, tensors, metadata)
 
 
@@ -248,7 +248,7 @@ def restore_model(path: str | os.PathLike[str], model: BaseAlgorithm) -> dict[st
     """Give a model of the same form the state of a checkpoint.
 
     Returns:
-        What was told of the run.
+        What else was saved of the run.
 
     Raises:
         WeightsError: Missing, damaged, or of another form; the model is then of no use.
@@ -259,7 +259,7 @@ def restore_model(path: str | os.PathLike[str], model: BaseAlgorithm) -> dict[st
             f"{path} is no checkpoint of 'foveasim train'. Begin anew by --overwrite, or in another --out."
         )
     try:
-        told: dict[str, Any] = json.loads(metadata["told"])
+        run_state: dict[str, Any] = json.loads(metadata["told"])
         counted = json.loads(metadata["counted"])
         if counted["algorithm"] != type(model).__name__:
             raise ValueError(f"it is of {counted['algorithm']}, and this run trains {type(model).__name__}")
@@ -280,7 +280,7 @@ def restore_model(path: str | os.PathLike[str], model: BaseAlgorithm) -> dict[st
             f"{path} does not fit this run: {' '.join(str(error).split())[:300]}. Give the options of the run that it "
             "is of, or begin anew by --overwrite."
         ) from error
-    return told
+    return run_state
 
 
 def _states(tensors: Mapping[str, Tensor], kind: str) -> dict[int, dict[str, Tensor]]:

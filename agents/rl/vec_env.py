@@ -40,8 +40,8 @@ class GlimpseVecEnv(VecEnv):
         episode                {"r": return, "l": length, "t": seconds since this was made}, as Monitor gives it
         ...                    and what the vector env put into final_info, of this lane
 
-    Infos of lanes that go on are empty; the vector env's own batched info of the last step is in ``info``. What a reset
-    said is in ``reset_infos``.
+    Infos of lanes that go on are empty; the vector env's own batched info of the last step is in ``info``. Infos of
+    resets are in ``reset_infos``.
 
     Observations are handed on as they come, without a copy, and belong to the caller: stable-baselines3 keeps them
     until the next step, so the vector env must give fresh arrays each time, as foveasim's does. A terminal observation
@@ -55,7 +55,7 @@ class GlimpseVecEnv(VecEnv):
 
     Args:
         envs: A vector env with ``autoreset_mode`` "SameStep".
-        monitor: Whether infos have ``episode``. stable-baselines3 is then told that there is a Monitor, which its
+        monitor: Whether infos have ``episode``. stable-baselines3 then finds that there is a Monitor, which its
             evaluation wants and ``VecMonitor`` warns of: pass False below a ``VecMonitor``.
 
     Raises:
@@ -110,7 +110,7 @@ class GlimpseVecEnv(VecEnv):
         return _arrays(observation)  # type: ignore[no-any-return]
 
     def set_options(self, options: Sequence[dict[str, Any]] | dict[str, Any] | None = None) -> None:
-        """Set what the next reset is told, the same for all lanes.
+        """Set the options of the next reset, the same for all lanes.
 
         Raises:
             InvalidTypeError: Options of their own for each lane.
@@ -144,7 +144,7 @@ class GlimpseVecEnv(VecEnv):
     def _finish(
         self, infos: list[dict[str, Any]], done: NDArray[np.intp], cut: NDArray[np.bool_], tensors: bool
     ) -> None:
-        """Fill in the infos of the lanes that ended, and what their resets said."""
+        """Fill in the infos of the lanes that ended, and of their resets."""
         final = _lanes(self.info["final_info"], done)
         fresh = _lanes({key: value for key, value in self.info.items() if key not in _FINAL}, done)
         seconds = round(time.perf_counter() - self._began_s, 6)
@@ -202,7 +202,7 @@ class GlimpseVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of lanes and return what each says; see the class.
+        """Call a method of lanes and return what each returns; see the class.
 
         Raises:
             AttributeError: There is none of that name.
@@ -214,15 +214,15 @@ class GlimpseVecEnv(VecEnv):
             return [method(*method_args, **method_kwargs) for method in found]
         if isinstance(base, AsyncVectorEnv):
             return self._pick(base.call(method_name, *method_args, **method_kwargs), indices)
-        said = _arrays(getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs))
-        if said is None:
+        results = _arrays(getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs))
+        if results is None:
             return self._pick([None] * self.num_envs, indices)
-        if not isinstance(said, np.ndarray | list | tuple) or np.ndim(said) == 0 or len(said) != self.num_envs:
-            came = f"shape {said.shape}" if isinstance(said, np.ndarray) else f"{said!r}"
+        if not isinstance(results, np.ndarray | list | tuple) or np.ndim(results) == 0 or len(results) != self.num_envs:
+            came = f"shape {results.shape}" if isinstance(results, np.ndarray) else f"{results!r}"
             raise InvalidValueError(
                 f"{method_name}() of {base} must return None or {self.num_envs} things, one for each lane; got {came}."
             )
-        return self._pick(said, indices)
+        return self._pick(results, indices)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None

@@ -1,4 +1,4 @@
-"""How the training of a policy shows itself: a bar or lines on the terminal."""
+"""The progress of a policy's training: a bar or lines on the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["TrainingProgress"]
+__all__ = ["TrainingDisplay"]
 
 
-class TrainingProgress:
+class TrainingDisplay:
     """Reports a run to the terminal.
 
     Args:
@@ -41,25 +41,25 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def steps(self, done: int) -> None:
+    def update_steps(self, done: int) -> None:
         """Move the bar."""
         if not self._bar.disable:
             self._bar.update(self._task, completed=done)
 
-    def share(self, done: float) -> None:
+    def update_share(self, done: float) -> None:
         """Move the bar to a share, 0 to 1, of something that comes before the training."""
         if not self._bar.disable:
             self._bar.update(self._task, completed=done * self._total)
 
-    def figures(self, row: Mapping[str, float]) -> None:
-        """Show what was noted."""
+    def update_figures(self, row: Mapping[str, float]) -> None:
+        """Show the figures of the last interval."""
         text = f"{row['steps']:,} saccades · {row['saccades_s']:.0f}/s"
         text += "".join(f" · {name} {row[name]:.3f}" for name in ("return", "explained_variance") if name in row)
         if self._bar.disable:
-            self.say(text)
+            self.print_line(text)
         else:
             self._bar.update(self._task, figures=text)

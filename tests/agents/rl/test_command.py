@@ -85,8 +85,8 @@ def test_validation_compares_and_keeps_the_best(
     assert set(rows[0]["less_than"]) == {"random", "uncertainty"}
     assert rows[0]["error"] == pytest.approx(np.mean(rows[0]["curve"][1:]))
     assert load_policy(tmp_path / "policy.safetensors").card["config"]["budget"] == 3
-    said = capsys.readouterr().out
-    assert "less than uncertainty" in said
+    printed = capsys.readouterr().out
+    assert "less than uncertainty" in printed
 
 
 def test_imitation_comes_before(network: str, tmp_path: Path) -> None:
@@ -150,14 +150,14 @@ def test_a_run_goes_on_where_it_was(network: str, tmp_path: Path, capsys: pytest
 
 def test_ctrl_c_ends_a_run_in_order(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    from foveasim.runs.progress import TrainingProgress
+    from foveasim.runs.progress import TrainingDisplay
 
-    def count(self: TrainingProgress, done: int) -> None:
+    def count(self: TrainingDisplay, done: int) -> None:
         taken.append(done)
         if len(taken) == 6:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(TrainingProgress, "steps", count)
+    monkeypatch.setattr(TrainingDisplay, "update_steps", count)
     before = signal.getsignal(signal.SIGINT)
     assert run(config(network, tmp_path, steps=10_000)) == 130
     assert signal.getsignal(signal.SIGINT) is before
@@ -252,7 +252,7 @@ def test_scores_are_compared_scene_by_scene() -> None:
     theirs = Score(np.array([[9.0, 3.0, 5.0], [9.0, 3.0, 3.0]]))
     assert ours.error == 2
     assert ours.curve == [9, 1.5, 2.5]
-    mean, half = ours.less_than(theirs)
+    mean, half = ours.improvement_over(theirs)
     assert mean == 1.5
     assert half == pytest.approx(1.96 * np.std([2, 1], ddof=1) / np.sqrt(2))
 
@@ -297,8 +297,8 @@ def test_the_example_trains_saves_and_compares(
     options = program["Options"](steps=128, lanes=8, budget=2, network=network, size=48, out=out)
     with torch.random.fork_rng():
         program["main"](options)
-    said = capsys.readouterr().out
-    assert said.count("after 2 saccades") == 3
+    printed = capsys.readouterr().out
+    assert printed.count("after 2 saccades") == 3
     assert load_policy(out).features.cells == 12
 
 

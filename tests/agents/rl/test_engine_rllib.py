@@ -1,4 +1,4 @@
-"""``foveasim train --engine rllib``: what it refuses, how options are told to Ray RLlib, and a run with two runners."""
+"""``foveasim train --engine rllib``: what it refuses, how options reach Ray RLlib, and a run with two runners."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def test_two_env_runners_train_a_policy_that_foveasim_runs(policy: str, tmp_path
         "--options={n_steps: 8, batch_size: 16, n_epochs: 2}",
         f"--out={out}",
     ]
-    told = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "foveasim", "train", *options], capture_output=True, text=True, env=told
+        [sys.executable, "-m", "foveasim", "train", *options], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 env runners of 2 lanes" in done.stdout

@@ -146,8 +146,8 @@ def test_three_trials_leave_options_that_train_takes(tmp_path: Path, capsys: pyt
     assert config.options["learning_rate"] == best["options"]["options.learning_rate"]
     assert config.budget == best["options"]["budget"]
     out = tmp_path / "train"
-    said = ["--config", str(tmp_path / "tune" / "best.yaml"), "--steps=16", "--validate=[]", f"--out={out}"]
-    assert commands.main(["train", *said]) == 0
+    arguments = ["--config", str(tmp_path / "tune" / "best.yaml"), "--steps=16", "--validate=[]", f"--out={out}"]
+    assert commands.main(["train", *arguments]) == 0
     assert (out / "policy.safetensors").is_file()
     assert "is the best" in capsys.readouterr().out
 
@@ -195,9 +195,9 @@ def test_ctrl_c_is_told_in_a_line(
 
     monkeypatch.setattr("foveasim.agents.rl.tune._try", stop)
     assert run(TuneConfig(trials=1, out=str(tmp_path))) == 130
-    said = capfd.readouterr()
-    assert said.out == f"stopped; go on with what is in {tmp_path} by --resume\n"
-    assert said.err == ""
+    printed = capfd.readouterr()
+    assert printed.out == f"stopped; go on with what is in {tmp_path} by --resume\n"
+    assert printed.err == ""
     for kept in ("trial-0", "trial-mine"):
         (tmp_path / kept).mkdir(exist_ok=True)
     assert run(TuneConfig(trials=1, out=str(tmp_path), overwrite=True)) == 130  # only what a search wrote goes

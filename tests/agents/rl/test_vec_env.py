@@ -109,9 +109,9 @@ def test_it_is_dummy_vec_env_of_single_envs() -> None:
         for lane in np.flatnonzero(done):
             ended += 1
             mine, theirs = infos[lane], tales[lane]
-            episode, told = mine.pop("episode"), theirs.pop("episode")
-            assert episode["l"] == told["l"]
-            assert episode["r"] == pytest.approx(told["r"], abs=1e-5)
+            episode, other = mine.pop("episode"), theirs.pop("episode")
+            assert episode["l"] == other["l"]
+            assert episode["r"] == pytest.approx(other["r"], abs=1e-5)
             assert episode["t"] >= 0
             same(mine, theirs)
             ours.reset_infos[lane].pop(
