@@ -12,12 +12,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 
-from foveasim.agents.contract.rules import BASIC, COMPARING, RULES, Finding, Make, Trial, raised
+from foveasim.agents.contract.rules import BASIC, COMPARING, RULES, AgentMaker, RuleContext, RuleResult, report_error
 from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.validation import number, seed_value, size_hw
 
-__all__ = ["RULES", "AgentContract", "CheckConfig", "Finding", "check", "check_agent"]
+__all__ = ["RULES", "AgentContract", "CheckConfig", "RuleResult", "check", "check_agent"]
 
 
 def check_agent(
@@ -27,7 +27,7 @@ def check_agent(
     size: tuple[int, int] = (96, 96),
     limit_ms: float = 50.0,
     only: Sequence[str] | None = None,
-) -> list[Finding]:
+) -> list[RuleResult]:
     """Try every rule of the contract on an agent.
 
     Args:
@@ -39,22 +39,24 @@ def check_agent(
         only: Names of :data:`RULES` to try; None: all. Those that the others rest on are always tried.
 
     Returns:
-        One finding a rule, in order. Rules that rest on one that failed are left out. What the agent raises becomes a
-        finding, and the global random state is put back.
+        One result a rule, in order. Rules that rest on one that failed are left out. What the agent raises becomes a
+        result, and the global random state is put back.
 
     Raises:
         InvalidValueError: A name in ``only`` that is no rule; a size, seed or limit out of range.
 
     Example:
-        >>> {finding.level for finding in check_agent("centre")} <= {"pass", "note"}
+        >>> {result.level for result in check_agent("centre")} <= {"pass", "note"}
         True
     """
-    trial = Trial(_maker(agent), seed_value("seed", seed), size_hw("size", size), number("limit_ms", limit_ms, 0))
+    context = RuleContext(
+        _maker(agent), seed_value("seed", seed), size_hw("size", size), number("limit_ms", limit_ms, 0)
+    )
     unknown = [name for name in only or () if name not in RULES]
     if unknown:
         raise InvalidValueError(f"only must name rules; got {unknown!r}. Choose from {', '.join(RULES)}.")
     wanted = None if only is None else {*only, *BASIC, *(["repeats"] if set(only) & set(COMPARING) else [])}
-    findings: list[Finding] = []
+    results: list[RuleResult] = []
     unrepeatable = False
     for name, rule in RULES.items():
         if wanted is not None and name not in wanted:
@@ -63,15 +65,15 @@ def check_agent(
             continue
         with _own_random_state():
             try:
-                finding = rule(trial)
-            except Exception as error:  # whatever the agent raises is a finding, not a crash of the check
-                finding = raised(name, error)
-        if finding is not None:
-            findings.append(finding)
-            unrepeatable |= finding.level == "fail" and name == "repeats"
-            if finding.level == "fail" and name in BASIC:
+                result = rule(context)
+            except Exception as error:  # whatever the agent raises is a result, not a crash of the check
+                result = report_error(name, error)
+        if result is not None:
+            results.append(result)
+            unrepeatable |= result.level == "fail" and name == "repeats"
+            if result.level == "fail" and name in BASIC:
                 break
-    return findings
+    return results
 
 
 @dataclass
@@ -108,7 +110,7 @@ def check(config: CheckConfig) -> int:
     from rich.text import Text
 
     agent_factory(config.agent)  # a misspelt name is no fault of an agent
-    findings = check_agent(
+    results = check_agent(
         lambda seed: make_agent(config.agent, seed=seed, **config.arguments),
         seed=config.seed,
         size=config.size,
@@ -116,14 +118,14 @@ def check(config: CheckConfig) -> int:
     )
     colours = {"pass": "green", "note": "cyan", "warn": "yellow", "fail": "bold red"}
     table = Table(title=f"contract of {config.agent}", title_justify="left", show_lines=True)
-    for heading in ("rule", "", "what was found, and what to do"):
+    for heading in ("rule", "", "outcome, and what to do"):
         table.add_column(heading, overflow="fold")
-    for finding in findings:
-        text = Text(finding.message)
-        if finding.remedy:
-            text.append(f"\n→ {finding.remedy}", style="bold")
-        table.add_row(finding.rule, Text(finding.level, style=colours[finding.level]), text)
-    failed = [finding.rule for finding in findings if finding.level == "fail"]
+    for result in results:
+        text = Text(result.message)
+        if result.remedy:
+            text.append(f"\n→ {result.remedy}", style="bold")
+        table.add_row(result.rule, Text(result.level, style=colours[result.level]), text)
+    failed = [result.rule for result in results if result.level == "fail"]
     stop = [name for name in failed if name in (*BASIC, "repeats")]
     console = Console()
     console.print(table)
@@ -145,7 +147,7 @@ class AgentContract:
         >>> TestMine().test_repeats()
     """
 
-    make: ClassVar[Make]
+    make: ClassVar[AgentMaker]
     size: ClassVar[tuple[int, int]] = (96, 96)
     limit_ms: ClassVar[float] = 50.0
 
@@ -155,9 +157,9 @@ class AgentContract:
         Raises:
             AssertionError: It fails, or one that it rests on does.
         """
-        for finding in check_agent(type(self).make, size=self.size, limit_ms=self.limit_ms, only=(name,)):
-            if finding.level == "fail":
-                raise AssertionError(f"{finding.rule}: {finding.message}\n→ {finding.remedy}")
+        for result in check_agent(type(self).make, size=self.size, limit_ms=self.limit_ms, only=(name,)):
+            if result.level == "fail":
+                raise AssertionError(f"{result.rule}: {result.message}\n→ {result.remedy}")
 
 
 def _test_of(name: str) -> Callable[[AgentContract], None]:
@@ -172,13 +174,13 @@ for _name in RULES:
     setattr(AgentContract, f"test_{_name.replace(' ', '_')}", _test_of(_name))
 
 
-def _maker(agent: object) -> Make:
+def _maker(agent: object) -> AgentMaker:
     if isinstance(agent, str | type):
         return lambda seed: make_agent(agent, seed=seed)
     if callable(getattr(agent, "act", None)):
         return lambda seed: copy.deepcopy(agent)
     if callable(agent):
-        return cast("Make", agent)
+        return cast("AgentMaker", agent)
     raise InvalidTypeError(
         f"agent must be a function from a seed to an agent, a class, a name or an agent; got {agent!r}. "
         "Give it a class or a name to hear what it lacks."

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from foveasim.scenes.search import TARGET_SIDE_PX
 
-__all__ = ["PATCH_SHAPE", "practice_observations"]
+__all__ = ["PATCH_SHAPE", "make_synthetic_observations"]
 
 PATCH_SHAPE = (12, 12, 12)
 """(h, w, 3 S) of ``patch`` for agents that do not say: that of the retina ``multiscale``."""
 
 
-def practice_observations(
+def make_synthetic_observations(
     lanes: int,
     steps: int,
     *,
@@ -41,7 +41,7 @@ def practice_observations(
         one before, read at the nearest pixel.
 
     Example:
-        >>> sorted(practice_observations(2, 1, size=(32, 48))[0])
+        >>> sorted(make_synthetic_observations(2, 1, size=(32, 48))[0])
         ['acuity', 'fixation', 'glimpse', 'time']
     """
     draws = np.random.default_rng(seed)

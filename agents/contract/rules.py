@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveasim.agents.contract.observations import PATCH_SHAPE, practice_observations
+from foveasim.agents.contract.observations import PATCH_SHAPE, make_synthetic_observations
 from foveasim.agents.interface import (
     Imagines,
     agent_action_mode,
@@ -33,16 +33,16 @@ from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.types import Prediction
 
-__all__ = ["BASIC", "COMPARING", "RULES", "Finding", "Level", "Make", "Trial", "raised"]
+__all__ = ["BASIC", "COMPARING", "RULES", "AgentMaker", "Level", "RuleContext", "RuleResult", "report_error"]
 
 Level: TypeAlias = Literal["pass", "note", "warn", "fail"]
-Make: TypeAlias = Callable[[int], Any]
+AgentMaker: TypeAlias = Callable[[int], Any]
 Observations: TypeAlias = list[dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one rule found.
+class RuleResult:
+    """The outcome of one rule.
 
     Attributes:
         rule: A key of :data:`RULES`.
@@ -58,7 +58,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RuleContext:
     """What the rules work with.
 
     Attributes:
@@ -68,18 +68,20 @@ class Trial:
         limit_ms: Time that one ``act`` with one lane should take at most.
     """
 
-    make: Make
+    make: AgentMaker
     seed: int
     size: tuple[int, int]
     limit_ms: float
 
-    def show(self, agent: object, lanes: int = 3, steps: int = 4, seed: int = 0) -> Observations:
+    def make_observations(self, agent: object, lanes: int = 3, steps: int = 4, seed: int = 0) -> Observations:
         """Make observations that suit the agent."""
         size, needs = agent_size(agent) or self.size, agent_needs(agent)
         patch_shape = getattr(agent, "patch_shape", None) or PATCH_SHAPE
-        return practice_observations(lanes, steps, size=size, needs=needs, patch_shape=patch_shape, seed=seed)
+        return make_synthetic_observations(lanes, steps, size=size, needs=needs, patch_shape=patch_shape, seed=seed)
 
-    def play(self, agent: Any, observations: Observations, resets: dict[int, NDArray[np.bool_]] | None = None) -> Any:
+    def run_episode(
+        self, agent: Any, observations: Observations, resets: dict[int, NDArray[np.bool_]] | None = None
+    ) -> Any:
         """Return the actions of one episode, (steps, B, ...), with further resets before the steps named."""
         agent.reset(np.ones(len(observations[0]["fixation"]), np.bool_))
         actions = []
@@ -90,22 +92,22 @@ class Trial:
         return np.stack(actions)
 
 
-def _builds(trial: Trial) -> Finding:
+def _builds(context: RuleContext) -> RuleResult:
     try:
-        trial.make(trial.seed)
+        context.make(context.seed)
     except Exception as error:
-        return raised("builds", error)
-    return Finding("builds", "pass", "it can be built")
+        return report_error("builds", error)
+    return RuleResult("builds", "pass", "it can be built")
 
 
-def _methods(trial: Trial) -> Finding:
-    agent = trial.make(trial.seed)
+def _methods(context: RuleContext) -> RuleResult:
+    agent = context.make(context.seed)
     for name, argument in (("reset", "lanes"), ("act", "observation"), ("imagine", "observation")):
         method = getattr(agent, name, None)
         if method is None and name == "imagine":
             continue
         if not callable(method):
-            return Finding(
+            return RuleResult(
                 "methods", "fail", f"{type(agent).__name__} has no {name}().", f"Add: def {name}(self, {argument}): ..."
             )
         try:
@@ -113,30 +115,30 @@ def _methods(trial: Trial) -> Finding:
         except TypeError:
             came = f"{name}{inspect.signature(method)}"
             message = f"{name} must take one argument, {argument}; it is {came}."
-            return Finding("methods", "fail", message, f"Write def {name}(self, {argument}): ...")
-    return Finding("methods", "pass", "reset(lanes) and act(observation) are there")
+            return RuleResult("methods", "fail", message, f"Write def {name}(self, {argument}): ...")
+    return RuleResult("methods", "pass", "reset(lanes) and act(observation) are there")
 
 
-def _declares(trial: Trial) -> Finding:
-    agent = trial.make(trial.seed)
+def _declares(context: RuleContext) -> RuleResult:
+    agent = context.make(context.seed)
     needs, code, size = agent_needs(agent), _code(agent), agent_size(agent)  # each raises with what to do
     grid = f" of {code.grid[0]} x {code.grid[1]}" if code.mode == "grid" else ""
     message = f"{agent_name(agent)}: {code.mode} actions{grid}" + (f", needs {', '.join(needs)}" if needs else "")
     message += f", size {size[0]} x {size[1]}" if size else ""
     if "scene" in needs:
-        return Finding("declares", "note", f"{message}: privileged, it sees what is hidden.")
-    return Finding("declares", "pass", message)
+        return RuleResult("declares", "note", f"{message}: privileged, it sees what is hidden.")
+    return RuleResult("declares", "pass", message)
 
 
-def _acts(trial: Trial) -> Finding:
+def _acts(context: RuleContext) -> RuleResult:
     for lanes in (1, 5):
-        agent = trial.make(trial.seed)
+        agent = context.make(context.seed)
         agent.reset(np.ones(lanes, np.bool_))
-        for step, observation in enumerate(trial.show(agent, lanes)):
+        for step, observation in enumerate(context.make_observations(agent, lanes)):
             found = _action_fault(agent.act(observation), lanes, _code(agent))
             if found:
-                return Finding("acts", "fail", f"step {step}, {lanes} lane{'s'[: lanes > 1]}: {found[0]}", found[1])
-    return Finding("acts", "pass", "an env takes its actions: shape, finite, in range, for 1 and 5 lanes")
+                return RuleResult("acts", "fail", f"step {step}, {lanes} lane{'s'[: lanes > 1]}: {found[0]}", found[1])
+    return RuleResult("acts", "pass", "an env takes its actions: shape, finite, in range, for 1 and 5 lanes")
 
 
 def _code(agent: object) -> ActionCode:
@@ -172,10 +174,10 @@ def _remedy(value: NDArray[Any], lanes: int, code: ActionCode) -> str:
     return "Actions are normalised, not px: x_norm = 2 * x_px / width - 1. Stay inside with np.clip(action, -1, 1)."
 
 
-def _keeps_inputs(trial: Trial) -> Finding:
-    agent = trial.make(trial.seed)
+def _keeps_inputs(context: RuleContext) -> RuleResult:
+    agent = context.make(context.seed)
     agent.reset(np.ones(3, np.bool_))
-    for observation in trial.show(agent):
+    for observation in context.make_observations(agent):
         before = copy.deepcopy(observation)
         agent.act(observation)
         if isinstance(agent, Imagines):
@@ -183,95 +185,98 @@ def _keeps_inputs(trial: Trial) -> Finding:
         changed = [key for key in before if not np.array_equal(before[key], observation.get(key, np.nan))]
         if changed or set(observation) != set(before):
             names = ", ".join(changed) or "its keys"
-            return Finding(
+            return RuleResult(
                 "keeps inputs",
                 "fail",
                 f"the observation was changed: {names}.",
                 "Copy before writing: x = observation[key].copy(). Beware of -=, *= and out=, also on views of it.",
             )
-    return Finding("keeps inputs", "pass", "observations are left as they are")
+    return RuleResult("keeps inputs", "pass", "observations are left as they are")
 
 
-def _partial_resets(trial: Trial) -> Finding:
+def _partial_resets(context: RuleContext) -> RuleResult:
     one = np.array([False, True, False])
-    agent = trial.make(trial.seed)
-    observations = trial.show(agent, steps=5)
-    plain = trial.play(agent, observations)
-    cut = trial.play(trial.make(trial.seed), observations, {2: one})
+    agent = context.make(context.seed)
+    observations = context.make_observations(agent, steps=5)
+    plain = context.run_episode(agent, observations)
+    cut = context.run_episode(context.make(context.seed), observations, {2: one})
     fault = _action_fault(cut[-1], 3, _code(agent))
     if fault:
-        return Finding("partial resets", "fail", f"after a reset of one lane: {fault[0]}", fault[1])
+        return RuleResult("partial resets", "fail", f"after a reset of one lane: {fault[0]}", fault[1])
     if not _same(plain[:, ~one], cut[:, ~one]):
-        return Finding(
+        return RuleResult(
             "partial resets",
             "fail",
             "after reset(lanes) with one lane marked, lanes that were not marked acted differently.",
             "Reset only the marked ones: state[lanes] = start. Draw noise by lane, not from one generator whose "
             "position depends on who was reset; foveasim.agents.noise.LaneNoise does so.",
         )
-    return Finding("partial resets", "pass", "a lane that is reset leaves the others alone")
+    return RuleResult("partial resets", "pass", "a lane that is reset leaves the others alone")
 
 
-def _repeats(trial: Trial) -> Finding:
-    first = trial.make(trial.seed)
-    observations = trial.show(first, steps=6)
-    actions = trial.play(first, observations)
+def _repeats(context: RuleContext) -> RuleResult:
+    first = context.make(context.seed)
+    observations = context.make_observations(first, steps=6)
+    actions = context.run_episode(first, observations)
     # Another place in the global random streams: whoever draws from them acts differently.
     random.random(), np.random.random(), torch.rand(())  # noqa: NPY002
-    again = trial.play(trial.make(trial.seed), observations)
+    again = context.run_episode(context.make(context.seed), observations)
     if not _same(actions, again):
-        return Finding(
+        return RuleResult(
             "repeats",
             "fail",
-            "two agents with the same seed, shown the same, acted differently.",
+            "two agents with the same seed, given the same observations, acted differently.",
             "Take a seed in __init__ and draw from it, by np.random.default_rng(seed) or LaneNoise(seed), not from "
             "np.random, random or torch.rand, whose state is global.",
         )
-    if _same(actions, trial.play(trial.make(trial.seed + 1), observations)):
-        return Finding(
+    if _same(actions, context.run_episode(context.make(context.seed + 1), observations)):
+        return RuleResult(
             "repeats", "note", "the same seed gives the same actions; so does another seed: it draws nothing."
         )
-    return Finding("repeats", "pass", "the same seed gives the same actions, another seed others")
+    return RuleResult("repeats", "pass", "the same seed gives the same actions, another seed others")
 
 
-def _own_noise(trial: Trial) -> Finding:
+def _own_noise(context: RuleContext) -> RuleResult:
     before = _random_state()
-    agent = trial.make(trial.seed)
-    trial.play(agent, trial.show(agent))
+    agent = context.make(context.seed)
+    context.run_episode(agent, context.make_observations(agent))
     touched = [name for name, state in _random_state().items() if state != before[name]]
     if touched:
-        return Finding(
+        return RuleResult(
             "own noise",
             "warn",
             f"the global random state of {', '.join(touched)} was changed.",
             "Draw from a generator of your own; seeding or using a global one disturbs whoever else draws from it.",
         )
-    return Finding("own noise", "pass", "global random state is left alone")
+    return RuleResult("own noise", "pass", "global random state is left alone")
 
 
-def _forgets(trial: Trial) -> Finding:
-    agents = [trial.make(trial.seed) for _ in range(2)]
-    ahead = trial.show(agents[0], seed=100)
+def _forgets(context: RuleContext) -> RuleResult:
+    agents = [context.make(context.seed) for _ in range(2)]
+    ahead = context.make_observations(agents[0], seed=100)
     for history, agent in enumerate(agents):
-        trial.play(agent, trial.show(agent, steps=5, seed=1 + history))
-    if not _same(*(trial.play(agent, ahead) for agent in agents)):
-        return Finding(
+        context.run_episode(agent, context.make_observations(agent, steps=5, seed=1 + history))
+    if not _same(*(context.run_episode(agent, ahead) for agent in agents)):
+        return RuleResult(
             "forgets",
             "fail",
             "after a reset of all lanes, what was seen in the episode before still changed the actions.",
             "In reset(lanes), clear all that was learnt from observations in the lanes marked: maps, recurrent states, "
             "lists of fixations.",
         )
-    return Finding("forgets", "pass", "a reset forgets the episode before")
+    return RuleResult("forgets", "pass", "a reset forgets the episode before")
 
 
-def _lanes(trial: Trial) -> Finding:
-    agent = trial.make(trial.seed)
-    mine, others = trial.show(agent, lanes=4, steps=5), trial.show(agent, lanes=4, steps=5, seed=50)
+def _lanes(context: RuleContext) -> RuleResult:
+    agent = context.make(context.seed)
+    mine, others = (
+        context.make_observations(agent, lanes=4, steps=5),
+        context.make_observations(agent, lanes=4, steps=5, seed=50),
+    )
     mixed = [{k: np.concatenate((a[k][:1], b[k][1:])) for k in a} for a, b in zip(mine, others, strict=True)]
-    together = trial.play(agent, mine)[:, 0]
-    if not _same(together, trial.play(trial.make(trial.seed), mixed)[:, 0]):
-        return Finding(
+    together = context.run_episode(agent, mine)[:, 0]
+    if not _same(together, context.run_episode(context.make(context.seed), mixed)[:, 0]):
+        return RuleResult(
             "lanes",
             "fail",
             "what lane 0 did depended on what the other lanes saw.",
@@ -279,61 +284,63 @@ def _lanes(trial: Trial) -> Finding:
             "state for all lanes mixes them.",
         )
     alone = [{k: a[k][:1] for k in a} for a in mine]
-    if not _same(together, trial.play(trial.make(trial.seed), alone)[:, 0]):
-        return Finding(
+    if not _same(together, context.run_episode(context.make(context.seed), alone)[:, 0]):
+        return RuleResult(
             "lanes",
             "note",
             "lanes are independent, but lane 0 of four draws other noise than one eye with the same seed.",
             "Draw from LaneNoise(seed): then a batch repeats single episodes.",
         )
-    return Finding("lanes", "pass", "lanes are independent, and lane 0 of four does what one eye does")
+    return RuleResult("lanes", "pass", "lanes are independent, and lane 0 of four does what one eye does")
 
 
-def _imagines(trial: Trial) -> Finding | None:
-    agent = trial.make(trial.seed)
+def _imagines(context: RuleContext) -> RuleResult | None:
+    agent = context.make(context.seed)
     if not isinstance(agent, Imagines):
         return None
     remedy = "Return foveasim.types.Prediction(image=...), float32 (B, H, W, 3), channels last, in [0, 1]."
     agent = cast("Any", agent)
     for lanes in (1, 5):
         agent.reset(np.ones(lanes, np.bool_))
-        for observation in trial.show(agent, lanes, steps=2):
+        for observation in context.make_observations(agent, lanes, steps=2):
             prediction = agent.imagine(observation)
             if not isinstance(prediction, Prediction):
                 came = type(prediction).__name__
-                return Finding("imagines", "fail", f"imagine must return a Prediction; it returned a {came}.", remedy)
+                return RuleResult(
+                    "imagines", "fail", f"imagine must return a Prediction; it returned a {came}.", remedy
+                )
             expected = observation["glimpse"].shape
             image, std = prediction.image, prediction.std
             if tuple(image.shape) != expected or not image.dtype.is_floating_point:
                 came = f"{tuple(image.shape)} {image.dtype}"
-                return Finding("imagines", "fail", f"image must be {expected} float32; it is {came}.", remedy)
+                return RuleResult("imagines", "fail", f"image must be {expected} float32; it is {came}.", remedy)
             if not bool(torch.isfinite(image).all()) or float(image.min()) < 0 or float(image.max()) > 1:
                 came = f"from {float(image.min()):.3g} to {float(image.max()):.3g}"
-                return Finding("imagines", "fail", f"image must be finite and in [0, 1]; it goes {came}.", remedy)
+                return RuleResult("imagines", "fail", f"image must be finite and in [0, 1]; it goes {came}.", remedy)
             if std is not None and (tuple(std.shape) != expected[:3] or not bool((std >= 0).all())):
                 message = f"std must be {expected[:3]}, 0 or more, or None; it is {tuple(std.shape)}."
-                return Finding("imagines", "fail", message, "Return one number a pixel, or std=None.")
+                return RuleResult("imagines", "fail", message, "Return one number a pixel, or std=None.")
             agent.act(observation)
-    return Finding("imagines", "pass", "predictions have the right shape, are finite and in [0, 1]")
+    return RuleResult("imagines", "pass", "predictions have the right shape, are finite and in [0, 1]")
 
 
-def _quick(trial: Trial) -> Finding:
-    agent = trial.make(trial.seed)
+def _quick(context: RuleContext) -> RuleResult:
+    agent = context.make(context.seed)
     agent.reset(np.ones(1, np.bool_))
     taken_ms = []
-    for observation in trial.show(agent, lanes=1, steps=8):
+    for observation in context.make_observations(agent, lanes=1, steps=8):
         start = time.perf_counter()
         agent.act(observation)
         taken_ms.append(1000 * (time.perf_counter() - start))
     usual = statistics.median(taken_ms)
     message = f"act takes {usual:.2g} ms with one lane"
-    if usual > trial.limit_ms:
+    if usual > context.limit_ms:
         remedy = "The window keeps working, but gaze lags behind it. Compute on a smaller picture, or once an episode."
-        return Finding("quick", "warn", f"{message}, more than {trial.limit_ms:g} ms.", remedy)
-    return Finding("quick", "pass", message)
+        return RuleResult("quick", "warn", f"{message}, more than {context.limit_ms:g} ms.", remedy)
+    return RuleResult("quick", "pass", message)
 
 
-RULES: dict[str, Callable[[Trial], Finding | None]] = {
+RULES: dict[str, Callable[[RuleContext], RuleResult | None]] = {
     "builds": _builds,
     "methods": _methods,
     "declares": _declares,
@@ -365,13 +372,13 @@ def _array(value: Any) -> NDArray[Any]:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def raised(rule: str, error: Exception) -> Finding:
-    """Turn what an agent raised into a finding that shows where."""
+def report_error(rule: str, error: Exception) -> RuleResult:
+    """Turn what an agent raised into a result that shows where."""
     if isinstance(error, AgentError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # what was raised while it was built
     where = traceback.format_exception(type(error), error, error.__traceback__)[-2].rstrip()
     remedy = not_asked_for(error) or "Mend what raises; an agent raises nothing on a valid observation."
-    return Finding(rule, "fail", f"{type(error).__name__}: {error}\n{where}", remedy)
+    return RuleResult(rule, "fail", f"{type(error).__name__}: {error}\n{where}", remedy)
 
 
 def _random_state() -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foveasim.agents.contract.check import RULES, AgentContract, CheckConfig, check, check_agent
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.loading import AGENTS, make_agent
 from foveasim.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from foveasim.types import Prediction
@@ -224,16 +224,16 @@ class DreamsOddStd(Dreamer):
 def test_every_registered_agent_keeps_it(name):
     # what tries many places with a network takes a minute at 96 px
     small = {"size": (32, 40)} if "oracle" in name or name == "information" else {}
-    findings = check_agent(name, limit_ms=10_000, **small)
-    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
-    assert {finding.rule for finding in findings} >= set(RULES) - {"imagines"}
+    results = check_agent(name, limit_ms=10_000, **small)
+    assert {result.level for result in results} <= {"pass", "note"}, results
+    assert {result.rule for result in results} >= set(RULES) - {"imagines"}
 
 
 @pytest.mark.parametrize("name", ["itti_koch", "spectral_residual"])
 def test_privileged_agents_keep_it_and_are_noted(name):
-    findings = check_agent(lambda seed: make_agent(name, privileged=True, seed=seed), limit_ms=10_000)
-    assert {finding.level for finding in findings} <= {"pass", "note"}
-    assert "privileged" in next(finding.message for finding in findings if finding.rule == "declares")
+    results = check_agent(lambda seed: make_agent(name, privileged=True, seed=seed), limit_ms=10_000)
+    assert {result.level for result in results} <= {"pass", "note"}
+    assert "privileged" in next(result.message for result in results if result.rule == "declares")
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_privileged_agents_keep_it_and_are_noted(name):
     [Good, Cell, LastCell, Dreamer, ReturnsList, WholeNumbers, Tensors, SeesReceptors],  # as an env takes them
 )
 def test_a_good_agent_keeps_it(cls):
-    findings = check_agent(cls)
-    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
-    assert ("imagines" in [finding.rule for finding in findings]) == (cls is Dreamer)
+    results = check_agent(cls)
+    assert {result.level for result in results} <= {"pass", "note"}, results
+    assert ("imagines" in [result.rule for result in results]) == (cls is Dreamer)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_good_agent_keeps_it(cls):
 )
 def test_what_breaks_it_is_explained(cls, rule, message, remedy):
     make = (lambda seed: cls()) if cls is NoReset else (lambda seed: cls(seed))
-    failed = {finding.rule: finding for finding in check_agent(make) if finding.level == "fail"}
+    failed = {result.rule: result for result in check_agent(make) if result.level == "fail"}
     assert rule in failed
     # One fault, one finding; only a memory that mixes lanes shows in two places.
     assert set(failed) <= {rule, *(("lanes", "partial resets") if cls is Remembers else ())}
@@ -298,14 +298,14 @@ class Unasked(Good):
 
 
 def test_who_did_not_ask_for_belief_is_told_how():
-    failed = [finding for finding in check_agent(Unasked) if finding.level == "fail"]
+    failed = [result for result in check_agent(Unasked) if result.level == "fail"]
     assert failed[0].message.startswith("KeyError: 'belief_acuity'")
     assert failed[0].remedy == "Ask for it: needs = ('belief',)."
 
 
 def test_what_raises_is_shown_with_its_line():
-    finding = next(finding for finding in check_agent(Raises) if finding.level == "fail")
-    assert "return self.never_made" in finding.message
+    result = next(result for result in check_agent(Raises) if result.level == "fail")
+    assert "return self.never_made" in result.message
 
 
 @pytest.mark.parametrize(
@@ -313,25 +313,25 @@ def test_what_raises_is_shown_with_its_line():
     [(SeedsGlobally, 50, "own noise", "state of torch"), (Slow, 1, "quick", "more than 1 ms")],
 )
 def test_what_is_only_warned_of(cls, limit_ms, rule, message):
-    findings = check_agent(cls, limit_ms=limit_ms)
-    assert not [finding for finding in findings if finding.level == "fail"]
-    assert message in next(finding.message for finding in findings if finding.rule == rule and finding.level == "warn")
+    results = check_agent(cls, limit_ms=limit_ms)
+    assert not [result for result in results if result.level == "fail"]
+    assert message in next(result.message for result in results if result.rule == rule and result.level == "warn")
 
 
 def test_what_a_class_raises_when_it_is_built_is_shown_with_its_line():
-    finding = check_agent(Unbuildable)[0]
-    assert (finding.rule, finding.level) == ("builds", "fail")
-    assert "weights are missing" in finding.message and "test_agents.py" in finding.message
+    result = check_agent(Unbuildable)[0]
+    assert (result.rule, result.level) == ("builds", "fail")
+    assert "weights are missing" in result.message and "test_agents.py" in result.message
 
 
 def test_rules_that_rest_on_a_failed_one_are_left_out():
-    assert [finding.rule for finding in check_agent(NotANumber)] == ["builds", "methods", "declares", "acts"]
-    rules = [finding.rule for finding in check_agent(Unseeded)]
+    assert [result.rule for result in check_agent(NotANumber)] == ["builds", "methods", "declares", "acts"]
+    rules = [result.rule for result in check_agent(Unseeded)]
     assert "quick" in rules and not {"forgets", "lanes", "partial resets"} & set(rules)
 
 
 def test_one_rule_brings_those_that_it_rests_on():
-    rules = [finding.rule for finding in check_agent(Good, only=["forgets"])]
+    rules = [result.rule for result in check_agent(Good, only=["forgets"])]
     assert rules == ["builds", "methods", "declares", "acts", "repeats", "forgets"]
     with pytest.raises(InvalidValueError, match="only must name rules"):
         check_agent(Good, only=["polite"])
@@ -340,7 +340,7 @@ def test_one_rule_brings_those_that_it_rests_on():
 def test_an_agent_in_hand_is_copied():
     agent = Good(3)
     before = copy.deepcopy(agent.draws.bit_generator.state)
-    assert {finding.level for finding in check_agent(agent)} <= {"pass", "note"}
+    assert {result.level for result in check_agent(agent)} <= {"pass", "note"}
     assert agent.draws.bit_generator.state == before
     with pytest.raises(InvalidTypeError, match="Give it a class or a name"):
         check_agent(7)
@@ -376,7 +376,7 @@ def test_an_unknown_name_is_an_error_not_a_finding():
 
 
 def test_practice_observations_are_what_an_env_gives():
-    for observation in practice_observations(2, 3, size=(40, 60), needs=("belief", "scene", "patch")):
+    for observation in make_synthetic_observations(2, 3, size=(40, 60), needs=("belief", "scene", "patch")):
         shapes = {key: (value.shape, str(value.dtype)) for key, value in observation.items()}
         image, plane = ((2, 40, 60, 3), "uint8"), ((2, 40, 60, 1), "uint8")
         assert shapes == {

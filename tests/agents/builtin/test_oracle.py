@@ -169,9 +169,9 @@ def test_another_metric_makes_another_choice(network):
     ],
 )
 def test_both_keep_the_contract(network, make):
-    findings = {f.rule: f for f in check_agent(lambda seed: make(network, seed), size=(32, 40), limit_ms=10_000)}
-    assert {finding.level for finding in findings.values()} <= {"pass", "note"}, findings
-    assert findings["lanes"].level == "pass" and "privileged" in findings["declares"].message
+    results = {f.rule: f for f in check_agent(lambda seed: make(network, seed), size=(32, 40), limit_ms=10_000)}
+    assert {result.level for result in results.values()} <= {"pass", "note"}, results
+    assert results["lanes"].level == "pass" and "privileged" in results["declares"].message
 
 
 def test_an_oracle_in_an_env_beats_an_eye_that_stays(network):

@@ -9,7 +9,7 @@ import torch
 from foveasim.agents.builtin.predictive import AttentionEntropy, Information, Surprise, Uncertainty
 from foveasim.agents.builtin.predictive_base import best_place, in_chunks, spread_places
 from foveasim.agents.contract.check import check_agent
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.mim.expected_gain import (
     cell_grid,
     cell_points,
@@ -213,10 +213,10 @@ def test_chunks_cover_every_combination_once():
 
 @pytest.mark.parametrize(("name", "size"), [*((name, (36, 44)) for name in MAKERS), ("uncertainty", (130, 104))])
 def test_every_agent_keeps_the_contract(name, size):
-    findings = {finding.rule: finding for finding in check_agent(MAKERS[name], size=size, limit_ms=10_000)}
-    assert {finding.level for finding in findings.values()} <= {"pass", "note"}, findings
-    assert findings["lanes"].level == "pass"  # lane 0 of four does what one eye does
-    assert "imagines" in findings
+    results = {result.rule: result for result in check_agent(MAKERS[name], size=size, limit_ms=10_000)}
+    assert {result.level for result in results.values()} <= {"pass", "note"}, results
+    assert results["lanes"].level == "pass"  # lane 0 of four does what one eye does
+    assert "imagines" in results
 
 
 @pytest.mark.parametrize("agent", [Uncertainty, Surprise, Information])
@@ -349,7 +349,7 @@ def test_what_cannot_be_used_is_explained():
         AgentError, match=r"goes by the attention of a transformer, and .unet. has none.* --network vit"
     ):
         AttentionEntropy(small())
-    observation = practice_observations(1, 1, size=(32, 32))[0]
+    observation = make_synthetic_observations(1, 1, size=(32, 32))[0]
     with pytest.raises(AgentError, match="needs = "):
         begun(Uncertainty(Guess())).act(observation)
     with pytest.raises(AgentError, match="the observation has 1 lanes, the last reset had 2"):

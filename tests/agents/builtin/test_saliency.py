@@ -15,7 +15,7 @@ from foveasim.agents.builtin.saliency import (
     itti_koch_map,
     spectral_residual_map,
 )
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.loading import make_agent
 from foveasim.errors import AgentError, InvalidValueError
 
@@ -134,7 +134,7 @@ def test_filling_keeps_what_was_seen_and_continues_it():
 @pytest.mark.parametrize("compute", MAPS)
 def test_hidden_pixels_change_nothing(compute):
     shown = disc()
-    scene = practice_observations(1, 1, needs=("scene",))[0]["scene"]
+    scene = make_synthetic_observations(1, 1, needs=("scene",))[0]["scene"]
     maps = []
     for behind in (scene[:, ::-1], np.zeros_like(scene), np.full_like(scene, 127)):
         belief = np.where(shown[..., None], scene, behind)
@@ -194,7 +194,7 @@ def test_a_scene_without_salience_is_still_explored(cls):
 @pytest.mark.parametrize("cls", AGENT_CLASSES)
 def test_a_lane_does_what_a_single_eye_with_its_seed_does(cls, monkeypatch):
     monkeypatch.setattr(saliency, "CHUNK", 2)
-    observations = practice_observations(3, 4, needs=("belief",), size=(64, 96))
+    observations = make_synthetic_observations(3, 4, needs=("belief",), size=(64, 96))
     batch, cut = cls(seed=5), np.array([False, True, False])
     singles = [cls(seed=5 + lane) for lane in range(3)]
     batch.reset(np.ones(3, bool))
@@ -215,7 +215,7 @@ def test_privileged_says_so(cls):
     plain, privileged = cls(), cls(privileged=True)
     assert (plain.needs, privileged.needs) == (("belief",), ("scene",))
     assert privileged.name == f"{plain.name} (privileged)"
-    observation = practice_observations(2, 1, needs=("scene",))[0]
+    observation = make_synthetic_observations(2, 1, needs=("scene",))[0]
     privileged.reset(np.ones(2, bool))
     assert privileged.act(observation).shape == (2, 2)
     plain.reset(np.ones(2, bool))
@@ -224,7 +224,7 @@ def test_privileged_says_so(cls):
 
 
 def test_tensors_are_taken_too():
-    observation = practice_observations(2, 1, needs=("belief",))[0]
+    observation = make_synthetic_observations(2, 1, needs=("belief",))[0]
     agents = [IttiKoch(), IttiKoch()]
     for agent in agents:
         agent.reset(np.ones(2, bool))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from foveasim.agents.builtin.predictive import Uncertainty
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.gaze_policy.features import FeatureConfig, featurise
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.mim.expected_gain import cell_points
@@ -73,7 +73,7 @@ def test_the_cell_of_greatest_gain_is_where_the_agent_uncertainty_looks() -> Non
     agent = Uncertainty(ahead.predictor.network, seed=0)
     for size in ((96, 96), (64, 101)):
         agent.reset(np.ones(4, np.bool_))
-        for observation in practice_observations(4, 3, size=size, needs=("belief",)):
+        for observation in make_synthetic_observations(4, 3, size=size, needs=("belief",)):
             prediction = ahead.predict_from(observation)
             for cells in (8, 12, 24):
                 features = featurise(prediction, FeatureConfig(cells=cells))
@@ -91,7 +91,9 @@ def test_the_cell_of_greatest_gain_is_where_the_agent_uncertainty_looks() -> Non
 
 def test_places_lie_in_their_cells() -> None:
     for size in ((96, 96), (64, 101), (480, 640)):
-        prediction = BeliefPredictor("unet").predict_from(practice_observations(2, 1, size=size, needs=("belief",))[0])
+        prediction = BeliefPredictor("unet").predict_from(
+            make_synthetic_observations(2, 1, size=size, needs=("belief",))[0]
+        )
         rows, columns = FeatureConfig(cells=8).grid(size)
         points = featurise(prediction, FeatureConfig(cells=8)).points.reshape(2, rows, columns, 2)
         column = (points[..., 0] + 1) / 2 * columns - 0.5

@@ -12,7 +12,7 @@ import torch
 
 from foveasim.agents.builtin.predictive import Uncertainty
 from foveasim.agents.contract.check import check_agent
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.gaze_policy.features import FeatureConfig
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
@@ -49,7 +49,7 @@ def stirred(config: ActorConfig, seed: int = 1) -> Actor:
 
 
 def observations(size: tuple[int, int] = (48, 48), steps: int = 3) -> list[dict[str, Any]]:
-    return practice_observations(4, steps, size=size, needs=("belief",))
+    return make_synthetic_observations(4, steps, size=size, needs=("belief",))
 
 
 def run(agent: PolicyAgent, seen: list[dict[str, Any]]) -> np.ndarray:
@@ -131,8 +131,8 @@ def test_a_policy_works_on_scenes_of_any_size(kind: Any, size: tuple[int, int], 
 def test_a_policy_keeps_the_contract_of_agents(memory: int, network: str) -> None:
     config = CELLS if not memory else replace(CELLS, kind="point", outputs=2, hidden=(8,), memory=memory)
     policy = Policy(stirred(config), FEATURE_CONFIG, network)
-    findings = check_agent(lambda seed: PolicyAgent(policy, seed=seed), size=(48, 48), limit_ms=1000)
-    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+    results = check_agent(lambda seed: PolicyAgent(policy, seed=seed), size=(48, 48), limit_ms=1000)
+    assert {result.level for result in results} <= {"pass", "note"}, results
 
 
 def test_samples_are_drawn_by_softmax_and_repeat_by_seed(network: str) -> None:

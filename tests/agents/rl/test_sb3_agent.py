@@ -12,7 +12,7 @@ from gymnasium import Env, spaces
 
 import foveasim.envs  # noqa: F401  # registers the ids
 from foveasim.agents.contract.check import check_agent
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs
 from foveasim.agents.loading import make_agent
 from foveasim.agents.rl.sb3_agent import PredictAgent
@@ -47,17 +47,17 @@ class Recurrent:
 
 def test_a_recurrent_state_is_kept_and_forgotten_by_lane():
     agent = make_agent(Recurrent())
-    observation = practice_observations(2, 1)[0]
+    observation = make_synthetic_observations(2, 1)[0]
     agent.reset(np.ones(2, bool))
     assert [agent.act(observation)[0, 0] for _ in range(2)] == pytest.approx([0.01, 0.02])
     agent.reset(np.array([False, True]))
     assert agent.act(observation)[:, 0].tolist() == pytest.approx([0.03, 0.01])
     agent.reset(np.ones(3, bool))
-    assert agent.act(practice_observations(3, 1)[0])[:, 0].tolist() == pytest.approx([0.01] * 3)
+    assert agent.act(make_synthetic_observations(3, 1)[0])[:, 0].tolist() == pytest.approx([0.01] * 3)
 
 
 def test_sampling_repeats_and_leaves_the_global_generator_alone():
-    observation = practice_observations(2, 1)[0]
+    observation = make_synthetic_observations(2, 1)[0]
     before = torch.random.get_rng_state()
     drawn = []
     for seed in (1, 1, 2):
@@ -80,7 +80,7 @@ def test_what_it_declares():
     with pytest.raises(AgentError, match="must see a Dict"):
         make_agent(Recurrent(BOX))
     with pytest.raises(AgentError, match="last reset had 0 lanes"):
-        make_agent(Recurrent()).act(practice_observations(1, 1)[0])
+        make_agent(Recurrent()).act(make_synthetic_observations(1, 1)[0])
 
 
 def seeing(**extra):
@@ -161,9 +161,9 @@ def test_actions_that_an_agent_cannot_take_are_refused(space, arguments, error, 
 def test_another_size_is_named():
     agent = make_agent(Recurrent(seeing(glimpse=image(3))))
     agent.reset(np.ones(2, bool))
-    assert agent.act(practice_observations(2, 1, size=(40, 56))[0]).shape == (2, 2)
+    assert agent.act(make_synthetic_observations(2, 1, size=(40, 56))[0]).shape == (2, 2)
     with pytest.raises(AgentError, match=r"trained on glimpse of shape \(40, 56, 3\); it is shown \(32, 32, 3\)"):
-        agent.act(practice_observations(2, 1, size=(32, 32))[0])
+        agent.act(make_synthetic_observations(2, 1, size=(32, 32))[0])
 
 
 def model_by_path():
@@ -196,8 +196,8 @@ def test_a_real_model_keeps_the_contract():
     model = sb3.PPO("MultiInputPolicy", Tiny(), n_steps=2, batch_size=2, policy_kwargs={"net_arch": [8]}, seed=0)
     agent = make_agent(model)
     assert agent_needs(agent) == ("belief",)
-    findings = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
-    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+    results = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
+    assert {result.level for result in results} <= {"pass", "note"}, results
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_a_model_trained_on_the_env_looks_at_scenes(options, actions):
     np.testing.assert_allclose(agent.act(observation), np.stack(alone), atol=1e-5)
     played = rollout(agent, lanes, steps=3, seed=5)
     assert np.isfinite(played.fixation_norm).all()
-    findings = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
-    assert {finding.level for finding in findings} <= {"pass", "note"}, findings
+    results = check_agent(lambda seed: make_agent(model, seed=seed), limit_ms=10_000)
+    assert {result.level for result in results} <= {"pass", "note"}, results
 
 
 def posterior():
@@ -249,7 +249,7 @@ class Stops(Recurrent):
 
 def test_a_model_of_a_task_may_stop():
     three, task = spaces.Box(-1, 1, (3,), np.float32), seeing(posterior=posterior())
-    shown = {**practice_observations(2, 1)[0], "posterior": np.full((2, 4), 0.25, np.float32)}
+    shown = {**make_synthetic_observations(2, 1)[0], "posterior": np.full((2, 4), 0.25, np.float32)}
     fixation = np.array([[-0.9, 0.9], [0.1, -0.1]], np.float32)
 
     def act(model, **options):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foveasim.agents.builtin.saliency_centre import SaliencyCentre
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.scanpath_model import agent as scanpath_agent
@@ -199,7 +199,7 @@ def test_maps_are_made_once_for_each_picture() -> None:
 
 
 def test_draws_follow_the_priority() -> None:
-    (observation,) = practice_observations(1, 1, needs=("belief",), size=SIZE)
+    (observation,) = make_synthetic_observations(1, 1, needs=("belief",), size=SIZE)
     many = {key: np.repeat(value, 400, 0) for key, value in observation.items()}
     agent, other = ScanpathAgent(sharpness=1.0, seed=1), ScanpathAgent(seed=1)
     for one in (agent, other):
@@ -219,7 +219,7 @@ def test_draws_follow_the_priority() -> None:
 
 
 def test_sharper_is_less_varied() -> None:
-    (observation,) = practice_observations(1, 1, needs=("belief",), size=SIZE)
+    (observation,) = make_synthetic_observations(1, 1, needs=("belief",), size=SIZE)
     many = {key: np.repeat(value, 200, 0) for key, value in observation.items()}
     cells = []
     for sharpness in (1.0, 6.0):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.loading import make_agent
 from foveasim.agents.scanpath_model import fit as scanpath_fit
 from foveasim.agents.scanpath_model.agent import load_scanpath
@@ -159,7 +159,7 @@ def test_one_command_fits_and_goes_on(folder: Path, tmp_path: Path, monkeypatch:
     assert main(words) == 0
     assert {file.stem for file in work.iterdir()} == {"training", "validation"}
     agent = make_agent("scanpath", weights=out, privileged=True)
-    (observation,) = practice_observations(1, 1, needs=("scene",), size=(96, 128))
+    (observation,) = make_synthetic_observations(1, 1, needs=("scene",), size=(96, 128))
     agent.reset(np.ones(1, np.bool_))
     assert np.abs(agent.act(observation)).max() <= 1
 

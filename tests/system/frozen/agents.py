@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from foveasim.agents.builtin.human import Human
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs, agent_size
 from foveasim.agents.loading import AGENTS, agent_factory, make_agent
 from foveasim.agents.rollout import rollout
@@ -79,7 +79,7 @@ def _rolled(agent: Any, exact: bool) -> dict[str, Any]:
         agent.point(0.25, -0.5)
         found["pointed"] = agent.act({"fixation": np.zeros((2, 2), np.float32)}).tolist()
     if hasattr(agent, "imagine"):
-        (observation,) = practice_observations(2, 1, size=(48, 64), needs=("belief", "scene", "target"))
+        (observation,) = make_synthetic_observations(2, 1, size=(48, 64), needs=("belief", "scene", "target"))
         predicted = agent.imagine(observation)
         found["imagines"] = close(
             [predicted.image.mean(), predicted.image.std(), *predicted.image[0, ::20, 30, 1]], 1e-3

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveasim.agents.contract.observations import practice_observations
+from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, shipped_policy
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
@@ -118,7 +118,7 @@ def policies() -> dict[str, Any]:
     found = {name: _policy(load_policy(RECORDED / "train" / f"{name}.safetensors")) for name in ("policy", "last")}
     with copied():
         agent = make_agent("train/policy.safetensors", seed=1)
-        (observation,) = practice_observations(3, 1, size=(48, 48), needs=("belief",))
+        (observation,) = make_synthetic_observations(3, 1, size=(48, 48), needs=("belief",))
         agent.reset(np.ones(3, np.bool_))
         action = agent.act(observation)
     found["acts"] = {"about": close(action, 1e-3), "to the bit": here(action)}
@@ -128,8 +128,8 @@ def policies() -> dict[str, Any]:
 def readouts() -> dict[str, Any]:
     """Return what readouts on belief say, and what ``foveasim readout`` wrote."""
     found: dict[str, Any] = {}
-    image = np.stack([one["belief"] for one in practice_observations(2, 1, size=(48, 48), needs=("belief",))])[0]
-    acuity = practice_observations(2, 1, size=(48, 48), needs=("belief",))[0]["belief_acuity"][..., 0]
+    image = np.stack([one["belief"] for one in make_synthetic_observations(2, 1, size=(48, 48), needs=("belief",))])[0]
+    acuity = make_synthetic_observations(2, 1, size=(48, 48), needs=("belief",))[0]["belief_acuity"][..., 0]
     with copied():
         for probe in ("ridge", "conv"):
             readout = load_belief_readout(f"networks/beliefs_{probe}.safetensors")
