@@ -20,7 +20,7 @@ from foveasim.agents.rl import (
     ActorConfig,
     BeliefPredictor,
     ClassifyFeatureConfig,
-    ClassifySense,
+    ClassifyFeatureExtractor,
     GlimpseVecEnv,
     Policy,
     TaskAgent,
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
     # The policy sees what a frozen network makes of belief, and what the readout says: 12 x 12 cells and some numbers.
     belief_predictor = BeliefPredictor(options.network)
     feature_config = ClassifyFeatureConfig(classes=len(envs.unwrapped.classes))  # type: ignore[attr-defined]
-    lanes = TaskObservation(envs, ClassifySense(feature_config, belief_predictor))
+    lanes = TaskObservation(envs, ClassifyFeatureExtractor(feature_config, belief_predictor))
     # It chooses a cell, or to stop. It begins where the network is least sure, and hardly ever stops.
     rows, columns = lanes.grid
     cells = rows * columns

@@ -18,7 +18,7 @@ from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor, rea
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, InvalidValueError
 
-__all__ = ["CLASSIFY_NUMBERS", "ClassifyFeatureConfig", "ClassifySense", "ThinkingReadout"]
+__all__ = ["CLASSIFY_NUMBERS", "ClassifyFeatureConfig", "ClassifyFeatureExtractor", "PredictingReadout"]
 
 CLASSIFY_NUMBERS = {**NUMBERS, "posterior": 0, "confidence": 3}
 """Those of :data:`foveasim.agents.gaze_policy.features.NUMBERS`, and behind them ``posterior``: the probability of
@@ -51,13 +51,13 @@ class ClassifyFeatureConfig(FeatureConfig):
         return super().count(latent) + (self.classes if "posterior" in self.numbers else 0)
 
 
-class ClassifySense:
+class ClassifyFeatureExtractor:
     """Makes features of the observations of ``foveasim/Classify-v0``.
 
     Args:
         config: What to make.
         belief_predictor: The frozen network.
-        readout: What to ask where the observation has no ``posterior``, as in the window; None has nobody to ask.
+        readout: Computes the posterior where the observation has none, as in the window; or None.
     """
 
     needs: tuple[str, ...] = ("belief",)
@@ -69,28 +69,29 @@ class ClassifySense:
         self.device = belief_predictor.device
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget nothing: all there is to know is in the observation."""
+        """Do nothing: all there is to know is in the observation."""
 
-    def see(
+    def extract(
         self,
         observation: Mapping[str, Any],
         grid: tuple[int, int],
         lanes: NDArray[np.intp] | None = None,
-        thought: tuple[Tensor, ...] = (),
+        predicted: tuple[Tensor, ...] = (),
     ) -> Features:
         """Return what the policy sees, on a grid of (rows, columns).
 
         Args:
             observation: Of the env.
             grid: (rows, columns).
-            lanes: Without meaning here; see :meth:`foveasim.agents.gaze_policy.search_features.SearchSense.see`.
-            thought: Image, standard deviation and latent that the network has predicted for this observation already.
+            lanes: Has no meaning here; see
+                :meth:`foveasim.agents.gaze_policy.search_features.SearchFeatureExtractor.extract`.
+            predicted: Image, standard deviation and latent that the network has predicted for this observation already.
 
         Raises:
-            AgentError: The observation lacks the posterior, and there is no readout to ask; or it is of other classes.
+            AgentError: The observation lacks the posterior, and there is no readout; or it is of other classes.
         """
-        if thought:
-            image, std, latent = thought
+        if predicted:
+            image, std, latent = predicted
             time = torch.as_tensor(observation["time"]).to(self.device, torch.float32)
             prediction = BeliefPrediction(
                 read_belief_state_on_device(observation, self.device), image, std.square(), latent, time
@@ -129,8 +130,8 @@ class ClassifySense:
         return posterior
 
 
-class ThinkingReadout:
-    """A readout that also says what its network predicts, so that one pass serves the readout and the policy.
+class PredictingReadout:
+    """A readout that also returns what its network predicts, so that one pass serves the readout and the policy.
 
     Args:
         readout: On the latent of a network.

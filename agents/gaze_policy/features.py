@@ -27,7 +27,7 @@ from foveasim.agents.mim.predictor import BeliefPrediction
 from foveasim.errors import InvalidValueError
 from foveasim.geometry import grid_norm
 
-__all__ = ["MAPS", "NUMBERS", "FeatureConfig", "Features", "TaskSense", "featurise"]
+__all__ = ["MAPS", "NUMBERS", "FeatureConfig", "FeatureExtractor", "Features", "featurise"]
 
 MAPS = {"prediction": 3, "contrast": 1, "std": 1, "acuity": 1, "gain": 1, "distance": 1, "place": 2}
 """Every map and its channels, averaged over cells.
@@ -46,7 +46,7 @@ tenth of its natural logarithm, averaged over the scene before; ``best_gain``: t
 glimpse would remove.
 """
 
-_LEAST = 1e-6  # variance of a scene that is as good as known: a quarter of a grey level
+_MIN_VARIANCE = 1e-6  # variance of a scene that is as good as known: a quarter of a grey level
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Features:
     points: Tensor
     gain: Tensor
 
-    def worth(self, least: float) -> Tensor:
+    def worth(self, minimum: float) -> Tensor:
         """Return which cells gain at least a share of what the best does, (B, cells) bool; all where nothing does."""
-        return (self.gain >= least) | (self.gain.amax(1, keepdim=True) <= 0)
+        return (self.gain >= minimum) | (self.gain.amax(1, keepdim=True) <= 0)
 
 
 def featurise(prediction: BeliefPrediction, config: FeatureConfig, grid: tuple[int, int] | None = None) -> Features:
@@ -190,7 +190,7 @@ def _distance(cells: _Cells) -> Tensor:
 def _best_gain(cells: _Cells) -> Tensor:
     # gain is summed over the fine grid, variance averaged over pixels
     total = cells.prediction.variance.mean((1, 2))[:, None] * cells.prediction.gain[0].numel()
-    return 0.1 * ((cells.peak + _LEAST) / (total + _LEAST)).log()
+    return 0.1 * ((cells.peak + _MIN_VARIANCE) / (total + _MIN_VARIANCE)).log()
 
 
 def _latent(cells: _Cells) -> Tensor:
@@ -213,13 +213,13 @@ _NUMBERS: Mapping[str, Callable[[_Cells], Tensor]] = {
     "fixation": lambda cells: cells.prediction.seen.fixation,
     "time": lambda cells: cells.prediction.time,
     "coverage": lambda cells: cells.prediction.seen.acuity.float().mean((1, 2))[:, None] / 255,
-    "variance": lambda cells: 0.1 * (cells.prediction.variance.mean((1, 2))[:, None] + _LEAST).log(),
+    "variance": lambda cells: 0.1 * (cells.prediction.variance.mean((1, 2))[:, None] + _MIN_VARIANCE).log(),
     "best_gain": _best_gain,
     "latent": _latent,
 }
 
 
-class TaskSense(Protocol):
+class FeatureExtractor(Protocol):
     """What makes features of a task's observations, for training and for the trained policy alike."""
 
     needs: tuple[str, ...]
@@ -232,7 +232,7 @@ class TaskSense(Protocol):
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Begin a new episode in the marked lanes, (B,) bool."""
 
-    def see(
+    def extract(
         self, observation: Mapping[str, Any], grid: tuple[int, int], lanes: NDArray[np.intp] | None = None
     ) -> Features:
         """Return what the policy sees; of ``lanes``, whose episodes have ended, without remembering it."""

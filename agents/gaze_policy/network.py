@@ -20,7 +20,7 @@ from foveasim.errors import InvalidValueError
 __all__ = ["KINDS", "Actor", "ActorConfig", "CellNet", "Memory", "Trunk"]
 
 KINDS = ("cells", "point", "flat")
-SELDOM = -3.0
+INITIAL_STOP_LOGIT = -3.0
 """Logarithm of the odds of stopping at the beginning of training: one in twenty."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
@@ -88,8 +88,8 @@ class ActorConfig:
         object.__setattr__(self, "grid", validation.size_hw("grid", tuple(self.grid), 1, 256))
         validation.whole("number of hidden layers", len(self.hidden), 0, 64)
         object.__setattr__(self, "hidden", tuple(validation.whole("hidden", n, 1, 10_000) for n in self.hidden))
-        for name, least in (("channels", 1), ("numbers", 0), ("outputs", 2), ("width", 1), ("memory", 0)):
-            validation.whole(name, getattr(self, name), least, 1 << 20)
+        for name, minimum in (("channels", 1), ("numbers", 0), ("outputs", 2), ("width", 1), ("memory", 0)):
+            validation.whole(name, getattr(self, name), minimum, 1 << 20)
         validation.number("prior", self.prior, 0)
         validation.number("least_gain", self.least_gain, 0, 1)
         if self.prior and self.kind != "flat" and self.gain_channel is None:
@@ -123,7 +123,7 @@ class CellNet(nn.Module):
         if config.stop:
             self.stop = nn.Sequential(nn.Linear(2 * width + config.numbers, width), nn.ReLU(), nn.Linear(width, 1))
             nn.init.zeros_(self.stop[2].weight)  # type: ignore[arg-type]
-            nn.init.constant_(self.stop[2].bias, SELDOM)  # type: ignore[arg-type]
+            nn.init.constant_(self.stop[2].bias, INITIAL_STOP_LOGIT)  # type: ignore[arg-type]
 
     def forward(self, maps: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores (B, rows * columns) and a summary of the scene (B, 2 width), float32.

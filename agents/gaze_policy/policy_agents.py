@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim.agents.builtin.predictive_base import Mind
-from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense
-from foveasim.agents.gaze_policy.features import TaskSense, featurise
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifyFeatureExtractor
+from foveasim.agents.gaze_policy.features import FeatureExtractor, featurise
 from foveasim.agents.gaze_policy.network import Memory
 from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_policy, shipped_policy
-from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchFeatureExtractor
 from foveasim.agents.interface import Agent, Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.expected_gain import BeliefState
@@ -31,7 +31,7 @@ from foveasim.errors import AgentError, FoveasimError
 from foveasim.types import Prediction
 from foveasim.validation import number
 
-__all__ = ["GazePolicy", "PolicyAgent", "SearchPolicy", "TaskAgent", "WatchfulAgent", "policy_factory"]
+__all__ = ["GazePolicy", "PolicyAgent", "PredictiveTaskAgent", "SearchPolicy", "TaskAgent", "policy_factory"]
 
 
 class TaskAgent:
@@ -79,13 +79,13 @@ class TaskAgent:
         self.name, self.device, self._stop = name, torch.device(device), stop
         self._patience, self._deterministic = number("patience", patience), deterministic
         self._noise = LaneNoise(seed)
-        self.sense: TaskSense = _sense(policy, device, belief_predictor)
-        self.needs = self.sense.needs
+        self.extractor: FeatureExtractor = _make_extractor(policy, device, belief_predictor)
+        self.needs = self.extractor.needs
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Begin a new episode in the marked lanes, (B,) bool."""
         self._noise.reset(lanes)
-        self.sense.reset(lanes)
+        self.extractor.reset(lanes)
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the next fixation of every lane, (B, 2) float32 in [-1, 1], or with the wish to stop, (B, 3).
@@ -95,7 +95,7 @@ class TaskAgent:
         """
         with torch.inference_mode():
             size = observation["belief"].shape[1:3] if "belief" in observation else (96, 96)
-            features = self.sense.see(observation, self.policy.features.grid((int(size[0]), int(size[1]))))
+            features = self.extractor.extract(observation, self.policy.features.grid((int(size[0]), int(size[1]))))
             self._noise.check(len(features.points))
             answer, _ = self._actor(features.maps, features.numbers)
             cells = answer[:, : features.points.shape[1]]
@@ -119,12 +119,12 @@ class TaskAgent:
         return torch.from_numpy(self._noise.uniform(count).astype(np.float32)).to(self.device)
 
 
-class WatchfulAgent(TaskAgent):
-    """A :class:`TaskAgent` whose network also predicts the scene, for those who watch."""
+class PredictiveTaskAgent(TaskAgent):
+    """A :class:`TaskAgent` whose network also predicts the scene, to be displayed."""
 
     def imagine(self, observation: Observation) -> Prediction:
         """Predict the whole scene of every lane."""
-        return cast("ClassifySense", self.sense).belief_predictor.predictor.imagine(observation)
+        return cast("ClassifyFeatureExtractor", self.extractor).belief_predictor.predictor.imagine(observation)
 
 
 class SearchPolicy(TaskAgent):
@@ -145,9 +145,9 @@ class SearchPolicy(TaskAgent):
         super().__init__(shipped_policy("search"), device, deterministic, seed, name="search_policy")
 
 
-def _sense(policy: Policy, device: str, belief_predictor: BeliefPredictor | None) -> TaskSense:
+def _make_extractor(policy: Policy, device: str, belief_predictor: BeliefPredictor | None) -> FeatureExtractor:
     if policy.task == "search":
-        return SearchSense(cast("SearchFeatureConfig", policy.features), device)
+        return SearchFeatureExtractor(cast("SearchFeatureConfig", policy.features), device)
     if belief_predictor is None:
         belief_predictor = BeliefPredictor(policy.network, device)
         found = fingerprint(belief_predictor.predictor.network)
@@ -158,11 +158,11 @@ def _sense(policy: Policy, device: str, belief_predictor: BeliefPredictor | None
                 stacklevel=4,
             )
     config = cast("ClassifyFeatureConfig", policy.features)
-    return ClassifySense(config, belief_predictor, _LateReadout(policy.readout) if policy.readout else None)
+    return ClassifyFeatureExtractor(config, belief_predictor, _LazyReadout(policy.readout) if policy.readout else None)
 
 
-class _LateReadout:
-    """A readout's file that is only read where nobody else says how probable the classes are."""
+class _LazyReadout:
+    """A readout's file that is read at its first use, where the observation has no posterior."""
 
     def __init__(self, path: str) -> None:
         self._path, self._readout = path, cast("Readout | None", None)
@@ -197,7 +197,9 @@ def policy_factory(path: str) -> Callable[..., Agent]:
     policy = load_policy(path)
     if policy.task == "view":
         return functools.partial(PolicyAgent, policy, name=Path(path).stem)
-    return functools.partial(TaskAgent if policy.task == "search" else WatchfulAgent, policy, name=Path(path).stem)
+    return functools.partial(
+        TaskAgent if policy.task == "search" else PredictiveTaskAgent, policy, name=Path(path).stem
+    )
 
 
 class PolicyAgent(Mind):

@@ -98,16 +98,16 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         keys = tuple(space.spaces) if isinstance(space, gym.spaces.Dict) else ()
         if "belief" not in keys:
             raise InvalidValueError(f"envs must show belief; it shows {', '.join(keys) or space}. Use belief=True.")
-        self._judges = "scene" in keys
-        if self.weights.prediction_gain and not self._judges:
+        self._sees_scene = "scene" in keys
+        if self.weights.prediction_gain and not self._sees_scene:
             raise InvalidValueError(
                 "prediction_gain compares the prediction with the hidden scene: make the env with privileged=True "
                 "(the wrapper keeps the scene from the policy), or give it the weight 0."
             )
-        if isinstance(space, gym.spaces.Dict) and self._judges:
-            shown = gym.spaces.Dict({key: box for key, box in space.items() if key != "scene"})
-            self._single_observation_space = shown
-            self._observation_space = batch_observations(shown, self.num_envs)
+        if isinstance(space, gym.spaces.Dict) and self._sees_scene:
+            visible = gym.spaces.Dict({key: box for key, box in space.items() if key != "scene"})
+            self._single_observation_space = visible
+            self._observation_space = batch_observations(visible, self.num_envs)
         self._mode = envs.metadata["autoreset_mode"]
         self._waiting = np.zeros(self.num_envs, np.bool_)
         self.prediction: BeliefPrediction | None = None
@@ -124,7 +124,7 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         with torch.inference_mode():
             self.prediction = self.belief_predictor.predict_from(observation)
             self.error = self._error(self.prediction, observation)
-        return self._shown(observation), self._told(info, self.error)
+        return self._without_scene(observation), self._with_error(info, self.error)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Move every eye; the reward is (B,) float64, or float32 on the device where the env's is a tensor.
@@ -156,13 +156,13 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         if self._mode == AutoresetMode.NEXT_STEP:
             self._waiting = _array(terminated) | _array(truncated)
         tensors = isinstance(earned, Tensor)
-        shown = {name: value if tensors else value.cpu().numpy() for name, value in terms.items()}
+        reported_terms = {name: value if tensors else value.cpu().numpy() for name, value in terms.items()}
         reward: Any = sum(terms.values())
         reward = reward if tensors else reward.cpu().numpy().astype(np.float64)
-        info = self._told({**info, "reward_terms": shown}, error_after)
+        info = self._with_error({**info, "reward_terms": reported_terms}, error_after)
         if "final_info" in info:
-            info["final_info"] = self._told({**info["final_info"], "reward_terms": shown}, error_after)
-        return self._shown(observation), reward, terminated, truncated, info
+            info["final_info"] = self._with_error({**info["final_info"], "reward_terms": reported_terms}, error_after)
+        return self._without_scene(observation), reward, terminated, truncated, info
 
     @property
     def current_prediction(self) -> BeliefPrediction:
@@ -176,19 +176,19 @@ class PredictionReward(VectorWrapper):  # not generic before gymnasium 1.3
         return self.prediction
 
     def _error(self, prediction: BeliefPrediction, observation: Mapping[str, Any]) -> Tensor | None:
-        if not self._judges:
+        if not self._sees_scene:
             return None
         scene = torch.as_tensor(observation["scene"]).to(self.belief_predictor.device)
         self.scene = scene[: self.num_envs]
         return prediction_error(prediction, scene)
 
-    def _told(self, info: dict[str, Any], error: Tensor | None) -> dict[str, Any]:
+    def _with_error(self, info: dict[str, Any], error: Tensor | None) -> dict[str, Any]:
         if error is None:
             return info
         return {**info, "prediction_error": error.cpu().numpy(), "_prediction_error": np.ones(self.num_envs, np.bool_)}
 
     @staticmethod
-    def _shown(observation: Mapping[str, Any]) -> dict[str, Any]:
+    def _without_scene(observation: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in observation.items() if key != "scene"}
 
 

@@ -24,7 +24,7 @@ from foveasim.agents.gaze_policy.features import FeatureConfig, Features
 from foveasim.errors import AgentError
 from foveasim.geometry import grid_norm
 
-__all__ = ["SEARCH_MAPS", "SEARCH_NUMBERS", "SearchFeatureConfig", "SearchSense"]
+__all__ = ["SEARCH_MAPS", "SEARCH_NUMBERS", "SearchFeatureConfig", "SearchFeatureExtractor"]
 
 SEARCH_MAPS = {
     "gain": 1,
@@ -76,7 +76,7 @@ class SearchFeatureConfig(FeatureConfig):
     numbers: tuple[str, ...] = tuple(SEARCH_NUMBERS)
 
 
-class SearchSense:
+class SearchFeatureExtractor:
     """Makes features of the observations of ``foveasim/Search-v0``, and remembers where gaze has landed.
 
     Args:
@@ -93,12 +93,12 @@ class SearchSense:
         self._fresh = np.zeros(0, np.bool_)
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget where gaze has landed in the marked lanes, (B,) bool."""
+        """Clear where gaze has landed in the marked lanes, (B,) bool."""
         if len(lanes) != len(self._fresh):
             self._tried, self._fresh = None, np.array(lanes)
         self._fresh = self._fresh | lanes
 
-    def see(
+    def extract(
         self, observation: Mapping[str, Any], grid: tuple[int, int], lanes: NDArray[np.intp] | None = None
     ) -> Features:
         """Return what the policy sees, on a grid of (rows, columns).
@@ -124,9 +124,9 @@ class SearchSense:
             torch.as_tensor(observation[key]).to(self.device, torch.float32) for key in ("fixation", "time")
         )
         parts = [slice(first, first + _AT_ONCE) for first in range(0, len(image), _AT_ONCE)]
-        looks = [_compare(image[part], acuity[part], target[part]) for part in parts]
-        maps = {name: torch.cat([look.maps[name] for look in looks]) for name in looks[0].maps}
-        radius, sought = (torch.cat([getattr(look, name) for look in looks]) for name in ("radius", "target"))
+        comparisons = [_compare(image[part], acuity[part], target[part]) for part in parts]
+        maps = {name: torch.cat([one.maps[name] for one in comparisons]) for name in comparisons[0].maps}
+        radius, sought = (torch.cat([getattr(one, name) for one in comparisons]) for name in ("radius", "target"))
         tried = self._visited(fixation, radius, maps["likeness"].shape[1:], lanes)
         return _cells(maps, tried, fixation, time, sought, self.config, grid)
 
@@ -160,7 +160,7 @@ class SearchSense:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _Comparison:
     """Maps (B, h, w) at every other pixel, the target's radius (B,) in their steps, what the target is like (B, 6)."""
 
     maps: dict[str, Tensor]
@@ -168,7 +168,7 @@ class _Look:
     target: Tensor
 
 
-def _compare(image: Tensor, acuity: Tensor, target: Tensor) -> _Look:
+def _compare(image: Tensor, acuity: Tensor, target: Tensor) -> _Comparison:
     """Compare belief, (B, H, W, 3) and (B, H, W) uint8, with the target, (B, S, S, 3) uint8."""
     scene, sharp = image.permute(0, 3, 1, 2).float() / 255, acuity[:, None].float() / 255
     look = target.permute(0, 3, 1, 2).float() / 255
@@ -204,7 +204,7 @@ def _compare(image: Tensor, acuity: Tensor, target: Tensor) -> _Look:
         "contrast": 4 * spread,
         "acuity": seen,
     }
-    return _Look(maps, reach / 2, torch.cat((3 * colour, strength.sqrt() * 3, lean), 1))
+    return _Comparison(maps, reach / 2, torch.cat((3 * colour, strength.sqrt() * 3, lean), 1))
 
 
 def _unlike(scene: Tensor, sharp: Tensor, window: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,13 +215,13 @@ def _unlike(scene: Tensor, sharp: Tensor, window: Tensor, mask: Tensor) -> tuple
     """
     side = window.shape[2]
     height, width = scene.shape[2:]
-    looks = torch.stack([torch.rot90(window, turn, (2, 3)) for turn in range(4)], 1)
+    windows = torch.stack([torch.rot90(window, turn, (2, 3)) for turn in range(4)], 1)
     before, after = side // 2 - 1, side // 2
     maps = torch.cat((scene, scene.square().sum(1, keepdim=True), sharp), 1)
     maps = F.pad(maps, (before, after, before, after), mode="replicate")
     size = (maps.shape[2], maps.shape[3])
     spectra = torch.fft.rfft2(maps)
-    templates = torch.cat(((mask[:, None] * looks).flatten(1, 2), mask), 1)
+    templates = torch.cat(((mask[:, None] * windows).flatten(1, 2), mask), 1)
     filters = torch.fft.rfft2(templates, s=size).conj()
     colours = filters[:, :12].unflatten(1, (4, 3))
     products = torch.cat(((colours * spectra[:, None, :3]).sum(2), filters[:, 12:] * spectra[:, 3:]), 1)
@@ -302,8 +302,8 @@ def _cells(
     best["gain"] = relative
     best["tried"] = F.adaptive_avg_pool2d(tried.float()[:, None], grid).flatten(1)
     best["distance"] = ((points - fixation[:, None]) * sides).norm(dim=2)
-    shown = {name: value.float().reshape(lanes, 1, *grid) for name, value in best.items()}
-    shown["place"] = grid_norm(*grid).to(fixation.device).T.reshape(1, 2, *grid).expand(lanes, -1, -1, -1)
+    cell_maps = {name: value.float().reshape(lanes, 1, *grid) for name, value in best.items()}
+    cell_maps["place"] = grid_norm(*grid).to(fixation.device).T.reshape(1, 2, *grid).expand(lanes, -1, -1, -1)
     numbers = {
         "fixation": fixation,
         "time": time.reshape(lanes, 1),
@@ -313,7 +313,7 @@ def _cells(
     }
     many = [numbers[name] for name in config.numbers]
     return Features(
-        torch.cat([shown[name] for name in config.maps], 1),
+        torch.cat([cell_maps[name] for name in config.maps], 1),
         torch.cat(many, 1) if many else fixation.new_zeros(lanes, 0),
         points.contiguous(),
         relative,

@@ -6,7 +6,7 @@ _NAMES = {
     "ActorConfig": "foveasim.agents.gaze_policy.network:ActorConfig",
     "BeliefPredictor": "foveasim.agents.mim.predictor:BeliefPredictor",
     "ClassifyFeatureConfig": "foveasim.agents.gaze_policy.classify_features:ClassifyFeatureConfig",
-    "ClassifySense": "foveasim.agents.gaze_policy.classify_features:ClassifySense",
+    "ClassifyFeatureExtractor": "foveasim.agents.gaze_policy.classify_features:ClassifyFeatureExtractor",
     "FeatureConfig": "foveasim.agents.gaze_policy.features:FeatureConfig",
     "FeatureObservation": "foveasim.agents.rl.feature_env:FeatureObservation",
     "GlimpseVecEnv": "foveasim.agents.rl.vec_env:GlimpseVecEnv",

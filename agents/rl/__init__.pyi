@@ -1,7 +1,7 @@
 """What ``__init__.py`` offers, for type checkers and editors; a test holds the two equal."""
 
 from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig as ClassifyFeatureConfig
-from foveasim.agents.gaze_policy.classify_features import ClassifySense as ClassifySense
+from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureExtractor as ClassifyFeatureExtractor
 from foveasim.agents.gaze_policy.features import FeatureConfig as FeatureConfig
 from foveasim.agents.gaze_policy.network import ActorConfig as ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import TaskAgent as TaskAgent

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.gaze_policy.features import FeatureConfig, Features, TaskSense, featurise
+from foveasim.agents.gaze_policy.features import FeatureConfig, FeatureExtractor, Features, featurise
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
@@ -81,7 +81,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes; see the env's own ``reset``."""
         _, info = self.envs.reset(seed=seed, options=options)
-        return self._see(), info
+        return self._extract(), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Move every eye.
@@ -94,12 +94,12 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         if self.envs.final is not None:
             which, prediction = self.envs.final
             with torch.inference_mode():
-                last = self._shown(featurise(prediction, self.config, self.grid))
+                last = self._to_arrays(featurise(prediction, self.config, self.grid))
             finals = np.full(self.num_envs, None, dtype=object)
             for row, lane in enumerate(which.tolist()):
                 finals[lane] = {k: v[row] for k, v in last.items()} if isinstance(last, dict) else last[row]
             info = {**info, "final_obs": finals}
-        return self._see(), reward, terminated, truncated, info
+        return self._extract(), reward, terminated, truncated, info
 
     def places(self, actions: Any) -> NDArray[np.float32] | Tensor:
         """Return where actions lead to, (B, 2) in [-1, 1].
@@ -110,14 +110,14 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         """
         points = self.current_features.points
         if self.actions == "point":
-            return self._taken(torch.as_tensor(actions))
+            return self._to_env_actions(torch.as_tensor(actions))
         cells = torch.as_tensor(actions)
         if cells.shape != points.shape[:1] or cells.is_floating_point():
             raise InvalidValueError(f"actions must be ({len(points)},) whole numbers; got {actions!r}.")
         if bool(((cells < 0) | (cells >= points.shape[1])).any()):
             raise InvalidValueError(f"actions must be from 0 to {points.shape[1] - 1}; got {cells.tolist()}.")
         where = points[torch.arange(len(points), device=points.device), cells.to(points.device)]
-        return self._taken(where)
+        return self._to_env_actions(where)
 
     @property
     def current_features(self) -> Features:
@@ -139,7 +139,7 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         found: NDArray[np.bool_] = self.current_features.worth(self.least_gain).cpu().numpy()
         return found
 
-    def _taken(self, places: Tensor) -> NDArray[np.float32] | Tensor:
+    def _to_env_actions(self, places: Tensor) -> NDArray[np.float32] | Tensor:
         """Return places as the env takes them: a tensor on its device, or an array."""
         device = self.envs.unwrapped.simulator.device  # type: ignore[attr-defined]
         return places.cpu().numpy() if device.type == "cpu" else places.to(device)
@@ -152,12 +152,12 @@ class FeatureObservation(VectorWrapper):  # not generic before gymnasium 1.3
         maps = gym.spaces.Box(-far, far, (channels, *self.grid), np.float32)
         return gym.spaces.Dict({"maps": maps, "numbers": gym.spaces.Box(-far, far, (count,), np.float32)})
 
-    def _see(self) -> Any:
+    def _extract(self) -> Any:
         with torch.inference_mode():
             self.features = featurise(self.envs.current_prediction, self.config, self.grid)
-        return self._shown(self.features)
+        return self._to_arrays(self.features)
 
-    def _shown(self, features: Features) -> dict[str, NDArray[np.float32]] | NDArray[np.float32]:
+    def _to_arrays(self, features: Features) -> dict[str, NDArray[np.float32]] | NDArray[np.float32]:
         maps, numbers = features.maps.cpu().numpy(), features.numbers.cpu().numpy()
         if self.form == "flat":
             return np.concatenate((maps.reshape(len(maps), -1), numbers), 1)
@@ -171,7 +171,7 @@ class TaskObservation(FeatureObservation):
 
     Args:
         envs: Of ``foveasim/Search-v0`` or ``foveasim/Classify-v0``, with ``belief``, begun anew in the same step.
-        sense: What makes the features.
+        extractor: What makes the features.
         form: As of :class:`foveasim.agents.rl.feature_env.FeatureObservation`.
         least_gain: Likewise.
 
@@ -186,7 +186,7 @@ class TaskObservation(FeatureObservation):
     def __init__(
         self,
         envs: VectorEnv[Any, Any, Any],
-        sense: TaskSense,
+        extractor: FeatureExtractor,
         form: Literal["maps", "flat"] = "maps",
         least_gain: float = 0.0,
     ) -> None:
@@ -208,12 +208,12 @@ class TaskObservation(FeatureObservation):
                 "envs must begin anew in the step in which they end: gym.make_vec(…, autoreset_mode='SameStep'); got "
                 f"{envs.metadata.get('autoreset_mode')}."
             )
-        self.sense, self.config, self.form = sense, sense.config, form
+        self.extractor, self.config, self.form = extractor, extractor.config, form
         self.actions: Literal["cell", "point"] = "cell"
         self.stops = bool(code.stop)
         self.least_gain = validation.number("least_gain", least_gain, 0, 1)
         self.grid = self.config.grid(space["belief"].shape[:2])  # type: ignore[index]
-        belief_predictor = getattr(sense, "belief_predictor", None)
+        belief_predictor = getattr(extractor, "belief_predictor", None)
         latent = 0
         if belief_predictor is not None and "latent" in self.config.numbers:
             latent = belief_predictor.predictor.network.latent_shape((32, 32))[0]
@@ -229,8 +229,8 @@ class TaskObservation(FeatureObservation):
         """Begin episodes; see the env's own ``reset``."""
         observation, info = self.env.reset(seed=seed, options=options)
         mask = None if options is None else options.get("reset_mask")
-        self.sense.reset(np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask))
-        return self._take(observation), info
+        self.extractor.reset(np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask))
+        return self._update(observation), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Move every eye.
@@ -245,13 +245,13 @@ class TaskObservation(FeatureObservation):
             rows = [info["final_obs"][lane] for lane in which]
             seen = {key: _stack([row[key] for row in rows]) for key in rows[0]}
             with torch.inference_mode():
-                last = self._shown(self.sense.see(seen, self.grid, which))
+                last = self._to_arrays(self.extractor.extract(seen, self.grid, which))
             finals = np.full(self.num_envs, None, dtype=object)
             for row, lane in enumerate(which.tolist()):
                 finals[lane] = {k: v[row] for k, v in last.items()} if isinstance(last, dict) else last[row]
             info = {**info, "final_obs": finals}
-            self.sense.reset(np.asarray(info["_final_obs"]))
-        return self._take(observation), reward, terminated, truncated, info
+            self.extractor.reset(np.asarray(info["_final_obs"]))
+        return self._update(observation), reward, terminated, truncated, info
 
     def places(self, actions: Any) -> NDArray[np.float32] | Tensor:
         """Return the env's actions, (B, 2) places in [-1, 1], or (B, 3) with the wish to stop.
@@ -268,7 +268,7 @@ class TaskObservation(FeatureObservation):
         stop = cells == count
         where = torch.as_tensor(super().places(torch.where(stop, 0, cells)))
         column = torch.where(stop, 1.0, -1.0).to(where)[:, None]
-        return self._taken(torch.cat((where, column), 1))
+        return self._to_env_actions(torch.cat((where, column), 1))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the choices that are worth making, (B, choices) bool; to stop always is."""
@@ -277,17 +277,17 @@ class TaskObservation(FeatureObservation):
             found = np.concatenate((found, np.ones((len(found), 1), np.bool_)), 1)
         return found
 
-    def _taken(self, places: Tensor) -> NDArray[np.float32] | Tensor:
+    def _to_env_actions(self, places: Tensor) -> NDArray[np.float32] | Tensor:
         device = self.env.unwrapped.simulator.device  # type: ignore[attr-defined]
         return places.cpu().numpy() if device.type == "cpu" else places.to(device)
 
-    def _take(self, observation: Mapping[str, Any]) -> Any:
-        thought = getattr(self.env.unwrapped, "thought", ())
+    def _update(self, observation: Mapping[str, Any]) -> Any:
+        predicted = getattr(self.env.unwrapped, "thought", ())
         self.observed = observation
-        known = {"thought": thought} if thought and hasattr(self.sense, "belief_predictor") else {}
+        known = {"predicted": predicted} if predicted and hasattr(self.extractor, "belief_predictor") else {}
         with torch.inference_mode():
-            self.features = self.sense.see(observation, self.grid, **known)
-        return self._shown(self.features)
+            self.features = self.extractor.extract(observation, self.grid, **known)
+        return self._to_arrays(self.features)
 
 
 def _stack(values: list[Any]) -> Any:

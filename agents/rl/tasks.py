@@ -14,13 +14,17 @@ from foveasim.agents.evaluation.entries import open_entries
 from foveasim.agents.evaluation.judge import Scenes
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.evaluation.scenes import read_scenes
-from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
-from foveasim.agents.gaze_policy.features import FeatureConfig, TaskSense
+from foveasim.agents.gaze_policy.classify_features import (
+    ClassifyFeatureConfig,
+    ClassifyFeatureExtractor,
+    PredictingReadout,
+)
+from foveasim.agents.gaze_policy.features import FeatureConfig, FeatureExtractor
 from foveasim.agents.gaze_policy.network import Actor
-from foveasim.agents.gaze_policy.policy_agents import PolicyAgent, TaskAgent, WatchfulAgent
+from foveasim.agents.gaze_policy.policy_agents import PolicyAgent, PredictiveTaskAgent, TaskAgent
 from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint
 from foveasim.agents.gaze_policy.rewards import PredictionReward
-from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchFeatureExtractor
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.belief_readout import load_belief_readout
 from foveasim.agents.mim.predictor import BeliefPredictor
@@ -112,7 +116,7 @@ class TrainingTask:
         """Return the agent of a policy."""
         if self.belief_predictor is None:
             return TaskAgent(policy, self.config.device, seed=seed)
-        return WatchfulAgent(policy, self.config.device, seed=seed, belief_predictor=self.belief_predictor)
+        return PredictiveTaskAgent(policy, self.config.device, seed=seed, belief_predictor=self.belief_predictor)
 
     def collect_demonstrations(
         self, act: Act, episodes: int, imitation: ImitationConfig, seed: int, on_progress: Callable[[float], None]
@@ -176,7 +180,7 @@ class SearchTask(TrainingTask):
         if not isinstance(feature_config, SearchFeatureConfig):
             raise InvalidValueError(f"features must be those of search; got {type(feature_config).__name__}.")
         self.task_envs = envs = self.make_envs(config.lanes)
-        self.feature_env = _make_task_env(config, envs, SearchSense(feature_config, config.device))
+        self.feature_env = _make_task_env(config, envs, SearchFeatureExtractor(feature_config, config.device))
         count = max(_MIN_EPISODES, config.validate_limit or 100)
         self.validator = TaskValidator(self.make_envs(count, scene_seed=_VALIDATION_SEED), config.seed)
         source = envs.source
@@ -231,7 +235,7 @@ class ClassifyTask(TrainingTask):
         self._options = dict(config.task_options)
         readout = self._options.get("readout", "cells")
         if isinstance(readout, str) and readout != "cells":
-            self._options["readout"] = ThinkingReadout(
+            self._options["readout"] = PredictingReadout(
                 load_belief_readout(readout, config.device), self.belief_predictor
             )
         # The scene itself is for the expert (demonstrations); the policy never sees it.
@@ -239,7 +243,7 @@ class ClassifyTask(TrainingTask):
         feature_config = config.feature_config(classes=len(envs.classes))
         if not isinstance(feature_config, ClassifyFeatureConfig):
             raise InvalidValueError(f"features must be those of classify; got {type(feature_config).__name__}.")
-        self.feature_env = _make_task_env(config, envs, ClassifySense(feature_config, self.belief_predictor))
+        self.feature_env = _make_task_env(config, envs, ClassifyFeatureExtractor(feature_config, self.belief_predictor))
         count = max(_MIN_EPISODES, config.validate_limit or 100)
         self.validator = TaskValidator(self.make_envs(count, "validation"), config.seed)
         self.description = (
@@ -333,9 +337,11 @@ def _common(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _make_task_env(config: TrainConfig, envs: SearchVectorEnv | ClassifyVectorEnv, sense: TaskSense) -> TaskObservation:
-    least_gain = config.actor_config(sense.config.grid(config.size), 0).least_gain
-    return TaskObservation(envs, sense, least_gain=least_gain)
+def _make_task_env(
+    config: TrainConfig, envs: SearchVectorEnv | ClassifyVectorEnv, extractor: FeatureExtractor
+) -> TaskObservation:
+    least_gain = config.actor_config(extractor.config.grid(config.size), 0).least_gain
+    return TaskObservation(envs, extractor, least_gain=least_gain)
 
 
 def _labelled(config: TrainConfig) -> LabelledData | None:

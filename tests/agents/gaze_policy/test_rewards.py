@@ -126,14 +126,14 @@ def test_lanes_of_different_length_are_judged_by_their_own_ends() -> None:
 
 
 def test_a_step_is_one_prediction_of_all_lanes_and_of_those_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead, asked = belief_predictor(), []
+    ahead, batches = belief_predictor(), []
     real = ahead.predict
-    monkeypatch.setattr(ahead, "predict", lambda belief, acuity: asked.append(len(belief)) or real(belief, acuity))
+    monkeypatch.setattr(ahead, "predict", lambda belief, acuity: batches.append(len(belief)) or real(belief, acuity))
     lanes = PredictionReward(envs(), ahead, ALL)
     lanes.reset(seed=0)
     for action in actions(4):
         lanes.step(action)
-    assert asked == [3, 3, 3, 6, 3]
+    assert batches == [3, 3, 3, 6, 3]
 
 
 def test_what_is_hidden_changes_neither_observation_nor_the_rewards_that_need_no_truth() -> None:

@@ -14,12 +14,16 @@ from PIL import Image
 
 import foveasim  # noqa: F401  # registers the ids
 from foveasim.agents.evaluation.entries import open_entries
-from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifySense, ThinkingReadout
+from foveasim.agents.gaze_policy.classify_features import (
+    ClassifyFeatureConfig,
+    ClassifyFeatureExtractor,
+    PredictingReadout,
+)
 from foveasim.agents.gaze_policy.features import FeatureConfig, featurise
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent, TaskAgent
 from foveasim.agents.gaze_policy.policy_files import Policy, load_policy, save_policy
-from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchSense
+from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchFeatureExtractor
 from foveasim.agents.loading import make_agent
 from foveasim.agents.mim.belief_head import ConvHead, HeadOptions, load_head
 from foveasim.agents.mim.belief_readout import load_belief_readout
@@ -81,11 +85,11 @@ def seen_in_full(kind: str, lanes: int = 4) -> tuple[dict[str, Any], np.ndarray]
 @pytest.mark.parametrize("kind", ["colour", "shape", "textures"])
 def test_a_display_that_was_seen_in_full_gives_the_target_away(kind: str) -> None:
     observation, sought = seen_in_full(kind)
-    sense = SearchSense()
-    sense.reset(np.ones(4, bool))
-    features = sense.see(observation, (12, 12))
+    extractor = SearchFeatureExtractor()
+    extractor.reset(np.ones(4, bool))
+    features = extractor.extract(observation, (12, 12))
     name = "gain" if kind == "colour" else "texture"
-    value = features.maps[:, sense.config.channel(name)].flatten(1)
+    value = features.maps[:, extractor.config.channel(name)].flatten(1)
     best = features.points[torch.arange(4), value.argmax(1)].numpy()
     away = np.hypot(*(48 * (best - sought)).T)  # px; an item's radius is 6
     assert np.sort(away)[-2] < 6 if name == "texture" else away.max() < 6
@@ -94,19 +98,19 @@ def test_a_display_that_was_seen_in_full_gives_the_target_away(kind: str) -> Non
 
 def test_where_gaze_has_landed_is_remembered_until_the_lane_begins_anew() -> None:
     observation, _ = seen_in_full("colour", 2)
-    sense = SearchSense(SearchFeatureConfig(maps=("tried", "gain"), numbers=()))
+    extractor = SearchFeatureExtractor(SearchFeatureConfig(maps=("tried", "gain"), numbers=()))
     with pytest.raises(AgentError, match="last reset had 0 lanes"):
-        sense.see(observation, (12, 12))
-    sense.reset(np.ones(2, bool))
+        extractor.extract(observation, (12, 12))
+    extractor.reset(np.ones(2, bool))
     corner = {**observation, "fixation": np.array([[-0.5, -0.5], [0.5, 0.5]], np.float32)}
-    counts = [float(sense.see(each, (12, 12)).maps[:, 0].sum()) for each in (observation, corner, corner)]
+    counts = [float(extractor.extract(each, (12, 12)).maps[:, 0].sum()) for each in (observation, corner, corner)]
     assert 0 < counts[0] < counts[1] == counts[2]
-    last = sense.see({k: v[1:] for k, v in observation.items()}, (12, 12), np.array([1]))
+    last = extractor.extract({k: v[1:] for k, v in observation.items()}, (12, 12), np.array([1]))
     assert last.maps.shape[0] == 1  # a last look at one lane, without remembering
-    sense.reset(np.array([True, False]))
-    tried = sense.see(corner, (12, 12)).maps[:, 0].sum((1, 2))
+    extractor.reset(np.array([True, False]))
+    tried = extractor.extract(corner, (12, 12)).maps[:, 0].sum((1, 2))
     assert tried[0] < tried[1]
-    fine = sense.see(corner, (48, 48)).maps  # a place a cell
+    fine = extractor.extract(corner, (48, 48)).maps  # a place a cell
     assert float(fine[:, 1][fine[:, 0] == 1].max()) == 0
 
 
@@ -116,17 +120,17 @@ def test_features_of_search_are_named_and_counted() -> None:
     with pytest.raises(InvalidValueError, match="maps must be among gain"):
         SearchFeatureConfig(maps=("std",))
     with pytest.raises(AgentError, match="needs 'target'"):
-        SearchSense().see({"fixation": np.zeros((1, 2))}, (12, 12))
+        SearchFeatureExtractor().extract({"fixation": np.zeros((1, 2))}, (12, 12))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (192, 160)])
 def test_search_works_at_other_sizes(size: tuple[int, int]) -> None:
     envs = gym.make_vec("foveasim/Search-v0", num_envs=2, size=size, set_sizes=(4,), belief=True)
     observation, _ = envs.reset(seed=0)
-    sense = SearchSense()
-    sense.reset(np.ones(2, bool))
-    grid = sense.config.grid(size)
-    features = sense.see(observation, grid)
+    extractor = SearchFeatureExtractor()
+    extractor.reset(np.ones(2, bool))
+    grid = extractor.config.grid(size)
+    features = extractor.extract(observation, grid)
     assert features.maps.shape == (2, 10, *grid)
     assert features.points.abs().max() <= 1
     assert bool(torch.isfinite(features.maps).all())
@@ -139,18 +143,18 @@ def test_features_of_classify_are_those_of_viewing_and_what_the_readout_says(fol
     envs = gym.make_vec("foveasim/Classify-v0", num_envs=3, size=(48, 48))
     observation, _ = envs.reset(seed=1)
     belief_predictor = BeliefPredictor(str(folder / "net.safetensors"))
-    sense = ClassifySense(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor)
-    features = sense.see(observation, (6, 6))
+    extractor = ClassifyFeatureExtractor(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor)
+    features = extractor.extract(observation, (6, 6))
     plain = featurise(belief_predictor.predict_from(observation), FeatureConfig(cells=6))
     torch.testing.assert_close(features.maps, plain.maps)
     torch.testing.assert_close(features.numbers[:, :6], plain.numbers)
     np.testing.assert_allclose(features.numbers[:, 6:10], observation["posterior"], rtol=1e-6)
-    even = sense.see({**observation, "posterior": np.full((3, 4), 0.25, np.float32)}, (6, 6)).numbers[0, 10:]
+    even = extractor.extract({**observation, "posterior": np.full((3, 4), 0.25, np.float32)}, (6, 6)).numbers[0, 10:]
     assert even.tolist() == pytest.approx([0.25, 0, 1])
     with pytest.raises(AgentError, match="trained with 4 classes"):
-        sense.see({**observation, "posterior": np.ones((3, 2), np.float32)}, (6, 6))
+        extractor.extract({**observation, "posterior": np.ones((3, 2), np.float32)}, (6, 6))
     with pytest.raises(AgentError, match="needs a 'posterior'"):
-        sense.see({k: v for k, v in observation.items() if k != "posterior"}, (6, 6))
+        extractor.extract({k: v for k, v in observation.items() if k != "posterior"}, (6, 6))
 
 
 def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
@@ -158,11 +162,13 @@ def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
     readout = load_belief_readout(folder / "beliefs.safetensors")
     belief_predictor = BeliefPredictor(str(folder / "net.safetensors"))
     seen = []
-    for one in (ThinkingReadout(readout, belief_predictor), readout):
+    for one in (PredictingReadout(readout, belief_predictor), readout):
         envs = gym.make_vec(
             "foveasim/Classify-v0", num_envs=3, size=(48, 48), readout=one, budget=2, autoreset_mode="SameStep"
         )
-        lanes = TaskObservation(envs, ClassifySense(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor))
+        lanes = TaskObservation(
+            envs, ClassifyFeatureExtractor(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor)
+        )
         steps = [lanes.reset(seed=2)[0]]
         for actions in ([3, 36, 7], [35, 1, 2], [0, 0, 36]):
             observation, _, _, _, info = lanes.step(np.array(actions))
@@ -175,7 +181,7 @@ def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
             np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5)
     other = BeliefPredictor(make_network("unet", widths=(8, 8, 8), blocks=(0, 0, 0)))
     with pytest.raises(InvalidValueError, match="must be of the network"):
-        ThinkingReadout(readout, other)
+        PredictingReadout(readout, other)
 
 
 # The env
@@ -183,7 +189,7 @@ def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
 
 def search_lanes(**options: Any) -> TaskObservation:
     given = {"num_envs": 3, "kinds": "colour", "belief": True, "budget": 2, "autoreset_mode": "SameStep", **options}
-    return TaskObservation(gym.make_vec("foveasim/Search-v0", **given), SearchSense())
+    return TaskObservation(gym.make_vec("foveasim/Search-v0", **given), SearchFeatureExtractor())
 
 
 def test_the_env_keeps_its_spaces_and_ends_lanes() -> None:
