@@ -25,7 +25,7 @@ from foveasim.agents.rl import (
     PredictionReward,
     RewardWeights,
     actor_of,
-    fingerprint,
+    fingerprint_weights,
     make_model,
     save_policy,
 )
@@ -102,7 +102,7 @@ def main(options: Options) -> None:
     model.learn(options.steps, callback=tell)
 
     policy = Policy(
-        actor_of(model, form), feature_config, options.network, fingerprint(belief_predictor.predictor.network)
+        actor_of(model, form), feature_config, options.network, fingerprint_weights(belief_predictor.predictor.network)
     )
     save_policy(options.out, policy)
     for name in ("random", "uncertainty", options.out):

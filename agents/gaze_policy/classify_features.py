@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.gaze_policy.features import MAPS, NUMBERS, FeatureConfig, Features, featurise
-from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint
+from foveasim.agents.mim.belief_readout import BeliefReadout, belief_features, fingerprint_network
 from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor, read_belief_state_on_device
 from foveasim.envs.tasks.cell_readout import Readout
 from foveasim.errors import AgentError, InvalidValueError
@@ -142,7 +142,7 @@ class PredictingReadout:
     """
 
     def __init__(self, readout: BeliefReadout, belief_predictor: BeliefPredictor) -> None:
-        if fingerprint(readout.network) != fingerprint(belief_predictor.predictor.network):
+        if fingerprint_network(readout.network) != fingerprint_network(belief_predictor.predictor.network):
             raise InvalidValueError(
                 "the readout must be of the network that the policy looks ahead with. Give its name as network."
             )

@@ -18,7 +18,7 @@ from foveasim.agents.builtin.predictive_base import Mind
 from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifyFeatureExtractor
 from foveasim.agents.gaze_policy.features import FeatureExtractor, featurise
 from foveasim.agents.gaze_policy.network import Memory
-from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_policy, shipped_policy
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint_weights, load_policy, shipped_policy
 from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchFeatureExtractor
 from foveasim.agents.interface import Agent, Imagines, Observation, describe_agent, observed
 from foveasim.agents.mim.belief_readout import load_belief_readout
@@ -150,7 +150,7 @@ def _make_extractor(policy: Policy, device: str, belief_predictor: BeliefPredict
         return SearchFeatureExtractor(cast("SearchFeatureConfig", policy.features), device)
     if belief_predictor is None:
         belief_predictor = BeliefPredictor(policy.network, device)
-        found = fingerprint(belief_predictor.predictor.network)
+        found = fingerprint_weights(belief_predictor.predictor.network)
         if policy.fingerprint and found != policy.fingerprint:
             warnings.warn(
                 f"the policy was trained with other weights of the network {policy.network!r} than those found here. "
@@ -246,7 +246,7 @@ class PolicyAgent(Mind):
             raise AgentError("a policy of points has no cells to sample from: use deterministic=True.")
         self.name, self.policy = name, policy
         found = getattr(self.predictor, "network", None)
-        known = fingerprint(found) if isinstance(found, MimNetwork) and predictor is None else ""
+        known = fingerprint_weights(found) if isinstance(found, MimNetwork) and predictor is None else ""
         if known and policy.fingerprint and known != policy.fingerprint:
             warnings.warn(
                 f"policy {name!r} was trained with other weights of the network {policy.network!r} than those found "

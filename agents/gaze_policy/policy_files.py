@@ -27,7 +27,7 @@ from foveasim.agents.mim.network import MimNetwork
 from foveasim.agents.mim.weights_file import build_to_fit, read_tensors, shipped_networks, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 
-__all__ = ["FEATURE_CONFIGS", "Policy", "fingerprint", "load_policy", "save_policy", "shipped_policy"]
+__all__ = ["FEATURE_CONFIGS", "Policy", "fingerprint_weights", "load_policy", "save_policy", "shipped_policy"]
 
 FORMAT = "foveasim-policy-1"
 
@@ -83,8 +83,8 @@ class Policy:
             )
 
 
-def fingerprint(network: MimNetwork) -> str:
-    """Return what tells a network's weights from others, 16 letters and digits."""
+def fingerprint_weights(network: MimNetwork) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a network's weights."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())

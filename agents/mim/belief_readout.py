@@ -25,7 +25,7 @@ from foveasim.agents.mim.resize import shrink
 from foveasim.agents.mim.weights_file import load_network, read_tensors, shipped_networks, write_tensors
 from foveasim.errors import InvalidValueError, WeightsError
 
-__all__ = ["BeliefReadout", "belief_features", "fingerprint", "load_belief_readout"]
+__all__ = ["BeliefReadout", "belief_features", "fingerprint_network", "load_belief_readout"]
 
 FORMAT = "foveasim-belief-readout-1"
 SHORT_SIDE_PX = 96
@@ -116,7 +116,7 @@ class BeliefReadout:
             )
         config: dict[str, Any] = {
             "network": self.source,
-            "fingerprint": fingerprint(self.network),
+            "fingerprint": fingerprint_network(self.network),
             "classes": list(self.classes),
             "temperature": self.temperature,
             "size": list(self.size),
@@ -130,8 +130,8 @@ class BeliefReadout:
         write_tensors(path, tensors, {"format": FORMAT, "config": json.dumps(config)})
 
 
-def fingerprint(network: MimNetwork) -> str:
-    """Return a number that tells a network's weights from any others, SHA-256 in hexadecimal."""
+def fingerprint_network(network: MimNetwork) -> str:
+    """Return the SHA-256 of a network's name and weights, in hexadecimal."""
     content = hashlib.sha256(network.name.encode())
     for key, value in sorted(network.state_dict().items()):
         content.update(key.encode())
@@ -160,7 +160,7 @@ def load_belief_readout(path: str | os.PathLike[str], device: str | torch.device
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its config is missing or damaged ({error}). Copy or fit it again.") from error
     network = load_network(_beside(source, Path(path)), device)
-    if config.get("fingerprint") != fingerprint(network):
+    if config.get("fingerprint") != fingerprint_network(network):
         raise WeightsError(
             f"{path} was fitted to another network than {source!r} now holds. Fit it again, or put back the network."
         )

@@ -17,7 +17,7 @@ _NAMES = {
     "TaskAgent": "foveasim.agents.gaze_policy.policy_agents:TaskAgent",
     "TaskObservation": "foveasim.agents.rl.feature_env:TaskObservation",
     "actor_of": "foveasim.agents.rl.sb3_model:actor_of",
-    "fingerprint": "foveasim.agents.gaze_policy.policy_files:fingerprint",
+    "fingerprint_weights": "foveasim.agents.gaze_policy.policy_files:fingerprint_weights",
     "load_policy": "foveasim.agents.gaze_policy.policy_files:load_policy",
     "make_model": "foveasim.agents.rl.sb3_model:make_model",
     "save_policy": "foveasim.agents.gaze_policy.policy_files:save_policy",

@@ -6,7 +6,7 @@ from foveasim.agents.gaze_policy.features import FeatureConfig as FeatureConfig
 from foveasim.agents.gaze_policy.network import ActorConfig as ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import TaskAgent as TaskAgent
 from foveasim.agents.gaze_policy.policy_files import Policy as Policy
-from foveasim.agents.gaze_policy.policy_files import fingerprint as fingerprint
+from foveasim.agents.gaze_policy.policy_files import fingerprint_weights as fingerprint_weights
 from foveasim.agents.gaze_policy.policy_files import load_policy as load_policy
 from foveasim.agents.gaze_policy.policy_files import save_policy as save_policy
 from foveasim.agents.gaze_policy.rewards import PredictionReward as PredictionReward

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from foveasim.agents.evaluation.entries import open_entries
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig, Trunk
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
-from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, save_policy
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint_weights, save_policy
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.predictor import BeliefPredictor
 from foveasim.agents.rl.config import TrainConfig
@@ -71,7 +71,7 @@ class RllibTraining:
         self.config, self.out, self.stop = config, out, stop
         self.belief_predictor = BeliefPredictor(config.network, config.device, config.precision)
         network = self.belief_predictor.predictor.network
-        self.fingerprint = fingerprint(network)
+        self.fingerprint = fingerprint_weights(network)
         feature_config = config.feature_config()
         latent = network.latent_shape((32, 32))[0] if "latent" in feature_config.numbers else 0
         self.actor = config.actor_config(feature_config.grid(config.size), feature_config.count(latent))

@@ -22,7 +22,7 @@ from foveasim.agents.gaze_policy.classify_features import (
 from foveasim.agents.gaze_policy.features import FeatureConfig, FeatureExtractor
 from foveasim.agents.gaze_policy.network import Actor
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent, PredictiveTaskAgent, TaskAgent
-from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint_weights
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.gaze_policy.search_features import SearchFeatureConfig, SearchFeatureExtractor
 from foveasim.agents.interface import Agent
@@ -105,7 +105,7 @@ class TrainingTask:
         """Return an actor as a policy that can be saved."""
         config, known = self.config, ""
         if self.belief_predictor is not None:
-            known = fingerprint(self.belief_predictor.predictor.network)
+            known = fingerprint_weights(self.belief_predictor.predictor.network)
         readout = config.task_options.get("readout", "")
         named = config.network if self.belief_predictor is not None else ""
         return Policy(

@@ -16,7 +16,7 @@ from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.gaze_policy.features import FeatureConfig
 from foveasim.agents.gaze_policy.network import Actor, ActorConfig
 from foveasim.agents.gaze_policy.policy_agents import PolicyAgent
-from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint, load_policy, save_policy
+from foveasim.agents.gaze_policy.policy_files import Policy, fingerprint_weights, load_policy, save_policy
 from foveasim.agents.gaze_policy.rewards import PredictionReward
 from foveasim.agents.loading import agent_factory, make_agent
 from foveasim.agents.mim.network import make_network
@@ -87,7 +87,10 @@ def test_an_agent_does_what_the_model_predicts(
         for value in model.policy.parameters():
             value.data.copy_(0.3 * torch.randn(value.shape, generator=draws))
     policy = Policy(
-        actor_of(model, config), FEATURE_CONFIG, network, fingerprint(BeliefPredictor(network).predictor.network)
+        actor_of(model, config),
+        FEATURE_CONFIG,
+        network,
+        fingerprint_weights(BeliefPredictor(network).predictor.network),
     )
     save_policy(tmp_path / "policy.safetensors", policy)
     agent = make_agent(tmp_path / "policy.safetensors")
