@@ -110,7 +110,7 @@ class HumanReplay:
 
 
 def _outside(points_px: NDArray[np.float32], size: tuple[int, int]) -> AgentError:
-    """Return what is to be said of fixations that cannot be of an image of a size."""
+    """Return the error about fixations that cannot be of an image of a size."""
     x, y = np.abs(points_px).max(0).tolist()
     return AgentError(
         f"fixations reach ({x:g}, {y:g}) px, far outside of an image of {size[1]} x {size[0]} px. "

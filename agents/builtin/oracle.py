@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.builtin.predictive_base import Mind, Network, best_place, in_chunks
+from foveasim.agents.builtin.predictive_base import Network, PredictiveAgent, best_place, in_chunks
 from foveasim.agents.interface import Observation, observed
 from foveasim.agents.mim.expected_gain import BeliefState, measure_footprint, shifted_footprint, shrink_pixels
 from foveasim.errors import InvalidTypeError, InvalidValueError
@@ -39,7 +39,7 @@ METRICS: dict[str, Metric] = {
 _LEVELS = 6  # of the pyramid, as of the retina
 
 
-class BeamOracle(Mind):
+class BeamOracle(PredictiveAgent):
     """Plans a few fixations ahead with the true scene in hand, by beam search. It cheats: an upper reference.
 
     From what was seen, every place of a grid is tried, and then every place after each of the ``width`` best sequences
@@ -98,7 +98,7 @@ class BeamOracle(Mind):
         self._short_side_deg = validation.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
         self._plan = torch.zeros(0)  # (B, depth), places
 
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the next fixations of the plan, (B, 2) float32 in [-1, 1]."""
         lanes, at = len(seen.belief), self.noise.step % self._depth
         if len(self._plan) != lanes:
@@ -137,9 +137,9 @@ class BeamOracle(Mind):
                 worst = total.amax(1, keepdim=True)
                 best = best_place(worst - total, ties.repeat(1, beams))
                 return places_so_far[row[:, 0], best]
-            kept = _distinct_best(total, places_so_far, self._width)
-            spent, paths = total.gather(1, kept), places_so_far[row, kept]
-            beam, place = kept // places, kept % places
+            selected = _distinct_best(total, places_so_far, self._width)
+            spent, paths = total.gather(1, selected), places_so_far[row, selected]
+            beam, place = selected // places, selected % places
             belief = _integrated(
                 Belief(belief.image[row, beam], belief.acuity[row, beam]),
                 Glimpse(glimpse.image[row, place], glimpse.acuity[row, place]),
@@ -154,7 +154,7 @@ class BeamOracle(Mind):
                 Belief(belief.image[lane, beam], belief.acuity[lane, beam]),
                 Glimpse(glimpse.image[lane, place], glimpse.acuity[lane, place]),
             )
-            image = self.picture(known.image, known.acuity).image.to(self.device)
+            image = self.predict_uncached(known.image, known.acuity).image.to(self.device)
             errors.append(self._metric(image, scene[lane].float() / 255))
         return torch.cat(errors).reshape(*belief.image.shape[:2], -1)
 
@@ -210,9 +210,9 @@ def blur_to_acuity(scene: Tensor, acuity: Tensor) -> Tensor:
     if bool(((acuity == 0) | (acuity == 255)).all()):
         return scene[:, None].expand(-1, acuity.shape[1], -1, -1, -1)
     levels = gaussian_pyramid(scene, _LEVELS)
-    shown = (-torch.log2(torch.arange(256, device=scene.device).clamp_min(1) / 255)).clamp_max(_LEVELS - 1)
-    near = shown.floor().clamp_max(_LEVELS - 2).long()
-    weight = ((shown - near) * 256).round().to(torch.int32)
+    level_of_acuity = (-torch.log2(torch.arange(256, device=scene.device).clamp_min(1) / 255)).clamp_max(_LEVELS - 1)
+    near = level_of_acuity.floor().clamp_max(_LEVELS - 2).long()
+    weight = ((level_of_acuity - near) * 256).round().to(torch.int32)
     out = torch.empty(*acuity.shape, 3, dtype=torch.uint8, device=scene.device)
     for place in range(acuity.shape[1]):
         at = acuity[:, place].long()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import validation
-from foveasim.agents.builtin.predictive_base import Mind, Network, best_place, in_chunks, spread_places
+from foveasim.agents.builtin.predictive_base import Network, PredictiveAgent, best_place, in_chunks, spread_places
 from foveasim.agents.interface import Observation
 from foveasim.agents.mim.expected_gain import (
     BeliefState,
@@ -38,26 +38,26 @@ _APART = 1 / 12  # least distance of imagined places, in short sides: 8 px at 96
 _PRIOR = 0.05  # share of what is around a place that must be revealed for half of its surprise to count
 
 
-class Uncertainty(Mind):
+class Uncertainty(PredictiveAgent):
     """Looks where a glimpse would remove most of the variance that the network predicts.
 
     The variance is weighted by what the retina would show of every pixel that is not known yet, and summed, for every
     cell of a grid of 24 along the short side (:func:`foveasim.agents.mim.expected_gain.gain_map`). Where nothing is
     left to gain, gaze goes anywhere.
 
-    Arguments and errors are those of :class:`foveasim.agents.builtin.predictive_base.Mind`.
+    Arguments and errors are those of :class:`foveasim.agents.builtin.predictive_base.PredictiveAgent`.
     """
 
     name = "uncertainty"
 
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest gain, (B, 2) float32 in [-1, 1]."""
         variance = self.std(self.predict(seen.belief, seen.acuity)).square()
         gain = gain_map(variance, seen.acuity, measure_footprint(seen.glimpse_acuity, seen.fixation)).flatten(1)
         return cell_points(seen.size, self.device)[best_place(gain, self.ties(gain.shape[1]))]
 
 
-class Surprise(Mind):
+class Surprise(PredictiveAgent):
     """Returns to where its prediction failed, as long as there is something left to see.
 
     After each glimpse the prediction made before it is compared with what was revealed. A pixel's surprise is its
@@ -73,8 +73,8 @@ class Surprise(Mind):
     revealed that had been predicted, at the first action of an episode, it does what :class:`Uncertainty` does.
 
     Args:
-        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the
-        errors.
+        network: As for :class:`foveasim.agents.builtin.predictive_base.PredictiveAgent`, as are ``device``,
+            ``seed`` and the errors.
         device: Where to compute.
         spread: Standard deviation of the Gaussian, in short sides of the scene.
         floor: Added to the predicted standard deviation, in image units: 0.02 is 5 grey levels.
@@ -106,13 +106,13 @@ class Surprise(Mind):
         self._revealed = torch.zeros(0)  # (2, B, rows, columns): gain · surprise and gain, over the episode
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget in the marked lanes, (B,) bool, what was expected and what came."""
+        """Clear in the marked lanes, (B,) bool, what was expected and what came."""
         super().reset(lanes)
         same = len(self._fresh) == len(lanes)
         self._fresh = self._fresh | lanes if same else np.array(lanes)
         self._expected = self._expected if same else None
 
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest gain where prediction failed, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
         variance = self.std(prediction).square()
@@ -147,7 +147,7 @@ class Surprise(Mind):
         return torch.where(evidence.amax((1, 2), keepdim=True) > 0, failed / (evidence + _PRIOR), 1.0)
 
 
-class Information(Mind):
+class Information(PredictiveAgent):
     """Looks where, as it imagines, least would remain uncertain over the whole scene.
 
     For each of the most promising places by :class:`Uncertainty`, no two within a twelfth of the short side, the
@@ -158,8 +158,8 @@ class Information(Mind):
     depend on what is found.
 
     Args:
-        network: As for :class:`foveasim.agents.builtin.predictive_base.Mind`, as are ``device``, ``seed`` and the
-        errors.
+        network: As for :class:`foveasim.agents.builtin.predictive_base.PredictiveAgent`, as are ``device``,
+            ``seed`` and the errors.
         device: Where to compute.
         candidates: How many places to imagine; an action costs as many predictions and one more.
         seed: Seed of lane 0.
@@ -175,7 +175,7 @@ class Information(Mind):
         super().__init__(network, device, seed)
         self._candidates = validation.whole("candidates", candidates, 1, 1000)
 
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations after which least would remain uncertain, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
         table = measure_footprint(seen.glimpse_acuity, seen.fixation)
@@ -189,16 +189,16 @@ class Information(Mind):
         glimpse = shifted_footprint(table, points[found])
         left = []
         for lane, place in in_chunks(*found.shape):
-            shown, known = glimpse[lane, place], seen.acuity[lane]
-            belief = torch.where((shown > known)[..., None], guess[lane], seen.belief[lane])
-            imagined = self.picture(belief, torch.maximum(shown, known))
+            glimpse_acuity, known = glimpse[lane, place], seen.acuity[lane]
+            belief = torch.where((glimpse_acuity > known)[..., None], guess[lane], seen.belief[lane])
+            imagined = self.predict_uncached(belief, torch.maximum(glimpse_acuity, known))
             left.append(self.std(imagined).square().mean((1, 2)))
         remaining = torch.cat(left).reshape(found.shape)
         chosen = best_place(remaining.amax(1, keepdim=True) - remaining, ties.gather(1, found))
         return points[found.gather(1, chosen[:, None])[:, 0]]
 
 
-class AttentionEntropy(Mind):
+class AttentionEntropy(PredictiveAgent):
     """Looks where the attention of a transformer is spread most widely.
 
     A token of the decoder's last layer that finds what it needs asks few others; one that does not asks everywhere. The
@@ -235,7 +235,7 @@ class AttentionEntropy(Mind):
             )
         self._vit = inner
 
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest entropy, (B, 2) float32 in [-1, 1]."""
         image, acuity = to_float(seen.belief, seen.acuity)
         entropy = self._vit.attention_entropy(fill_unseen(image, acuity), acuity)

@@ -20,7 +20,7 @@ from foveasim.agents.noise import LaneNoise
 from foveasim.errors import AgentError, InvalidTypeError
 from foveasim.types import Prediction
 
-__all__ = ["Mind", "Network", "best_place", "in_chunks", "spread_places"]
+__all__ = ["Network", "PredictiveAgent", "best_place", "in_chunks", "spread_places"]
 
 Network: TypeAlias = Imagines | MimNetwork | str | os.PathLike[str]
 
@@ -29,7 +29,7 @@ _AT_ONCE = 64  # pictures that a network predicts at a time: its maps then take 
 _TIE = 1e-3  # noise that settles ties, as a share of the best place's value
 
 
-class Mind(ABC):
+class PredictiveAgent(ABC):
     """Base of the agents that predict.
 
     Args:
@@ -43,7 +43,7 @@ class Mind(ABC):
         InvalidTypeError: ``network`` is none of these.
     """
 
-    name = "mind"
+    name = "predictive"
     needs: tuple[str, ...] = ("belief",)
     needs_std = True
     __repr__ = describe_agent
@@ -79,12 +79,12 @@ class Mind(ABC):
         with torch.inference_mode():
             seen = read_belief_state(observation, self.device)
             self.noise.check(len(seen.fixation))
-            point = self.look(seen, observation)
+            point = self.choose_fixations(seen, observation)
         self.noise.tick()
         return cast("NDArray[np.float32]", point.cpu().numpy())
 
     @abstractmethod
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the next fixations, (B, 2) float32 in [-1, 1]."""
 
     def imagine(self, observation: Observation) -> Prediction:
@@ -107,12 +107,12 @@ class Mind(ABC):
         if last is None or last[0].shape != belief.shape or not torch.equal(last[0], belief):
             last = None
         if last is None or not torch.equal(last[1], acuity):
-            last = (belief.clone(), acuity.clone(), self.picture(belief, acuity))
+            last = (belief.clone(), acuity.clone(), self.predict_uncached(belief, acuity))
             self._last = last
         return last[2]
 
-    def picture(self, belief: Tensor, acuity: Tensor) -> Prediction:
-        """Do what :meth:`predict` does for a belief that is only supposed, and forget it."""
+    def predict_uncached(self, belief: Tensor, acuity: Tensor) -> Prediction:
+        """Predict what is behind a hypothetical belief, without remembering the answer."""
         return self.predictor.imagine({"belief": belief, "belief_acuity": acuity[..., None]})
 
     def std(self, prediction: Prediction) -> Tensor:

@@ -149,7 +149,7 @@ class _Saliency(ABC):
         self._inhibition: Tensor | None = None
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget where the marked lanes, (B,) bool, have looked."""
+        """Clear where the marked lanes, (B,) bool, have looked."""
         self._noise.reset(lanes)
         if self._inhibition is not None and len(self._inhibition) == len(lanes):
             fresh = torch.from_numpy(np.array(lanes)).to(self._inhibition.device)

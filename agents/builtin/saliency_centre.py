@@ -75,7 +75,7 @@ class SaliencyCentre:
         self._inhibition = torch.zeros(0, 1, 1)
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget where the marked lanes, (B,) bool, have looked."""
+        """Clear where the marked lanes, (B,) bool, have looked."""
         self._noise.reset(lanes)
         if len(self._inhibition) == len(lanes):
             self._inhibition = self._inhibition * ~torch.from_numpy(np.array(lanes))[:, None, None]

@@ -189,7 +189,7 @@ class Walk:
     lead back to it. A saccade that would leave the scene is reflected at its edge. What separates a scanpath from this
     one is what the scene shows.
 
-    An agent is not told how large a scene is to the eye: observations carry no px_per_deg. Its amplitudes are fractions
+    Observations carry no px_per_deg: how large a scene is to the eye is not known. Its amplitudes are fractions
     of a scene whose short side spans 27.4 degrees, which every scene does that comes without a px_per_deg of its own.
     Where another is given, give its short side in px over it: ``Walk(short_side_deg=480 / 24)``.
 

@@ -58,7 +58,7 @@ class Seek:
         self._tried: list[list[NDArray[np.float32]]] = []
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget where the marked lanes, (B,) bool, have looked."""
+        """Clear where the marked lanes, (B,) bool, have looked."""
         self._noise.reset(lanes)
         if len(self._tried) != len(lanes):
             self._tried = [[] for _ in lanes]

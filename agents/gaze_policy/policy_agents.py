@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.builtin.predictive_base import Mind
+from foveasim.agents.builtin.predictive_base import PredictiveAgent
 from foveasim.agents.gaze_policy.classify_features import ClassifyFeatureConfig, ClassifyFeatureExtractor
 from foveasim.agents.gaze_policy.features import FeatureExtractor, featurise
 from foveasim.agents.gaze_policy.network import Memory
@@ -202,7 +202,7 @@ def policy_factory(path: str) -> Callable[..., Agent]:
     )
 
 
-class PolicyAgent(Mind):
+class PolicyAgent(PredictiveAgent):
     """Looks where a trained policy says, at scenes of any size.
 
     It asks for ``belief``, lets the network that its file names predict, and sees what the policy saw in training:
@@ -265,7 +265,7 @@ class PolicyAgent(Mind):
         self._fresh = self._fresh | lanes if same else np.array(lanes)
         self._memory = self._memory if same else None
 
-    def look(self, seen: BeliefState, observation: Observation) -> Tensor:
+    def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the next fixations, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
         time = torch.from_numpy(observed(observation, "time")).to(self.device, torch.float32)

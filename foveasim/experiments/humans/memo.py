@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveasim.agents.builtin.predictive_base import Mind
+from foveasim.agents.builtin.predictive_base import PredictiveAgent
 from foveasim.agents.evaluation.scene_runner import Entry
 from foveasim.agents.interface import Agent
 from foveasim.agents.mim.memo import MapMemory
@@ -62,7 +62,7 @@ def cache_predictions(entry: Entry) -> Entry:
 
     def make(seed: int) -> Agent:
         agent = entry.make(seed)
-        if isinstance(agent, Mind) and type(agent.predictor) is Predictor and agent.device.type == "cpu":
+        if isinstance(agent, PredictiveAgent) and type(agent.predictor) is Predictor and agent.device.type == "cpu":
             if not cached:
                 cached.append(CachedPredictor(agent.predictor))
             agent.predictor = cached[0]
