@@ -21,11 +21,19 @@ from foveasim.agents.mim.memo import MapMemory
 from foveasim.agents.mim.weights_file import read_tensors
 from foveasim.agents.noise import LaneNoise
 from foveasim.agents.scanpath_model.network import SalienceNetwork
-from foveasim.agents.scanpath_model.prior import FEATURES, MEMORY, Manner, Tables, draw_points, features, log_priority
+from foveasim.agents.scanpath_model.prior import (
+    FEATURES,
+    MEMORY,
+    SamplingParameters,
+    Tables,
+    draw_points,
+    features,
+    log_priority,
+)
 from foveasim.errors import WeightsError
 from foveasim.geometry import DEFAULT_SHORT_SIDE_DEG
 
-__all__ = ["Fitted", "ScanpathAgent", "load_scanpath"]
+__all__ = ["FittedScanpathModel", "ScanpathAgent", "load_scanpath"]
 
 _AT_ONCE = 4  # pictures in the network at a time: 7.9 ms each, 9.2 by sixteen, whose maps leave the cache
 
@@ -44,7 +52,7 @@ class ScanpathAgent:
         sharpness: Times the weights of salience and centre when a fixation is drawn. 1 draws as likely as the model
             says; more repeats itself more. None takes what was best on the validation images. It has no part in
             :meth:`priority`.
-        short_side_deg: Visual angle of the scene's short side, degrees; observations do not tell it.
+        short_side_deg: Visual angle of the scene's short side, degrees; observations do not hold it.
         weights: A file that was fitted by :mod:`foveasim.agents.scanpath_model.fit`; None takes the shipped one.
         seed: Seed of lane 0; lane i has ``seed + i``.
 
@@ -68,10 +76,12 @@ class ScanpathAgent:
         if privileged:
             self.name = f"{self.name} (privileged)"
         fitted = load_scanpath(None if weights is None else str(weights))
-        manner = fitted.manners["scene" if privileged else "belief"]
+        parameters = fitted.sampling["scene" if privileged else "belief"]
         self.network, self._maps = fitted.network, fitted.maps
-        self.tables = replace(fitted.tables, weights=manner.weights, amplitude=manner.amplitude)
-        self._sharpness = validation.number("sharpness", manner.sharpness if sharpness is None else sharpness, 0, 20)
+        self.tables = replace(fitted.tables, weights=parameters.weights, amplitude=parameters.amplitude)
+        self._sharpness = validation.number(
+            "sharpness", parameters.sharpness if sharpness is None else sharpness, 0, 20
+        )
         self._short_side_deg = validation.number("short_side_deg", short_side_deg, 0, 360, open_low=True)
         self._noise = LaneNoise(seed)
         self._past = torch.zeros(0, MEMORY, 2)
@@ -79,7 +89,7 @@ class ScanpathAgent:
         self._dwell_ms = np.zeros(0, np.float32)
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget where the marked lanes, (B,) bool, have looked."""
+        """Clear where the marked lanes, (B,) bool, have looked."""
         self._noise.reset(lanes)
         if len(self._count) != len(lanes):
             self._past = torch.zeros(len(lanes), MEMORY, 2)
@@ -129,24 +139,24 @@ class ScanpathAgent:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedScanpathModel:
     """What a file of the agent holds.
 
     Attributes:
         network: Backbone and head.
         tables: Centre bias, saccades and durations; without weights.
-        manners: How to draw, by ``belief`` and ``scene``.
+        sampling: How to draw, by ``belief`` and ``scene``.
         maps: The network's answers to the last pictures.
     """
 
     network: SalienceNetwork
     tables: Tables
-    manners: Mapping[str, Manner]
+    sampling: Mapping[str, SamplingParameters]
     maps: MapMemory
 
 
 @lru_cache(maxsize=4)
-def load_scanpath(path: str | None) -> Fitted:
+def load_scanpath(path: str | None) -> FittedScanpathModel:
     """Return what a file holds; None for the shipped one.
 
     Raises:
@@ -158,16 +168,18 @@ def load_scanpath(path: str | None) -> Fitted:
     else:
         tensors, metadata = read_tensors(path)
     try:
-        facts = json.loads(metadata["scanpath"])
+        metadata_json = json.loads(metadata["scanpath"])
         network = _network({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})
-        manners = {
-            name: Manner(tensors[f"{name}.weights"].float(), tensors[f"{name}.amplitude"].float(), float(sharpness))
-            for name, sharpness in facts["sharpness"].items()
+        sampling = {
+            name: SamplingParameters(
+                tensors[f"{name}.weights"].float(), tensors[f"{name}.amplitude"].float(), float(sharpness)
+            )
+            for name, sharpness in metadata_json["sharpness"].items()
         }
         centre, saccade, duration_ms = (tensors[name].float() for name in ("centre", "saccade", "duration_ms"))
-        nothing = torch.zeros(len(FEATURES)), torch.zeros_like(manners["scene"].amplitude)
-        tables = Tables(centre, saccade, float(facts["cell_deg"]), *nothing, duration_ms)
-        manners["belief"]
+        nothing = torch.zeros(len(FEATURES)), torch.zeros_like(sampling["scene"].amplitude)
+        tables = Tables(centre, saccade, float(metadata_json["cell_deg"]), *nothing, duration_ms)
+        sampling["belief"]
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{path or 'the shipped scanpath.safetensors'} is no file of the agent 'scanpath' ({error}). "
@@ -180,7 +192,7 @@ def load_scanpath(path: str | None) -> Fitted:
         parts = zip(torch.split(image, _AT_ONCE), torch.split(sharp, _AT_ONCE), strict=True)
         return torch.cat([network(pixels, seen, grid) for pixels, seen in parts])
 
-    return Fitted(network, tables, manners, MapMemory(salience))
+    return FittedScanpathModel(network, tables, sampling, MapMemory(salience))
 
 
 def _network(state: Mapping[str, Tensor]) -> SalienceNetwork:

@@ -28,14 +28,14 @@ from foveasim.agents.mim.expected_gain import CELLS, cell_grid
 from foveasim.agents.mim.weights_file import write_tensors
 from foveasim.agents.scanpath_model.agent import load_scanpath
 from foveasim.agents.scanpath_model.network import EARLY, SalienceHead, SalienceNetwork
-from foveasim.agents.scanpath_model.prior import FEATURES, Manner, Tables, features, log_priority
-from foveasim.agents.scanpath_model.sampling import choose_manner
+from foveasim.agents.scanpath_model.prior import FEATURES, SamplingParameters, Tables, features, log_priority
+from foveasim.agents.scanpath_model.sampling import choose_sampling
 from foveasim.agents.scanpath_model.training_views import (
     Beliefs,
     Histories,
     collect_beliefs,
+    hash_inputs,
     histories,
-    identity,
     read_beliefs,
     salience_of,
     write_beliefs,
@@ -52,7 +52,7 @@ _QUANTILES = 65
 _COUNT_PRIOR = 5.0  # saccades added to each cell of the table, so that rare ones do not count as never
 _AMPLITUDES = 30
 _BATCH = 24
-_ENOUGH = 2500  # fixations for fifteen weights
+_MAX_FIXATIONS = 2500  # fixations for fifteen weights
 
 
 @dataclass
@@ -88,12 +88,12 @@ class FitConfig:
         check.whole("seed", self.seed, 0, 2**31)
 
 
-def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
+def fit(config: FitConfig, on_message: Callable[[str], None] = print) -> None:
     """Fit the agent and write its file.
 
     Args:
         config: What to whom.
-        tell: Takes one line for each thing that is done.
+        on_message: Takes one line for each thing that is done.
 
     Raises:
         FoveasimError: The data or the files cannot be used.
@@ -104,44 +104,44 @@ def fit(config: FitConfig, tell: Callable[[str], None] = print) -> None:
     try:
         training = read_people(config.data, split=config.training, training=config.validation)
         validation = read_people(config.data, split=config.validation, training=config.training)
-        leaders = [path for group in training.paths for path in group]
+        guide_paths = [path for group in training.paths for path in group]
         network = copy.deepcopy(load_scanpath(None).network)  # that of all agents stays as it is
         parts = [
-            (training, _seen(config, training, leaders, network, "training", 1, tell)),
-            (validation, _seen(config, validation, leaders, network, "validation", 3, tell)),
+            (training, _seen(config, training, guide_paths, network, "training", 1, on_message)),
+            (validation, _seen(config, validation, guide_paths, network, "validation", 3, on_message)),
         ]
-        manners, head, tables = fit_all(*parts, epochs=config.epochs, seed=config.seed, tell=tell)
+        sampling, head, tables = fit_all(*parts, epochs=config.epochs, seed=config.seed, on_message=on_message)
     finally:
         torch.set_num_threads(threads)
     network.head.load_state_dict(head.state_dict())
     out = choose_final_path(Path(config.out), overwrite=config.overwrite)
-    save_scanpath(out, network, tables, manners, {"retina": config.retina})
-    tell(f"{out}")
+    save_scanpath(out, network, tables, sampling, {"retina": config.retina})
+    on_message(f"{out}")
 
 
 def _seen(
     config: FitConfig,
     people: People,
-    leaders: Sequence[Scanpath],
+    guide_paths: Sequence[Scanpath],
     network: SalienceNetwork,
     name: str,
     seed: int,
-    tell: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> Beliefs:
     path = Path(config.work).expanduser() / f"{name}.safetensors"
-    of = identity(people, leaders, config.retina, config.seed + seed)
+    inputs_hash = hash_inputs(people, guide_paths, config.retina, config.seed + seed)
     if path.is_file():
-        return read_beliefs(path, of)
+        return read_beliefs(path, inputs_hash)
     done = 0
 
     def count(images: int) -> None:
         nonlocal done
         done += images
-        tell(f"{name}: {done} of {len(people.name)} images")
+        on_message(f"{name}: {done} of {len(people.name)} images")
 
     retina = make_retina(config.retina)
-    found = collect_beliefs(people, retina, network, leaders, seed=config.seed + seed, tell=count)
-    write_beliefs(path, found, of)
+    found = collect_beliefs(people, retina, network, guide_paths, seed=config.seed + seed, on_progress=count)
+    write_beliefs(path, found, inputs_hash)
     return found
 
 
@@ -149,8 +149,8 @@ Part = tuple[People, Beliefs]
 
 
 def fit_all(
-    training: Part, validation: Part, *, epochs: int, seed: int, tell: Callable[[str], None]
-) -> tuple[dict[str, Manner], SalienceHead, Tables]:
+    training: Part, validation: Part, *, epochs: int, seed: int, on_message: Callable[[str], None]
+) -> tuple[dict[str, SamplingParameters], SalienceHead, Tables]:
     """Fit everything to what was seen; return how to draw by what is seen, the head and the tables.
 
     Args:
@@ -158,23 +158,23 @@ def fit_all(
         validation: To choose on.
         epochs: Times that the data are gone through.
         seed: Of everything drawn.
-        tell: Takes one line for each thing that is done.
+        on_message: Takes one line for each thing that is done.
     """
     people, seen = validation
     tables = fit_tables(people)
-    head = fit_head(training, validation, tables, epochs=epochs, seed=seed, tell=tell)
+    head = fit_head(training, validation, tables, epochs=epochs, seed=seed, on_message=on_message)
     size, angle = people.image_size, min(people.size) / people.px_per_deg
-    manners = {}
+    sampling = {}
     for mode in ("belief", "scene"):
         maps, history = _paired(head, *training, mode)
-        some = slice(None, None, math.ceil(len(maps) / _ENOUGH))
+        some = slice(None, None, math.ceil(len(maps) / _MAX_FIXATIONS))
         part = Histories(history.past[some], history.count[some], history.target[some])
         fitted = fit_weights(maps[some], part, tables, size, angle)
         bits = log_likelihood(*_paired(head, people, seen, mode), fitted, size, angle)
         cells = math.prod(cell_grid(size))
-        tell(f"{mode}: {bits + math.log2(cells):.3f} bits a fixation over uniform, validation")
-        manners[mode] = choose_manner(_by_step(head, seen, mode), people, fitted, seed=seed, tell=tell)
-    return manners, head, tables
+        on_message(f"{mode}: {bits + math.log2(cells):.3f} bits a fixation over uniform, validation")
+        sampling[mode] = choose_sampling(_by_step(head, seen, mode), people, fitted, seed=seed, on_message=on_message)
+    return sampling, head, tables
 
 
 def _paired(head: SalienceHead, people: People, beliefs: Beliefs, mode: str) -> tuple[Tensor, Histories]:
@@ -273,7 +273,7 @@ def fit_head(
     *,
     epochs: int,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda line: None,
+    on_message: Callable[[str], None] = lambda line: None,
 ) -> SalienceHead:
     """Teach a head where people look on an image, from what an eye has seen of it; the best epoch's is returned.
 
@@ -284,7 +284,7 @@ def fit_head(
         tables: People's centre bias, which the head is to go beyond.
         epochs: Times that the data are gone through.
         seed: Of everything drawn.
-        tell: Takes one line for each epoch.
+        on_message: Takes one line for each epoch.
     """
     draws = np.random.default_rng(seed)
     (_, seen), goal, other = training, densities(training[0]), densities(validation[0])
@@ -298,7 +298,7 @@ def fit_head(
         _scale(head, seen)
         optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-        best, kept = math.inf, copy.deepcopy(head)
+        best, best_head = math.inf, copy.deepcopy(head)
         for epoch in range(epochs):
             head.train()
             order = torch.from_numpy(draws.permutation(np.concatenate((draws.permutation(led)[:taken], whole))))
@@ -315,10 +315,10 @@ def fit_head(
                 schedule.step()
                 losses.append(float(loss.detach()))
             reached = float(_loss(salience_of(head.eval(), validation[1]), other[validation[1].rows[:, 0]], tables))
-            tell(f"epoch {epoch + 1}: {np.mean(losses):.4f} nats, validation {reached:.4f}")
+            on_message(f"epoch {epoch + 1}: {np.mean(losses):.4f} nats, validation {reached:.4f}")
             if reached < best:
-                best, kept = reached, copy.deepcopy(head)
-    return kept.eval()
+                best, best_head = reached, copy.deepcopy(head)
+    return best_head.eval()
 
 
 def _scale(head: SalienceHead, seen: Beliefs) -> None:
@@ -379,8 +379,8 @@ def save_scanpath(
     path: str | Path,
     network: SalienceNetwork,
     tables: Tables,
-    manners: Mapping[str, Manner],
-    facts: Mapping[str, str] | None = None,
+    sampling: Mapping[str, SamplingParameters],
+    extra_metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write what the agent ``scanpath`` needs, the network in half precision.
 
@@ -388,23 +388,23 @@ def save_scanpath(
         path: The file.
         network: Backbone and head.
         tables: Centre bias, saccades and durations.
-        manners: How to draw, by ``belief`` and ``scene``.
-        facts: More for the file's metadata.
+        sampling: How to draw, by ``belief`` and ``scene``.
+        extra_metadata: More for the file's metadata.
 
     Raises:
         WeightsError: The file cannot be written.
     """
     tensors = {f"network.{name}": tensor.half() for name, tensor in network.state_dict().items()}
     tensors |= {"centre": tables.centre, "saccade": tables.saccade.half(), "duration_ms": tables.duration_ms}
-    for name, manner in manners.items():
-        tensors |= {f"{name}.weights": manner.weights.clone(), f"{name}.amplitude": manner.amplitude.clone()}
-    card = {"cell_deg": tables.cell_deg, "cells": CELLS, **(facts or {})}
-    card["sharpness"] = {name: manner.sharpness for name, manner in manners.items()}
+    for name, parameters in sampling.items():
+        tensors |= {f"{name}.weights": parameters.weights.clone(), f"{name}.amplitude": parameters.amplitude.clone()}
+    card = {"cell_deg": tables.cell_deg, "cells": CELLS, **(extra_metadata or {})}
+    card["sharpness"] = {name: parameters.sharpness for name, parameters in sampling.items()}
     write_tensors(path, tensors, {"scanpath": json.dumps(card)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fit from the command line; return 0, or 1 after an error that is told."""
+    """Fit from the command line; return 0, or 1 after an error that is printed."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="python -m foveasim.agents.scanpath_model.fit", description="fit the agent scanpath")

@@ -1,4 +1,4 @@
-"""What draws people's gaze, as far as can be told from what an eye has seen so far.
+"""What draws people's gaze, as far as it follows from what an eye has seen so far.
 
 A belief, shrunk to a short side of 144 px, goes through a frozen network that knows pictures in general
 (:mod:`foveasim.agents.scanpath_model.backbone`). A small one on top of it, which people's fixations taught, makes of

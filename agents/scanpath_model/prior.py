@@ -22,7 +22,7 @@ __all__ = [
     "FEATURES",
     "MEMORY",
     "NEAR_DEG",
-    "Manner",
+    "SamplingParameters",
     "Tables",
     "draw_points",
     "features",
@@ -86,8 +86,8 @@ class Tables:
 
 
 @dataclass(frozen=True, eq=False)
-class Manner:
-    """How an agent that sees one thing draws its fixations.
+class SamplingParameters:
+    """How fixations are drawn by an agent that sees belief, or by one that sees the scene.
 
     Attributes:
         weights: (F,) float32 by ``FEATURES``.

@@ -18,18 +18,18 @@ from torch import Tensor
 
 from foveasim import metrics
 from foveasim.agents.mim.expected_gain import cell_grid
-from foveasim.agents.scanpath_model.prior import MEMORY, Manner, Tables, draw_points, features, log_priority
+from foveasim.agents.scanpath_model.prior import MEMORY, SamplingParameters, Tables, draw_points, features, log_priority
 from foveasim.metrics.people import People
 from foveasim.scanpath.scanpath import Scanpath
 
-__all__ = ["choose_manner", "draw_scanpaths"]
+__all__ = ["choose_sampling", "draw_scanpaths"]
 
-MOST_ALIKE, MOST_AMPLITUDE_JS = 0.47, 0.03
+MAX_SELF_SCANMATCH, MAX_AMPLITUDE_JS = 0.47, 0.03
 """Of ScanMatch among its own and of the divergence of amplitudes: below the 0.50 and 0.05 from which on ``foveasim
 humans`` warns, as other images bring others."""
 
 SHARPNESS = (1.0, 1.3, 1.6, 1.9, 2.2, 2.6, 3.0)
-_ROUNDS, _STEP, _MOST = 3, 0.8, 2.5
+_ROUNDS, _STEP, _MAX_CORRECTION = 3, 0.8, 2.5
 
 
 def draw_scanpaths(
@@ -72,9 +72,14 @@ def draw_scanpaths(
     return [made[i * count : (i + 1) * count] for i in range(scenes)]
 
 
-def choose_manner(
-    maps: Tensor, people: People, tables: Tables, *, seed: int = 0, tell: Callable[[str], None] = lambda line: None
-) -> Manner:
+def choose_sampling(
+    maps: Tensor,
+    people: People,
+    tables: Tables,
+    *,
+    seed: int = 0,
+    on_message: Callable[[str], None] = lambda line: None,
+) -> SamplingParameters:
     """Return how to draw: the sharpness with the highest ScanMatch of those that are not unlike people otherwise.
 
     Args:
@@ -82,16 +87,21 @@ def choose_manner(
         people: Of the S images.
         tables: With weights.
         seed: Of the draws.
-        tell: Takes one line for each sharpness.
+        on_message: Takes one line for each sharpness.
     """
-    best, chosen = -1.0, Manner(tables.weights, tables.amplitude, 0.0)
+    best, chosen = -1.0, SamplingParameters(tables.weights, tables.amplitude, 0.0)
     for sharpness in SHARPNESS:
         tables, made = _matched(maps, people, tables, sharpness, seed)  # begins with the last one's correction
-        score, alike, amplitude = _judge(made, people)
-        tell(f"sharpness {sharpness:g}: ScanMatch {score:.3f}, among its own {alike:.3f}, amplitude JS {amplitude:.3f}")
-        if not chosen.sharpness or (score > best and alike <= MOST_ALIKE and amplitude <= MOST_AMPLITUDE_JS):
-            best, chosen = score, Manner(tables.weights, tables.amplitude, sharpness)
-        if alike > MOST_ALIKE:
+        score, self_score, amplitude = _score_against_people(made, people)
+        on_message(
+            f"sharpness {sharpness:g}: ScanMatch {score:.3f}, among its own {self_score:.3f}, "
+            f"amplitude JS {amplitude:.3f}"
+        )
+        if not chosen.sharpness or (
+            score > best and self_score <= MAX_SELF_SCANMATCH and amplitude <= MAX_AMPLITUDE_JS
+        ):
+            best, chosen = score, SamplingParameters(tables.weights, tables.amplitude, sharpness)
+        if self_score > MAX_SELF_SCANMATCH:
             break
     return chosen
 
@@ -106,7 +116,9 @@ def _matched(
         if turn == _ROUNDS - 1:
             break
         wrong = np.log(goal / _shares([path for group in made for path in group], people))
-        amplitude = (tables.amplitude + _STEP * torch.from_numpy(wrong).float()).clamp(-_MOST, _MOST)
+        amplitude = (tables.amplitude + _STEP * torch.from_numpy(wrong).float()).clamp(
+            -_MAX_CORRECTION, _MAX_CORRECTION
+        )
         tables = replace(tables, amplitude=amplitude)
     return tables, made
 
@@ -117,13 +129,13 @@ def _shares(paths: list[Scanpath] | tuple[Scanpath, ...], people: People) -> NDA
     return shares
 
 
-def _judge(made: list[list[Scanpath]], people: People) -> tuple[float, float, float]:
+def _score_against_people(made: list[list[Scanpath]], people: People) -> tuple[float, float, float]:
     """Return ScanMatch against people, ScanMatch among its own and the divergence of amplitudes."""
     pairs = list(zip(made, people.paths, strict=True))
     score = np.mean([metrics.mean_pairs(metrics.scanmatch(mine, theirs, people.size)).mean for mine, theirs in pairs])
-    alike = np.mean([metrics.mean_pairs(metrics.scanmatch(m, m, people.size), same=True).mean for m in made])
+    self_score = np.mean([metrics.mean_pairs(metrics.scanmatch(m, m, people.size), same=True).mean for m in made])
     counts = [
         metrics.amplitude_counts([path for group in groups for path in group], bin_px=people.px_per_deg / 24 * 20)
         for groups in (made, people.paths)
     ]
-    return float(score), float(alike), metrics.js_divergence(*counts)
+    return float(score), float(self_score), metrics.js_divergence(*counts)

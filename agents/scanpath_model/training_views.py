@@ -34,15 +34,15 @@ __all__ = [
     "Beliefs",
     "Histories",
     "collect_beliefs",
+    "hash_inputs",
     "histories",
-    "identity",
     "read_beliefs",
     "salience_of",
     "write_beliefs",
 ]
 
 _AT_ONCE = 4
-_MOST_STEPS = 14
+_MAX_STEPS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Beliefs:
     Attributes:
         levels: (N, C, h, w) float16 for the C of ``LEVELS``.
         acuity: (N, 1, rows, columns) float16.
-        rows: (N, 3) int64: number of the image, of the person whose next fixation is to be told from it, and of that
+        rows: (N, 3) int64: number of the image, of the person whose next fixation it predicts, and of that
             fixation, as many as the eye had made; the last two are -1 where the whole image was seen.
     """
 
@@ -80,61 +80,63 @@ def collect_beliefs(
     people: People,
     retina: Retina,
     network: SalienceNetwork,
-    leaders: Sequence[Scanpath],
+    guide_paths: Sequence[Scanpath],
     *,
     seed: int = 0,
     lanes: int = 50,
-    tell: Callable[[int], None] = lambda images: None,
+    on_progress: Callable[[int], None] = lambda images: None,
 ) -> Beliefs:
     """Lead an eye over each image along a scanpath from another one, and keep what it had seen before every fixation.
 
     Args:
-        people: Who viewed which images. One of them is drawn for each image, whose fixations are to be told.
+        people: Who viewed which images. One of them is drawn for each image, whose fixations are to be predicted.
         retina: With which eye.
         network: Whose backbone.
-        leaders: Scanpaths to be led along, px of ``people.size``; one of another image is drawn for each image.
+        guide_paths: Scanpaths to be led along, px of ``people.size``; one of another image is drawn for each image.
         seed: Of both.
         lanes: Eyes at a time.
-        tell: Called with the number of images that are done.
+        on_progress: Called with the number of images that are done.
 
     Raises:
-        InvalidValueError: All leaders are of one of the images.
+        InvalidValueError: All guide paths are of one of the images.
     """
     draws = np.random.default_rng(seed)
     height, width = people.image_size
     grid = cell_grid(people.image_size)
     person = [int(draws.integers(len(group))) for group in people.paths]
-    led = [_leader(leaders, name, draws) for name in people.name]
-    points = [people.to_image_px(path.fixation_px.numpy()) for path in led]
-    steps = [min(len(path), len(group[k])) for path, group, k in zip(led, people.paths, person, strict=True)]
+    guides = [_draw_guide(guide_paths, name, draws) for name in people.name]
+    points = [people.to_image_px(path.fixation_px.numpy()) for path in guides]
+    steps = [min(len(path), len(group[k])) for path, group, k in zip(guides, people.paths, person, strict=True)]
     source = ArrayScenes(people.image, px_per_deg=people.image_px_per_deg)
     code, half = ObservationCode(belief=True), np.array([[width / 2, height / 2]], np.float32)
-    kept: list[tuple[list[Tensor], Tensor]] = []
+    views: list[tuple[list[Tensor], Tensor]] = []
     rows: list[tuple[int, int, int]] = []
     with torch.inference_mode():
         for start in range(0, len(people.image), lanes):
             which = range(start, min(start + lanes, len(people.image)))
-            kept += _levels(network, people.image[which.start : which.stop], None, grid)
+            views += _levels(network, people.image[which.start : which.stop], None, grid)
             rows += [(image, -1, -1) for image in which]
             simulator = Simulator(source, retina, len(which), size=people.image_size)
             simulator.reset(seed=list(which), index=list(which))
-            for step in range(min(_MOST_STEPS, max(steps[image] for image in which))):
+            for step in range(min(_MAX_STEPS, max(steps[image] for image in which))):
                 going = [lane for lane, image in enumerate(which) if steps[image] > step]
                 seen = code.build(simulator, half, np.ones((len(which), 1), np.float32))
-                kept += _levels(network, seen["belief"][going], seen["belief_acuity"][going][..., 0], grid)
+                views += _levels(network, seen["belief"][going], seen["belief_acuity"][going][..., 0], grid)
                 rows += [(which[lane], person[which[lane]], step) for lane in going]
                 aims = np.stack([points[image][min(step, len(points[image]) - 1)] for image in which])
                 simulator.step(torch.from_numpy(np.clip(aims, 0, 2 * half).astype(np.float32)))
-            tell(len(which))
-    levels = tuple(torch.cat([part[0][level] for part in kept]) for level in range(len(LEVELS)))
-    return Beliefs(levels, torch.cat([part[1] for part in kept]), torch.tensor(rows))
+            on_progress(len(which))
+    levels = tuple(torch.cat([part[0][level] for part in views]) for level in range(len(LEVELS)))
+    return Beliefs(levels, torch.cat([part[1] for part in views]), torch.tensor(rows))
 
 
-def _leader(leaders: Sequence[Scanpath], name: str, draws: np.random.Generator) -> Scanpath:
+def _draw_guide(guide_paths: Sequence[Scanpath], name: str, draws: np.random.Generator) -> Scanpath:
     """Draw a scanpath that was not made on an image."""
-    if all(path.image == name for path in leaders):
-        raise InvalidValueError(f"leaders must hold scanpaths of other images than {name!r}; got {len(leaders)} of it.")
-    while (path := leaders[int(draws.integers(len(leaders)))]).image == name:
+    if all(path.image == name for path in guide_paths):
+        raise InvalidValueError(
+            f"guide_paths must hold scanpaths of other images than {name!r}; got {len(guide_paths)} of it."
+        )
+    while (path := guide_paths[int(draws.integers(len(guide_paths)))]).image == name:
         pass
     return path
 
@@ -176,44 +178,44 @@ def salience_of(head: SalienceHead, beliefs: Beliefs, which: Tensor | None = Non
     return torch.cat(parts)
 
 
-def identity(people: People, leaders: Sequence[Scanpath], retina: str, seed: int) -> str:
+def hash_inputs(people: People, guide_paths: Sequence[Scanpath], retina: str, seed: int) -> str:
     """Return what beliefs depend on, as hexadecimal digits: two that differ are of different people, eyes or seeds."""
     digest = hashlib.sha256(f"{people.name} {people.size} {people.px_per_deg} {retina} {seed}".encode())
     digest.update(np.ascontiguousarray(people.image).data)
-    for paths in (*people.paths, leaders):
+    for paths in (*people.paths, guide_paths):
         for path in paths:
             digest.update(f"{path.image} {path.subject} ".encode() + path.fixation_px.numpy().tobytes())
     return digest.hexdigest()
 
 
-def write_beliefs(path: Path, beliefs: Beliefs, of: str) -> None:
+def write_beliefs(path: Path, beliefs: Beliefs, inputs_hash: str) -> None:
     """Write beliefs to a safetensors file.
 
     Args:
         path: The file.
         beliefs: What was seen.
-        of: See :func:`identity`.
+        inputs_hash: See :func:`hash_inputs`.
 
     Raises:
         WeightsError: The file cannot be written.
     """
     tensors = {f"level{place}": maps for place, maps in enumerate(beliefs.levels)}
-    write_tensors(path, {**tensors, "acuity": beliefs.acuity, "rows": beliefs.rows}, {"of": of})
+    write_tensors(path, {**tensors, "acuity": beliefs.acuity, "rows": beliefs.rows}, {"of": inputs_hash})
 
 
-def read_beliefs(path: Path, of: str) -> Beliefs:
+def read_beliefs(path: Path, inputs_hash: str) -> Beliefs:
     """Read what :func:`write_beliefs` wrote.
 
     Args:
         path: The file.
-        of: See :func:`identity`.
+        inputs_hash: See :func:`hash_inputs`.
 
     Raises:
         InvalidValueError: The file holds what others saw.
         WeightsError: The file cannot be used.
     """
     tensors, metadata = read_tensors(path)
-    if metadata.get("of") != of:
+    if metadata.get("of") != inputs_hash:
         raise InvalidValueError(
             f"{path} holds what was seen of other people, by another eye or with another seed. Remove it, or choose "
             "another folder for work."

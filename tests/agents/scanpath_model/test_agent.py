@@ -237,11 +237,11 @@ def test_what_it_needs_and_refuses(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no weights file"):
         ScanpathAgent(weights=tmp_path / "nothing.safetensors")
     found = load_scanpath(None)
-    save_scanpath(tmp_path / "copy.safetensors", found.network, found.tables, found.manners)
+    save_scanpath(tmp_path / "copy.safetensors", found.network, found.tables, found.sampling)
     again = load_scanpath(str(tmp_path / "copy.safetensors"))
     for mode in ("belief", "scene"):
-        assert torch.equal(again.manners[mode].weights, found.manners[mode].weights)
-        assert again.manners[mode].sharpness == found.manners[mode].sharpness > 0
+        assert torch.equal(again.sampling[mode].weights, found.sampling[mode].weights)
+        assert again.sampling[mode].sharpness == found.sampling[mode].sharpness > 0
     assert torch.equal(again.tables.saccade, found.tables.saccade)
     shipped = Path(scanpath_agent.__file__).parent / "weights" / "scanpath.safetensors"
     assert shipped.stat().st_size < 3_000_000

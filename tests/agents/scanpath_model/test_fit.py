@@ -18,12 +18,12 @@ from foveasim.agents.scanpath_model import fit as scanpath_fit
 from foveasim.agents.scanpath_model.agent import load_scanpath
 from foveasim.agents.scanpath_model.fit import FitConfig, densities, fit, fit_head, fit_tables, main
 from foveasim.agents.scanpath_model.prior import FEATURES, MEMORY
-from foveasim.agents.scanpath_model.sampling import choose_manner, draw_scanpaths
+from foveasim.agents.scanpath_model.sampling import choose_sampling, draw_scanpaths
 from foveasim.agents.scanpath_model.training_views import (
     Beliefs,
     collect_beliefs,
+    hash_inputs,
     histories,
-    identity,
     read_beliefs,
     write_beliefs,
 )
@@ -91,14 +91,14 @@ def corner(image: str, x: float, y: float) -> Scanpath:
 
 def test_what_was_seen_says_nothing_of_where_people_looked(people: People) -> None:
     network, retina = load_scanpath(None).network, make_retina("pyramid")
-    leaders = [corner("s0", 10, 10), corner("s1", 790, 590)]
-    found = collect_beliefs(people, retina, network, leaders, seed=2)
+    guide_paths = [corner("s0", 10, 10), corner("s1", 790, 590)]
+    found = collect_beliefs(people, retina, network, guide_paths, seed=2)
     later = found.rows[:, 2] == 3
     first, second = (found.acuity[later & (found.rows[:, 0] == image)][0, 0] for image in (0, 1))
     assert first[-1, -1] > 0.7 > first[0, 0] and second[0, 0] > 0.7 > second[-1, -1]  # each led along the other's
     # Other people who looked elsewhere: the same was seen.
     elsewhere = replace(people, paths=tuple(tuple(corner(name, 400, 5) for _ in "abc") for name in people.name))
-    again = collect_beliefs(elsewhere, retina, network, leaders, seed=2)
+    again = collect_beliefs(elsewhere, retina, network, guide_paths, seed=2)
     shared = [place for place, row in enumerate(found.rows) if (again.rows == row).all(1).any()]
     assert len(shared) > 8
     for place in shared:
@@ -106,16 +106,16 @@ def test_what_was_seen_says_nothing_of_where_people_looked(people: People) -> No
         assert torch.equal(found.acuity[place], again.acuity[other])
         assert all(torch.equal(a[place], b[other]) for a, b in zip(found.levels, again.levels, strict=True))
     with pytest.raises(InvalidValueError, match="other images than 's1'"):
-        collect_beliefs(people, retina, network, leaders[1:], seed=2)
+        collect_beliefs(people, retina, network, guide_paths[1:], seed=2)
 
 
 def test_beliefs_are_written_and_read(people: People, seen: Beliefs, tmp_path: Path) -> None:
-    of = identity(people, people.training, "pyramid", 1)
-    write_beliefs(tmp_path / "seen.safetensors", seen, of)
-    again = read_beliefs(tmp_path / "seen.safetensors", of)
+    inputs_hash = hash_inputs(people, people.training, "pyramid", 1)
+    write_beliefs(tmp_path / "seen.safetensors", seen, inputs_hash)
+    again = read_beliefs(tmp_path / "seen.safetensors", inputs_hash)
     assert torch.equal(again.rows, seen.rows) and torch.equal(again.acuity, seen.acuity)
     assert all(torch.equal(a, b) for a, b in zip(again.levels, seen.levels, strict=True))
-    for other in (identity(people, people.training, "disc", 1), identity(people, people.paths[0], "pyramid", 1)):
+    for other in (hash_inputs(people, people.training, "disc", 1), hash_inputs(people, people.paths[0], "pyramid", 1)):
         with pytest.raises(InvalidValueError, match="by another eye or with another seed"):
             read_beliefs(tmp_path / "seen.safetensors", other)
 
@@ -132,9 +132,9 @@ def test_tables_hold_people(people: People) -> None:
 
 
 def test_a_head_learns_where_people_look(people: People, seen: Beliefs) -> None:
-    said: list[str] = []
-    fit_head((people, seen), (people, seen), fit_tables(people), epochs=12, tell=said.append)
-    losses = [float(line.rsplit(" ", 1)[1]) for line in said]
+    messages: list[str] = []
+    fit_head((people, seen), (people, seen), fit_tables(people), epochs=12, on_message=messages.append)
+    losses = [float(line.rsplit(" ", 1)[1]) for line in messages]
     assert losses[-1] < losses[0] - 0.3 and min(losses) < math.log(768) - 1
 
 
@@ -148,7 +148,7 @@ def test_draws_have_people_s_amplitudes_and_repeat(people: People) -> None:
     assert [len(group) for group in made] == [3, 3]
     assert all(torch.equal(a.fixation_px, b.fixation_px) for a, b in zip(made[0], again[0], strict=True))
     assert not torch.equal(made[0][0].fixation_px[0], made[0][1].fixation_px[0])
-    chosen = choose_manner(maps, people, tables)
+    chosen = choose_sampling(maps, people, tables)
     assert chosen.amplitude.abs().max() > 0.1 and len(chosen.amplitude) == 30
     assert MEMORY == 16
 
@@ -169,11 +169,11 @@ def test_one_command_fits_and_goes_on(folder: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(scanpath_fit, "collect_beliefs", refuse)
     first = out.read_bytes()
     again = FitConfig(data=str(folder), out=str(out), work=str(work), epochs=1, overwrite=True)
-    fit(again, tell=lambda line: None)
+    fit(again, on_message=lambda line: None)
     assert out.read_bytes() == first
 
 
-def test_misuse_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_misuse_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="data must name a folder"):
         FitConfig()
     assert main(["--data", str(tmp_path)]) == 1

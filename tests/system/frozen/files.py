@@ -101,7 +101,7 @@ def shipped() -> dict[str, Any]:
     found["scanpath"] = {
         "network": _state(fitted.network),
         "tables": digest(fitted.tables),
-        "manners": {name: digest(manner) for name, manner in fitted.manners.items()},
+        "manners": {name: digest(parameters) for name, parameters in fitted.sampling.items()},
     }
     return found
 
