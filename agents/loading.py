@@ -48,7 +48,7 @@ _FILES = {
 }
 """What reads the file of an agent, by its ending; imported when needed, so that a plain agent does not load it."""
 
-_MODELS = {"stable-baselines3": "foveasim.agents.rl.sb3_agent:PredictAgent"}
+_MODELS = {"stable-baselines3": "foveasim.agents.rl.sb3_agent:SB3Agent"}
 """What a model in hand is seen through, likewise."""
 
 
@@ -58,12 +58,12 @@ def make_agent(spec: object, /, *, seed: int = 0, **arguments: object) -> Agent:
     Args:
         spec: A registered name, ``package.module:Class``, the file of a trained policy, a class, an agent (returned as
             it is), or a stable-baselines3 model in hand (seen through
-            :class:`foveasim.agents.rl.sb3_agent.PredictAgent`, which calls its ``predict``).
+            :class:`foveasim.agents.rl.sb3_agent.SB3Agent`, which calls its ``predict``).
             ``package.module:function`` and a function are called, and may return an agent or such a model.
         seed: Seed of lane 0; lane i has ``seed + i``. A class or function without a ``seed`` argument gets none.
-        **arguments: Passed on to the class or function, or to ``PredictAgent`` for a model in hand. A function that
+        **arguments: Passed on to the class or function, or to ``SB3Agent`` for a model in hand. A function that
             returns a model trained on relative actions, or on a grid that is not square, wraps it itself:
-            ``PredictAgent(model, action_mode="relative")``.
+            ``SB3Agent(model, action_mode="relative")``.
 
     Raises:
         UnknownNameError: No agent of that name; the message lists the choices.
@@ -78,16 +78,16 @@ def make_agent(spec: object, /, *, seed: int = 0, **arguments: object) -> Agent:
     """
     seed = seed_value("seed", seed)
     if isinstance(spec, str | Path):
-        return _made(str(spec), agent_factory(str(spec)), seed, arguments)
+        return _build(str(spec), agent_factory(str(spec)), seed, arguments)
     if isinstance(spec, type):
-        return _made(spec.__name__, spec, seed, arguments)
+        return _build(spec.__name__, spec, seed, arguments)
     if _is_model(spec):
-        return _adapted(spec, seed, arguments)
+        return _wrap_model(spec, seed, arguments)
     if callable(spec) and not hasattr(spec, "act"):
-        return _made(getattr(spec, "__name__", type(spec).__name__), spec, seed, arguments)
+        return _build(getattr(spec, "__name__", type(spec).__name__), spec, seed, arguments)
     if arguments:
         raise AgentError(f"an agent that is already built takes no arguments; got {', '.join(sorted(arguments))}.")
-    return _checked(spec, type(spec).__name__)
+    return _check_agent(spec, type(spec).__name__)
 
 
 def agent_factory(name: str) -> Callable[..., Agent]:
@@ -109,7 +109,7 @@ def agent_factory(name: str) -> Callable[..., Agent]:
     return AGENTS.factory(name)
 
 
-def _made(name: str, factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> Agent:
+def _build(name: str, factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> Agent:
     """Call a class or a function; a fault of its own becomes an AgentError that says where."""
     try:
         built = build("agent", name, factory, _with_seed(factory, seed, arguments))
@@ -119,7 +119,7 @@ def _made(name: str, factory: Callable[..., object], seed: int, arguments: Mappi
         raise AgentError(
             f"agent {name!r} could not be built: {describe(error)}. Mend what raises there, or give other arguments."
         ) from error
-    return _adapted(built, seed, {}) if _is_model(built) else _checked(built, name)
+    return _wrap_model(built, seed, {}) if _is_model(built) else _check_agent(built, name)
 
 
 def _is_model(thing: object) -> bool:
@@ -129,9 +129,9 @@ def _is_model(thing: object) -> bool:
     return callable(getattr(thing, "predict", None)) and hasattr(thing, "observation_space")
 
 
-def _adapted(model: object, seed: int, arguments: Mapping[str, object]) -> Agent:
-    seen_through = cast("Callable[..., object]", load_object(_MODELS["stable-baselines3"], AgentError))
-    return _checked(build("agent", "PredictAgent", seen_through, {"model": model, "seed": seed, **arguments}), "model")
+def _wrap_model(model: object, seed: int, arguments: Mapping[str, object]) -> Agent:
+    adapter = cast("Callable[..., object]", load_object(_MODELS["stable-baselines3"], AgentError))
+    return _check_agent(build("agent", "SB3Agent", adapter, {"model": model, "seed": seed, **arguments}), "model")
 
 
 def _with_seed(factory: Callable[..., object], seed: int, arguments: Mapping[str, object]) -> dict[str, object]:
@@ -164,7 +164,7 @@ def _refuse_files(text: str) -> None:
         raise AgentError(f"{text!r} is a pickled file, which can run any code and is never opened. {accepted}")
 
 
-def _checked(built: object, name: str) -> Agent:
+def _check_agent(built: object, name: str) -> Agent:
     missing = [method for method in ("reset", "act") if not callable(getattr(built, method, None))]
     if missing:
         raise AgentError(

@@ -14,7 +14,7 @@ from foveasim.agents.gaze_policy.rewards import RewardWeights as RewardWeights
 from foveasim.agents.mim.predictor import BeliefPredictor as BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation as FeatureObservation
 from foveasim.agents.rl.feature_env import TaskObservation as TaskObservation
-from foveasim.agents.rl.sb3_agent import PredictAgent as PredictAgent
+from foveasim.agents.rl.sb3_agent import SB3Agent as SB3Agent
 from foveasim.agents.rl.sb3_model import actor_of as actor_of
 from foveasim.agents.rl.sb3_model import make_model as make_model
 from foveasim.agents.rl.vec_env import GlimpseVecEnv as GlimpseVecEnv

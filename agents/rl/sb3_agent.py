@@ -23,9 +23,9 @@ from foveasim.errors import AgentError, FoveasimError, InvalidValueError, Missin
 from foveasim.registry import describe
 from foveasim.validation import seed_value, size_hw
 
-__all__ = ["PredictAgent", "algorithm_of", "model_factory"]
+__all__ = ["SB3Agent", "algorithm_of", "model_factory"]
 
-_MOST_JSON_BYTES = 1 << 26  # a model's settings take some 50 kB; a zip of a few bytes can claim to hold gigabytes
+_MAX_JSON_BYTES = 1 << 26  # a model's settings take some 50 kB; a zip of a few bytes can claim to hold gigabytes
 
 _BY_POLICY = {
     "sb3_contrib.common.recurrent.": "sb3_contrib:RecurrentPPO",
@@ -59,7 +59,7 @@ def algorithm_of(path: str) -> str:
     try:
         with zipfile.ZipFile(Path(path).expanduser()) as archive:
             size = archive.getinfo("data").file_size
-            if size > _MOST_JSON_BYTES:
+            if size > _MAX_JSON_BYTES:
                 raise ValueError(f"its settings claim {size:,} bytes")
             settings = json.loads(archive.read("data"))
         module = str(settings["policy_class"]["__module__"])
@@ -81,7 +81,7 @@ def algorithm_of(path: str) -> str:
 
 
 def model_factory(path: str) -> Callable[..., Agent]:
-    """Return what builds the agent of a saved model, read once: its arguments are those of ``PredictAgent``.
+    """Return what builds the agent of a saved model, read once: its arguments are those of ``SB3Agent``.
 
     Raises:
         UntrustedError: The person did not type ``--trust``.
@@ -103,7 +103,7 @@ def model_factory(path: str) -> Callable[..., Agent]:
             f"{path!r} cannot be loaded as {name}: {describe(error)}. Load it where it was saved, by the same versions "
             "of stable-baselines3, torch and numpy."
         ) from error
-    return functools.partial(PredictAgent, model)
+    return functools.partial(SB3Agent, model)
 
 
 _CHANNELS = {"glimpse": 3, "acuity": 1, "belief": 3, "belief_acuity": 1, "scene": 3}
@@ -113,15 +113,15 @@ _NEEDED = {"belief": "belief", "belief_acuity": "belief", "scene": "scene", "pat
 """Under which key an agent asks for what is not always there."""
 
 _TASK_KEYS = ("target", "posterior")
-"""What the observations of ``foveasim/Search-v0`` and ``foveasim/Classify-v0`` have besides, without being asked."""
+"""What the observations of ``foveasim/Search-v0`` and ``foveasim/Classify-v0`` have besides, without a request."""
 
 _KEYS = (*_CHANNELS, "fixation", "time", "patch", *_TASK_KEYS)
 
 
-class PredictAgent:
+class SB3Agent:
     """Calls the ``predict`` of a model that was trained on a foveasim env, or of anything that has the same method.
 
-    What the model must be shown and how its actions are read follow from its spaces. One thing does not: displacements
+    What the model must see and how its actions are read follow from its spaces. One thing does not: displacements
     and places have the same action space, so a model trained with ``action_mode="relative"`` must say so here, or its
     displacements are taken for places.
 
@@ -222,7 +222,7 @@ def _refuse_normalised(model: Any) -> None:
     normaliser = getattr(model, "get_vec_normalize_env", lambda: None)()
     if normaliser is not None and normaliser.norm_obs:
         raise AgentError(
-            "the model was trained on observations normalised by VecNormalize, which an agent is not shown. "
+            "the model was trained on observations normalised by VecNormalize, which an agent does not see. "
             "Train it with VecNormalize(..., norm_obs=False); images are scaled by its policy anyway."
         )
 
@@ -344,6 +344,6 @@ def _fit(key: str, value: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if value.ndim == 4 and (moved := np.moveaxis(value, -1, 1)).shape[1:] == shape:
         return moved
     raise AgentError(
-        f"the model was trained on {key} of shape {shape}; it is shown {value.shape[1:]}. "
+        f"the model was trained on {key} of shape {shape}; the observation has {value.shape[1:]}. "
         "Use the size and retina it was trained with."
     )

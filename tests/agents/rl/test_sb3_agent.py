@@ -15,7 +15,7 @@ from foveasim.agents.contract.check import check_agent
 from foveasim.agents.contract.observations import make_synthetic_observations
 from foveasim.agents.interface import agent_action_mode, agent_grid, agent_needs
 from foveasim.agents.loading import make_agent
-from foveasim.agents.rl.sb3_agent import PredictAgent
+from foveasim.agents.rl.sb3_agent import SB3Agent
 from foveasim.agents.rollout import rollout
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
 from foveasim.eye.retina import make_retina
@@ -72,7 +72,7 @@ def test_sampling_repeats_and_leaves_the_global_generator_alone():
 
 def test_what_it_declares():
     wide = spaces.Dict({**SEEN.spaces, "belief": image(3), "belief_acuity": image(1)})
-    agent = PredictAgent(Recurrent(wide, spaces.Discrete(9)))
+    agent = SB3Agent(Recurrent(wide, spaces.Discrete(9)))
     assert (agent_needs(agent), agent_action_mode(agent), agent.name) == (("belief",), "grid", "Recurrent")
     assert agent_action_mode(make_agent(Recurrent(), action_mode="relative")) == "relative"
     with pytest.raises(InvalidValueError, match="action_mode must be one of"):
@@ -88,17 +88,17 @@ def seeing(**extra):
 
 
 def test_the_size_and_the_needs_come_from_the_observation_space():
-    agent = PredictAgent(Recurrent(seeing(glimpse=image(3), belief_acuity=image(1), scene=image(3))))
+    agent = SB3Agent(Recurrent(seeing(glimpse=image(3), belief_acuity=image(1), scene=image(3))))
     assert (agent.size, agent.needs, agent.patch_shape) == ((40, 56), ("belief", "scene"), None)
     first = spaces.Box(0, 255, (3, 40, 56), np.uint8), spaces.Box(0, 255, (9, 12, 12), np.uint8)
-    agent = PredictAgent(Recurrent(seeing(glimpse=first[0], patch=first[1])))
+    agent = SB3Agent(Recurrent(seeing(glimpse=first[0], patch=first[1])))
     assert (agent.size, agent.needs, agent.patch_shape) == ((40, 56), ("patch",), (12, 12, 9))
     for patch in ((12, 12, 9), (8, 40, 12)):
         space = spaces.Box(0, 255, patch, np.uint8)
-        assert PredictAgent(Recurrent(seeing(glimpse=image(3), patch=space))).patch_shape == patch
-    assert PredictAgent(Recurrent(seeing(patch=image(9, 12, 12)))).patch_shape == (12, 12, 9)
-    assert PredictAgent(Recurrent(seeing(patch=first[1]))).patch_shape == (12, 12, 9)
-    assert PredictAgent(Recurrent()).size is None
+        assert SB3Agent(Recurrent(seeing(glimpse=image(3), patch=space))).patch_shape == patch
+    assert SB3Agent(Recurrent(seeing(patch=image(9, 12, 12)))).patch_shape == (12, 12, 9)
+    assert SB3Agent(Recurrent(seeing(patch=first[1]))).patch_shape == (12, 12, 9)
+    assert SB3Agent(Recurrent()).size is None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,9 @@ def test_another_size_is_named():
     agent = make_agent(Recurrent(seeing(glimpse=image(3))))
     agent.reset(np.ones(2, bool))
     assert agent.act(make_synthetic_observations(2, 1, size=(40, 56))[0]).shape == (2, 2)
-    with pytest.raises(AgentError, match=r"trained on glimpse of shape \(40, 56, 3\); it is shown \(32, 32, 3\)"):
+    with pytest.raises(
+        AgentError, match=r"trained on glimpse of shape \(40, 56, 3\); the observation has \(32, 32, 3\)"
+    ):
         agent.act(make_synthetic_observations(2, 1, size=(32, 32))[0])
 
 
@@ -172,7 +174,7 @@ def model_by_path():
 
 def test_a_function_may_return_a_model():
     agent = make_agent(model_by_path, seed=4)
-    assert isinstance(agent, PredictAgent) and agent.grid == (3, 3)
+    assert isinstance(agent, SB3Agent) and agent.grid == (3, 3)
 
 
 class Tiny(Env):
