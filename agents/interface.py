@@ -26,7 +26,7 @@ __all__ = [
     "agent_needs",
     "agent_size",
     "describe_agent",
-    "not_asked_for",
+    "explain_missing_need",
     "observed",
 ]
 
@@ -68,7 +68,7 @@ class Agent(Protocol):
     """
 
     def reset(self, lanes: NDArray[np.bool_]) -> None:
-        """Forget the lanes that begin a new episode.
+        """Begin a new episode in the marked lanes, and clear what was remembered of the last one.
 
         Args:
             lanes: (B,) bool. All True before the first ``act``.
@@ -193,13 +193,13 @@ def observed(observation: Observation, key: str) -> NDArray[Any]:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
-def not_asked_for(error: BaseException) -> str:
+def explain_missing_need(error: BaseException) -> str:
     """Return what to do about an agent that looked for a part of the observation that it did not ask for, or "".
 
     Example:
-        >>> not_asked_for(KeyError("belief_acuity"))
+        >>> explain_missing_need(KeyError("belief_acuity"))
         "Ask for it: needs = ('belief',)."
-        >>> not_asked_for(KeyError("beleif"))
+        >>> explain_missing_need(KeyError("beleif"))
         ''
     """
     key = error.args[0] if isinstance(error, KeyError) and error.args else None

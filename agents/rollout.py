@@ -1,4 +1,4 @@
-"""Runs an agent on an env and keeps what happened."""
+"""Runs an agent on an env and records what happened."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rollout(
         env: A vector env in any autoreset mode, or a single env. It is reset with ``seed`` and left open.
         episodes: How many finished episodes to keep. Each lane gives its share, its first ones: keeping whichever end
             first would favour short ones.
-        steps: Or how many steps to make in every lane; all episodes are kept, the unfinished ones too.
+        steps: Or how many steps to make in every lane; all episodes are returned, the unfinished ones too.
         seed: Of the env.
 
     Raises:
@@ -79,22 +79,22 @@ def rollout(
 
     observation, _ = batch.reset(seed=seed)
     agent.reset(np.ones(lanes, np.bool_))
-    kept: list[list[_Episode]] = [
+    recorded: list[list[_Episode]] = [
         [_Episode(lane, start)] for lane, start in enumerate(observed(observation, "fixation"))
     ]
     waiting = np.zeros(lanes, np.bool_)
     made = 0
-    while made < steps if steps is not None else any(len(k) <= q for k, q in zip(kept, quota, strict=True)):
+    while made < steps if steps is not None else any(len(k) <= q for k, q in zip(recorded, quota, strict=True)):
         observation, reward, terminated, truncated, info = batch.step(agent.act(observation))
         made += 1
         rewards, ended = _array(reward), _array(terminated) | _array(truncated)
         landed = observed(observation, "fixation")
         for lane in np.flatnonzero(~waiting).tolist():
             last = mode == AutoresetMode.SAME_STEP and bool(ended[lane])
-            said = info.get("final_info", {}) if last else info
+            step_info = info.get("final_info", {}) if last else info
             end = _final_fixation(info["final_obs"], lane) if last else landed[lane]
-            kept[lane][-1].add(end, float(rewards[lane]), _numbers(said, lane))
-            kept[lane][-1].finished = bool(ended[lane])
+            recorded[lane][-1].add(end, float(rewards[lane]), _numbers(step_info, lane))
+            recorded[lane][-1].finished = bool(ended[lane])
         begun = waiting if mode == AutoresetMode.NEXT_STEP else ended
         waiting = ended & ~waiting if mode == AutoresetMode.NEXT_STEP else waiting
         if mode == AutoresetMode.DISABLED and ended.any():
@@ -103,8 +103,8 @@ def rollout(
             agent.reset(begun.copy())
             first = observed(observation, "fixation")
             for lane in np.flatnonzero(begun).tolist():
-                kept[lane].append(_Episode(lane, first[lane]))
-    chosen = [e for k, q in zip(kept, quota, strict=True) for e in (k if episodes is None else k[:q]) if e.reward]
+                recorded[lane].append(_Episode(lane, first[lane]))
+    chosen = [e for k, q in zip(recorded, quota, strict=True) for e in (k if episodes is None else k[:q]) if e.reward]
     return _packed(chosen)
 
 
@@ -206,16 +206,16 @@ def _numbers(info: Mapping[str, Any], lane: int) -> dict[str, float]:
 
 
 def _packed(episodes: list[_Episode]) -> Rollout:
-    most = max(len(e.reward) for e in episodes)
-    reward = np.full((len(episodes), most), np.nan)
-    fixation = np.full((len(episodes), most + 1, 2), np.nan, np.float32)
+    longest = max(len(e.reward) for e in episodes)
+    reward = np.full((len(episodes), longest), np.nan)
+    fixation = np.full((len(episodes), longest + 1, 2), np.nan, np.float32)
     keys = sorted({key for e in episodes for info in e.info for key in info})
-    info = {key: np.full((len(episodes), most), np.nan) for key in keys}
+    info = {key: np.full((len(episodes), longest), np.nan) for key in keys}
     for row, episode in enumerate(episodes):
         reward[row, : len(episode.reward)] = episode.reward
         fixation[row, : len(episode.fixation)] = episode.fixation
-        for column, said in enumerate(episode.info):
-            for key, value in said.items():
+        for column, step_info in enumerate(episode.info):
+            for key, value in step_info.items():
                 info[key][row, column] = value
     return Rollout(
         returns=np.nansum(reward, 1),

@@ -27,7 +27,7 @@ from foveasim.agents.interface import (
     agent_name,
     agent_needs,
     agent_size,
-    not_asked_for,
+    explain_missing_need,
 )
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
@@ -377,7 +377,7 @@ def report_error(rule: str, error: Exception) -> RuleResult:
     if isinstance(error, AgentError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # what was raised while it was built
     where = traceback.format_exception(type(error), error, error.__traceback__)[-2].rstrip()
-    remedy = not_asked_for(error) or "Mend what raises; an agent raises nothing on a valid observation."
+    remedy = explain_missing_need(error) or "Mend what raises; an agent raises nothing on a valid observation."
     return RuleResult(rule, "fail", f"{type(error).__name__}: {error}\n{where}", remedy)
 
 

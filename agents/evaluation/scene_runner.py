@@ -22,7 +22,7 @@ from foveasim.agents.interface import (
     agent_grid,
     agent_needs,
     agent_size,
-    not_asked_for,
+    explain_missing_need,
 )
 from foveasim.envs.actions import ActionCode
 from foveasim.envs.observation import ObservationCode
@@ -234,7 +234,7 @@ def _time_act(label: str, agent: Agent, observation: Mapping[str, Any], *, first
     except Exception as error:
         raise AgentError(
             f"agent {label!r} raised {describe(error)}. "
-            f"{not_asked_for(error) or 'Mend what raises there; try it by foveasim check.'}"
+            f"{explain_missing_need(error) or 'Mend what raises there; try it by foveasim check.'}"
         ) from error
     return action, 1000 * (time.perf_counter() - start)
 

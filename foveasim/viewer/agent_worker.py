@@ -24,7 +24,7 @@ from torch import Tensor
 
 from foveasim import geometry, validation
 from foveasim.agents.builtin.human import Human
-from foveasim.agents.interface import Agent, Imagines, agent_action_mode, agent_name, agent_needs, not_asked_for
+from foveasim.agents.interface import Agent, Imagines, agent_action_mode, agent_name, agent_needs, explain_missing_need
 from foveasim.envs.actions import ActionCode
 from foveasim.errors import AgentError, FoveasimError, InvalidTypeError
 from foveasim.types import Prediction
@@ -483,7 +483,7 @@ def _guard(call: Callable[[], T], who: object, failures: list[str]) -> T | None:
     except FoveasimError as error:
         failures.append(f"{agent_name(who)}: {error}")
     except (Exception, SystemExit) as error:  # a user's agent may raise anything, and the window must live on
-        remedy = not_asked_for(error)
+        remedy = explain_missing_need(error)
         failures.append(f"{agent_name(who)} raised {type(error).__name__}: {error}{f'. {remedy}' if remedy else ''}")
     return None
 
