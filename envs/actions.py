@@ -116,9 +116,11 @@ class ActionCode:
         if array.shape != (lanes, *self._shape):
             raise InvalidValueError(f"action must have the shape {(lanes, *self._shape)}; got {array.shape}.")
         if whole:
-            most = np.array([self.cells + self.stop - 1, len(ZOOMS) - 1]) if self.zoom else self.cells + self.stop - 1
-            if not bool(((array >= 0) & (array <= most)).all()):
-                raise InvalidValueError(f"action must be from 0 to {most}; got {array.tolist()}.")
+            maximum = (
+                np.array([self.cells + self.stop - 1, len(ZOOMS) - 1]) if self.zoom else self.cells + self.stop - 1
+            )
+            if not bool(((array >= 0) & (array <= maximum)).all()):
+                raise InvalidValueError(f"action must be from 0 to {maximum}; got {array.tolist()}.")
         elif values and not _within_one(array):
             lane = int(np.argmin((np.abs(array) <= 1).all(1)))
             raise InvalidValueError(

@@ -15,7 +15,7 @@ from foveasim.errors import InvalidValueError
 
 __all__ = ["FoveaEnv"]
 
-_LEAST_DRAWN_PX = 160  # foveasim.drawing.layout.MIN_SIDE_PX, which stands above the envs
+_MIN_DRAWN_PX = 160  # foveasim.drawing.layout.MIN_SIDE_PX, which stands above the envs
 
 
 class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
@@ -57,7 +57,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
     ) -> None:
         if render_mode is not None:
             validation.choice("render_mode", render_mode, self.metadata["render_modes"])
-            render_size = validation.size_hw("render_size", render_size, _LEAST_DRAWN_PX)
+            render_size = validation.size_hw("render_size", render_size, _MIN_DRAWN_PX)
         refused = sorted({"num_envs", "autoreset_mode", "output", "device"} & set(options))
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: only for the vector env; use gym.make_vec.")

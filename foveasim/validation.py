@@ -15,14 +15,14 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
     "check_device",
+    "check_lane_memory",
+    "check_memory",
     "choice",
     "flag",
     "image_batch",
-    "lanes_room",
     "number",
     "options",
     "points",
-    "room",
     "seed_value",
     "size_hw",
     "torch_device",
@@ -47,8 +47,8 @@ def number(
     Args:
         name: The argument's name, for the message.
         value: What the caller gave.
-        low: Least value.
-        high: Greatest value.
+        low: Smallest value.
+        high: Largest value.
         open_low: Whether ``low`` itself is refused.
         open_high: Whether ``high`` itself is refused.
 
@@ -161,7 +161,7 @@ def torch_device(name: str, value: object) -> torch.device:
     return found
 
 
-def room(name: str, needed_bytes: float, remedy: str) -> None:
+def check_memory(name: str, needed_bytes: float, remedy: str) -> None:
     """Refuse what this machine has no memory for, before it is asked for and the system ends the process.
 
     Args:
@@ -182,7 +182,7 @@ def room(name: str, needed_bytes: float, remedy: str) -> None:
         )
 
 
-def lanes_room(lanes: int, size: object) -> None:
+def check_lane_memory(lanes: int, size: object) -> None:
     """Refuse more lanes (num_envs), of a size (H, W) in px, than there is memory for.
 
     Raises:
@@ -190,15 +190,15 @@ def lanes_room(lanes: int, size: object) -> None:
         InvalidValueError: A side out of range, or glimpse, its acuity and that of belief take more than there is.
     """
     height, width = size_hw("size", size)
-    room("num_envs (lanes) and size", 5 * lanes * height * width, "Ask for fewer lanes.")
+    check_memory("num_envs (lanes) and size", 5 * lanes * height * width, "Ask for fewer lanes.")
 
 
-def size_hw(name: str, value: object, least: int = 8, most: int = 16384) -> tuple[int, int]:
+def size_hw(name: str, value: object, minimum: int = 8, maximum: int = 16384) -> tuple[int, int]:
     """Return ``value`` as (H, W) in pixels.
 
     Raises:
         InvalidTypeError: Not a pair of whole numbers.
-        InvalidValueError: A side shorter than ``least`` or longer than ``most``.
+        InvalidValueError: A side shorter than ``minimum`` or longer than ``maximum``.
 
     Example:
         >>> size_hw("size", (96, 128))
@@ -209,8 +209,8 @@ def size_hw(name: str, value: object, least: int = 8, most: int = 16384) -> tupl
     if not all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in value):
         raise InvalidTypeError(f"{name} must be a pair (H, W) of whole numbers; got {value!r}.")
     height, width = int(value[0]), int(value[1])
-    if not (least <= height <= most and least <= width <= most):
-        raise InvalidValueError(f"{name} must have sides of {least} to {most} px; got {value!r}.")
+    if not (minimum <= height <= maximum and minimum <= width <= maximum):
+        raise InvalidValueError(f"{name} must have sides of {minimum} to {maximum} px; got {value!r}.")
     return height, width
 
 

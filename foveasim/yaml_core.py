@@ -18,7 +18,7 @@ from yaml.constructor import ConstructorError
 
 __all__ = ["dump_yaml", "load_yaml"]
 
-_MOST_PARTS, _MOST_DEPTH, _MOST_DIGITS = 100_000, 100, 300  # digits: what a float can hold, and Python can print
+_MAX_PARTS, _MAX_DEPTH, _MAX_DIGITS = 100_000, 100, 300  # digits: what a float can hold, and Python can print
 
 _TAG = "tag:yaml.org,2002:"
 _WORDS: dict[str, dict[str, bool | None]] = {
@@ -59,14 +59,14 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         event: Any = self.peek_event()
         before = self._parts
         if isinstance(event, yaml.AliasEvent):  # one of itself, which is not whole yet, never ends
-            self._parts += self._parts_of.get(event.anchor, _MOST_PARTS) if event.anchor in self.anchors else 1
+            self._parts += self._parts_of.get(event.anchor, _MAX_PARTS) if event.anchor in self.anchors else 1
         else:
             self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise yaml.YAMLError(f"it has more than {_MOST_PARTS:,} parts")
+        if self._parts > _MAX_PARTS:
+            raise yaml.YAMLError(f"it has more than {_MAX_PARTS:,} parts")
         self._depth += 1
-        if self._depth > _MOST_DEPTH:
-            raise yaml.YAMLError(f"it is nested more than {_MOST_DEPTH} deep")
+        if self._depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {_MAX_DEPTH} deep")
         node = super().compose_node(parent, index)
         self._depth -= 1
         if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
@@ -93,8 +93,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         kind, text = node.tag.removeprefix(_TAG), str(self.construct_scalar(node))
         if kind in _WORDS and text in _WORDS[kind]:
             return _WORDS[kind][text]
-        if kind in ("int", "float") and len(text) > _MOST_DIGITS:
-            raise ConstructorError(None, None, f"a number has more than {_MOST_DIGITS} digits", node.start_mark)
+        if kind in ("int", "float") and len(text) > _MAX_DIGITS:
+            raise ConstructorError(None, None, f"a number has more than {_MAX_DIGITS} digits", node.start_mark)
         if kind == "int" and _INT.fullmatch(text):
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if kind == "float" and _FLOAT.fullmatch(text):

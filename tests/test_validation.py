@@ -67,7 +67,7 @@ def test_size_refuses_sides_out_of_range(value: tuple[int, int]) -> None:
 
 def test_size_limits_are_inclusive() -> None:
     assert size_hw("size", (8, 16384)) == (8, 16384)
-    assert size_hw("size", (2, 3), least=2, most=3) == (2, 3)
+    assert size_hw("size", (2, 3), minimum=2, maximum=3) == (2, 3)
 
 
 @pytest.mark.parametrize(

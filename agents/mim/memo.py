@@ -25,7 +25,7 @@ class MapMemory:
 
     Args:
         compute: (B, H, W, 3) uint8 and acuity (B, H, W) uint8, or None where all is sharp → (B, ...) maps.
-        most: Maps that are kept; those that were not asked for the longest are forgotten.
+        max_entries: Maps that are cached; the least recently used are dropped.
 
     Example:
         >>> memory = MapMemory(lambda image, acuity: image[..., 0].float().mean((1, 2)))
@@ -33,8 +33,8 @@ class MapMemory:
         [7.0, 7.0]
     """
 
-    def __init__(self, compute: Callable[[Tensor, Tensor | None], Tensor], most: int = 1000) -> None:
-        self._compute, self._most = compute, validation.whole("most", most, 1, 10**6)
+    def __init__(self, compute: Callable[[Tensor, Tensor | None], Tensor], max_entries: int = 1000) -> None:
+        self._compute, self._max_entries = compute, validation.whole("max_entries", max_entries, 1, 10**6)
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
         self._lock = Lock()
 
@@ -59,7 +59,7 @@ class MapMemory:
             for name in names:
                 self._kept[name] = found[name]
                 self._kept.move_to_end(name)
-            while len(self._kept) > self._most:
+            while len(self._kept) > self._max_entries:
                 self._kept.popitem(last=False)
         return torch.stack([found[name] for name in names])
 

@@ -26,7 +26,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.registry import Registry
 
 __all__ = [
-    "LEAST_SIDE_PX",
+    "MIN_SIDE_PX",
     "NETWORKS",
     "MimNetwork",
     "Output",
@@ -38,8 +38,8 @@ __all__ = [
     "visible_mean",
 ]
 
-LEAST_SIDE_PX = 32
-"""Least height and width of an image: two cells of the coarsest grid, stride 16."""
+MIN_SIDE_PX = 32
+"""Smallest height and width of an image: two cells of the coarsest grid, stride 16."""
 
 
 def to_float(image: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,8 +112,8 @@ def check_input(image: Tensor, acuity: Tensor) -> None:
         )
     if not image.is_floating_point():
         raise InvalidTypeError(f"image must be float in [0, 1]; got {image.dtype}. to_float() makes it from uint8.")
-    if min(image.shape[2:]) < LEAST_SIDE_PX:
-        raise InvalidValueError(f"image must have sides of at least {LEAST_SIDE_PX} px; got {tuple(image.shape[2:])}.")
+    if min(image.shape[2:]) < MIN_SIDE_PX:
+        raise InvalidValueError(f"image must have sides of at least {MIN_SIDE_PX} px; got {tuple(image.shape[2:])}.")
 
 
 def margin(image: Tensor, multiple: int) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.agents.mim.ensemble import Ensemble
 from foveasim.agents.mim.expected_gain import BeliefState, at_working_size, gain_map, measure_footprint
-from foveasim.agents.mim.network import LEAST_SIDE_PX, MimNetwork, Output, fill_unseen, to_float
+from foveasim.agents.mim.network import MIN_SIDE_PX, MimNetwork, Output, fill_unseen, to_float
 from foveasim.agents.mim.resize import shrink
 from foveasim.agents.mim.weights_file import load_network, read_card
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
@@ -251,7 +251,7 @@ class Predictor:
         short_side_px: int | None = TRAINED_PX,
     ) -> None:
         if short_side_px is not None:
-            validation.number("short_side_px", short_side_px, LEAST_SIDE_PX)
+            validation.number("short_side_px", short_side_px, MIN_SIDE_PX)
         self.device = torch.device(device)
         given = [network] if isinstance(network, MimNetwork | str | os.PathLike) else list(network)
         networks = [one if isinstance(one, MimNetwork) else load_network(one) for one in given]

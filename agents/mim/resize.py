@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["shrink", "shrink_acuity", "shrink_views"]
 
-_LEAST_SHARE = 1e-6
+_MIN_SHARE = 1e-6
 
 
 def shrink_views(
@@ -39,7 +39,7 @@ def shrink_views(
             colour *= (known > 0)[..., None]
         sharp[lane] = _sharpness(known, share, size)
         small = _by_area(colour, size)
-        colours[lane] = small if share is None else small / np.maximum(share, _LEAST_SHARE)[..., None]
+        colours[lane] = small if share is None else small / np.maximum(share, _MIN_SHARE)[..., None]
     return colours, sharp
 
 
@@ -58,10 +58,10 @@ def _sharpness(
 ) -> NDArray[np.float32]:
     growth = (known.size / (size[0] * size[1])) ** 0.5 / 255
     found = growth * _by_area(known.astype(np.float32), size)
-    kept: NDArray[np.float32] = np.minimum(found if share is None else found / np.maximum(share, _LEAST_SHARE), 1)
+    kept: NDArray[np.float32] = np.minimum(found if share is None else found / np.maximum(share, _MIN_SHARE), 1)
     if share is not None:
         kept *= share
-        kept[kept <= _LEAST_SHARE] = 0
+        kept[kept <= _MIN_SHARE] = 0
     return kept
 
 

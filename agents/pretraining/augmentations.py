@@ -93,17 +93,17 @@ def _saturate(values: Tensor, factor: Tensor) -> Tensor:
 
 def _turn(values: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = values.unbind(3)
-    most, least = values.amax(3), values.amin(3)
-    chroma = most - least
+    maximum, minimum = values.amax(3), values.amin(3)
+    chroma = maximum - minimum
     span = torch.where(chroma > 0, chroma, 1.0)
     hue = torch.where(
-        most == red,
+        maximum == red,
         (green - blue) / span,
-        torch.where(most == green, (blue - red) / span + 2, (red - green) / span + 4),
+        torch.where(maximum == green, (blue - red) / span + 2, (red - green) / span + 4),
     )
     at = (hue + 6 * turn[..., 0])[..., None] + torch.tensor([5.0, 3.0, 1.0], device=values.device)
     at = at.remainder(6)
-    return most[..., None] - chroma[..., None] * torch.minimum(at, 4 - at).clamp(0, 1)
+    return maximum[..., None] - chroma[..., None] * torch.minimum(at, 4 - at).clamp(0, 1)
 
 
 RATIO = (3 / 4, 4 / 3)
@@ -148,7 +148,7 @@ class Views:
         size: (H, W) of the views, px.
         crops: Random resized crops; otherwise the whole picture around its centre, see
             :func:`foveasim.images.pool.centred`, made at the first batch and kept.
-        scale: Least and greatest share of an image's area in a crop. The ratio of the sides is that of ``size`` times
+        scale: Smallest and largest share of an image's area in a crop. The ratio of the sides is that of ``size`` times
             3/4 to 4/3, evenly in its logarithm; it bends where such a crop would not fit, so that the area is kept.
         mirror: Exchange left and right in every second view.
         jitter: Change brightness, contrast, saturation and hue, in random order, of four views in five; as
@@ -389,7 +389,7 @@ def crops(
         rng: Source of randomness.
         count: B.
         size: (H, W) in px.
-        scale: Least and greatest share of an image's area.
+        scale: Smallest and largest share of an image's area.
         shares: How often each source is drawn from; None draws every image equally often.
 
     Returns:

@@ -41,7 +41,7 @@ class PretrainConfig:
         centre_share: Share of lanes of free gaze, of all kinds, that begin at the centre.
         size: Side of what the network sees, px.
         crops: Random resized crops; otherwise the whole picture, cropped around its centre to a square.
-        scale: Least and greatest share of an image's area in a crop.
+        scale: Smallest and largest share of an image's area in a crop.
         mirror: Show half of the crops mirrored.
         jitter: Colour jitter, 0.8 of brightness, contrast and saturation, 0.2 of hue, in 80 % of the images.
         oblong_share: Share of batches of a third more width or height than ``size``.
@@ -144,7 +144,7 @@ class PretrainConfig:
             value = getattr(self, name)
             if value is not None:
                 validation.number(name, value, 0, open_low=True)
-        for name, least in (
+        for name, minimum in (
             ("steps", 1),
             ("max_fixations", 1),
             ("size", 32),
@@ -155,7 +155,7 @@ class PretrainConfig:
         ):
             whole = getattr(self, name)
             if whole is not None:
-                validation.whole(name, whole, least, 2**31)
+                validation.whole(name, whole, minimum, 2**31)
         for name in ("walk_share", "human_share", "centre_share", "oblong_share", "std_beta"):
             validation.number(name, getattr(self, name), 0, 1)
         if self.walk_share + self.human_share > 1:

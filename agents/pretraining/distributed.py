@@ -81,11 +81,11 @@ class Ranks:
         extremes = torch.tensor([number, -number], device=device)
         with _together():
             dist.all_reduce(extremes, dist.ReduceOp.MAX)
-        most, least = int(extremes[0]), -int(extremes[1])
-        if most != least:
+        maximum, minimum = int(extremes[0]), -int(extremes[1])
+        if maximum != minimum:
             raise InvalidValueError(
-                f"all processes must have the same {what}; they have from {least} to {most}. Give every machine the "
-                "same data and options, and an out that all of them see."
+                f"all processes must have the same {what}; they have from {minimum} to {maximum}. Give every machine "
+                "the same data and options, and an out that all of them see."
             )
 
     def wait(self) -> None:

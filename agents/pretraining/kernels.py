@@ -168,37 +168,37 @@ def _mean_grey(planes: F32) -> np.float32:
 def _turn_hue(planes: F32, turn: np.float32) -> None:
     """Turn the hue of HSV by a share of the circle, -1 to 1.
 
-    With V the greatest channel and C its distance to the least, a channel is V - C max(0, min(k, 4 - k, 1)), where k is
-    5, 3 or 1 plus six times the hue, modulo 6: no branches, so that the loop becomes vector instructions.
+    With V the largest channel and C its distance to the smallest, a channel is V - C max(0, min(k, 4 - k, 1)), where k
+    is 5, 3 or 1 plus six times the hue, modulo 6: no branches, so that the loop becomes vector instructions.
     """
     red, green, blue = planes[0], planes[1], planes[2]
     zero, one, four, six = np.float32(0), np.float32(1), np.float32(4), np.float32(6)
     for i in range(red.size):
         r, g, b = red[i], green[i], blue[i]
-        most = r if r > g else g
-        most = most if most > b else b
-        least = r if r < g else g
-        least = least if least < b else b
-        chroma = most - least
+        maximum = r if r > g else g
+        maximum = maximum if maximum > b else b
+        minimum = r if r < g else g
+        minimum = minimum if minimum < b else b
+        chroma = maximum - minimum
         scale = one / (chroma if chroma > zero else one)
-        hue = (g - b) * scale if most == r else ((b - r) * scale + 2 if most == g else (r - g) * scale + 4)
+        hue = (g - b) * scale if maximum == r else ((b - r) * scale + 2 if maximum == g else (r - g) * scale + 4)
         hue = np.float32(hue) + six * turn
         hue = hue - six * np.floor(hue / six)
         k = hue + np.float32(5)
         k = k - six if k >= six else k
         f = k if k < four - k else four - k
         f = f if f < one else one
-        red[i] = most - chroma * (f if f > zero else zero)
+        red[i] = maximum - chroma * (f if f > zero else zero)
         k = hue + np.float32(3)
         k = k - six if k >= six else k
         f = k if k < four - k else four - k
         f = f if f < one else one
-        green[i] = most - chroma * (f if f > zero else zero)
+        green[i] = maximum - chroma * (f if f > zero else zero)
         k = hue + one
         k = k - six if k >= six else k
         f = k if k < four - k else four - k
         f = f if f < one else one
-        blue[i] = most - chroma * (f if f > zero else zero)
+        blue[i] = maximum - chroma * (f if f > zero else zero)
 
 
 @jit

@@ -119,9 +119,9 @@ def _table(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _fixations(card: Mapping[str, Any]) -> str:
-    least, most = card["fixations"]
+    minimum, maximum = card["fixations"]
     where = "at the centre" if card.get("gaze") == "centre" else "anywhere" + _kinds_of_gaze(card)
-    return f"{least} to {most} fixations {where}" if most > least else f"one fixation {where}"
+    return f"{minimum} to {maximum} fixations {where}" if maximum > minimum else f"one fixation {where}"
 
 
 def _kinds_of_gaze(card: Mapping[str, Any]) -> str:

@@ -47,8 +47,8 @@ class BeliefFit:
     Attributes:
         retina: A retina's name.
         retina_options: Its options. It must see as the env's retina will.
-        glimpses: Most glimpses that a belief consists of. Each belief has 1 to so many, as often; the first at the
-            centre, the others anywhere, uniformly.
+        glimpses: Maximum number of glimpses that a belief consists of. Each number from 1 on is as frequent; the first
+            glimpse is at the centre, the others anywhere, uniformly.
         beliefs: Beliefs of each training image.
         spread: Share of the beliefs whose glimpses keep apart, as those of a policy do: the farthest of a few random
             places from where gaze has been.

@@ -173,9 +173,9 @@ def draw(path: Path, found: Sequence[Reliability], title: str) -> None:
     left.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     left.set(xlabel="probability of the interval", ylabel="share of hidden values in it", xlim=(0, 1), ylim=(0, 1))
     left.legend(fontsize="small", frameon=False)
-    most = max(max(one.predicted + one.observed) for one in found) * 1.05
-    right.plot([0, most], [0, most], color="0.6", linewidth=0.8)
-    right.set(xlabel="predicted standard deviation", ylabel="root mean squared error", xlim=(0, most), ylim=(0, most))
+    limit = max(max(one.predicted + one.observed) for one in found) * 1.05
+    right.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
+    right.set(xlabel="predicted standard deviation", ylabel="root mean squared error", xlim=(0, limit), ylim=(0, limit))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_aspect("equal")

@@ -74,9 +74,9 @@ class ReadoutConfig:
         batch: Images a step of ``adam``.
         finetune_batch: Images a step of fine-tuning.
         patience: Epochs without a better validation accuracy after which ``adam`` and fine-tuning stop.
-        epochs: Most epochs of each.
+        epochs: Maximum number of epochs of each.
         strengths: Of the L2 regularisation that ``lbfgs`` and ``ridge`` try.
-        evaluations: Most evaluations of the gradient that they make for each of them.
+        evaluations: Maximum number of evaluations of the gradient that they make for each of them.
         precision: Of the features that are kept: ``float32`` or ``float16``, half as large.
         memory_map: Keep the features in a temporary file in ``out`` instead of memory.
         size: Side of the square that images are cropped and scaled to, px.

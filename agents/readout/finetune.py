@@ -47,7 +47,7 @@ def finetune(
         lr: Learning rate of Adam.
         batch: Images a step.
         patience: Stop after that many epochs without a better validation accuracy; the start counts as epoch 0.
-        epochs: Most epochs.
+        epochs: Maximum number of epochs.
         seed: Of the order of the images.
         advance: Called with the epoch and its validation accuracy.
 

@@ -85,9 +85,9 @@ class ProbeOptions:
         lr: Learning rate of ``adam``.
         batch: Images a step of ``adam``.
         patience: Epochs without a better validation accuracy after which ``adam`` stops.
-        epochs: Most epochs of ``adam``.
+        epochs: Maximum number of epochs of ``adam``.
         strengths: Of the L2 regularisation that ``lbfgs`` and ``ridge`` try.
-        evaluations: Most evaluations of the gradient that they make for each of them.
+        evaluations: Maximum number of evaluations of the gradient that they make for each of them.
 
     Raises:
         InvalidValueError: An option out of range.
@@ -200,7 +200,7 @@ def fit_adam(
         lr: Learning rate.
         batch: Images a step.
         patience: Stop after that many epochs without a better validation accuracy.
-        epochs: Most epochs.
+        epochs: Maximum number of epochs.
         seed: Of the weights at the start and the order of the images.
         advance: Called with the epoch and its validation accuracy.
 
@@ -262,7 +262,7 @@ def fit_lbfgs(
         validation: What the strength is chosen by; never the test images.
         classes: C.
         strengths: To try, each above 0.
-        evaluations: Most evaluations of the gradient for each strength.
+        evaluations: Maximum number of evaluations of the gradient for each strength.
         tolerance: Done where the gradient, in units of the curvature, is shorter: the loss then lies about half the
             square of it above its minimum.
         space: Of the training features, for several fits to the same; None makes it, which is most of the work.
@@ -295,7 +295,7 @@ def fit_ridge(
         validation: What the strength is chosen by; never the test images.
         classes: C.
         strengths: To try, each above 0.
-        evaluations: Most evaluations of the gradient for each strength.
+        evaluations: Maximum number of evaluations of the gradient for each strength.
         tolerance: Done where the gradient, in units of the curvature, is shorter.
         space: Of the training features, for several fits to the same; None makes it, which is most of the work.
         advance: Called with the number of strengths done and the validation accuracy.

@@ -228,7 +228,7 @@ def minimise(
         target: (N, C) float32, 1 for the class of an image and 0 for the others.
         start: A vector of the space.
         strength: Of the L2 regularisation, above 0.
-        evaluations: Most evaluations of the gradient.
+        evaluations: Maximum number of evaluations of the gradient.
         tolerance: Done where the gradient, in units of the curvature, is shorter.
 
     Returns:

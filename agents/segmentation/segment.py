@@ -23,7 +23,7 @@ from foveasim import __version__, validation
 from foveasim.agents.segmentation.mask_sheet import mask_sheet
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.eye.masks import OBJECT_SURE
-from foveasim.images.object_masks import LEAST_PX, MOST_SHARE, mask_paths, read_mask
+from foveasim.images.object_masks import MAX_OBJECT_SHARE, MIN_OBJECT_PX, mask_paths, read_mask
 from foveasim.images.pool import ImagePool
 from foveasim.images.reading import read_pool
 from foveasim.runs.outputs import check_folder, find_inputs
@@ -37,10 +37,10 @@ __all__ = ["SegmentConfig", "SegmentReport", "object_confidence", "run"]
 # Shares of the picture, those that stand out most, that may be the object when a cut begins.
 STARTS = (0.5, 0.35, 0.2)
 SURELY_OBJECT, SURELY_BACKGROUND = 0.05, 0.08
-LEAST_SIDE = 16  # px, of what a cut works on; long thin pictures are distorted rather than thinner
+MIN_SIDE = 16  # px, of what a cut works on; long thin pictures are distorted rather than thinner
 CENTRE_SIGMA = 0.27  # of the side: how far from the middle objects are looked for
 BORDER = 0.08  # of the short side: the strips that are taken for background
-LEAST_PIECE = 0.25  # of the largest piece; smaller ones are not of the main object
+MIN_PIECE = 0.25  # of the largest piece; smaller ones are not of the main object
 LINE_EVERY_S = 15.0
 
 
@@ -125,7 +125,7 @@ def _main_pieces(vote: NDArray[np.bool_]) -> NDArray[np.float32]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(vote.astype(np.uint8), connectivity=8)
     area = stats[:, cv2.CC_STAT_AREA].copy()
     area[0] = 0
-    kept = (area >= max(1, LEAST_PIECE * area.max())).astype(np.float32)
+    kept = (area >= max(1, MIN_PIECE * area.max())).astype(np.float32)
     return np.asarray(kept[labels], np.float32)
 
 
@@ -151,9 +151,7 @@ def object_confidence(image: NDArray[np.uint8], side: int = 64, seed: int = 0) -
     """
     height, width = image.shape[:2]
     scale = side / (height * width) ** 0.5
-    rows, columns = (
-        min(max(LEAST_SIDE, round(extent * scale)), side * side // LEAST_SIDE) for extent in (height, width)
-    )
+    rows, columns = (min(max(MIN_SIDE, round(extent * scale)), side * side // MIN_SIDE) for extent in (height, width))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.cvtColor(cv2.resize(image, (columns, rows), interpolation=method), cv2.COLOR_RGB2BGR)
     lab = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2LAB).astype(np.float32), (0, 0), 1.0)
@@ -161,8 +159,8 @@ def object_confidence(image: NDArray[np.uint8], side: int = 64, seed: int = 0) -
     shares = np.quantile(strength, [1 - share for share in STARTS])
     surely, never = np.quantile(strength, [1 - SURELY_OBJECT, SURELY_BACKGROUND])
     votes = np.zeros((rows, columns), np.float32)
-    for number, least in enumerate(shares):
-        mask = np.where(strength >= least, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    for number, threshold in enumerate(shares):
+        mask = np.where(strength >= threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         mask[strength >= surely], mask[strength <= never] = cv2.GC_FGD, cv2.GC_BGD
         cv2.setRNGSeed(seed + number)
         background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
@@ -304,7 +302,7 @@ def run(config: SegmentConfig) -> SegmentReport:
         with _one_thread_each(), _progress(console, len(pool)) as advance:
             sure, made = _segment(pool, paths, config, advance)
         share = sure / pool.size.astype(np.int64).prod(1)
-        usable = (sure >= LEAST_PX) & (share <= MOST_SHARE)
+        usable = (sure >= MIN_OBJECT_PX) & (share <= MAX_OBJECT_SHARE)
         report = _report(pool, sure, share, usable, made, time.monotonic() - begun)
         record = {"foveasim": __version__, "settings": _settings(config), "config": _written(config), **asdict(report)}
         write_atomically(folder / "segment.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
@@ -325,7 +323,7 @@ def _report(
     made: int,
     seconds: float,
 ) -> SegmentReport:
-    too_small = int((sure < LEAST_PX).sum())
+    too_small = int((sure < MIN_OBJECT_PX).sum())
     return SegmentReport(
         images=len(pool),
         usable=int(usable.sum()),
@@ -348,8 +346,8 @@ def _show(report: SegmentReport, config: SegmentConfig, console: Console) -> Non
     for text, count in (
         ("all", report.images),
         ("usable", report.usable),
-        (f"fewer than {LEAST_PX} sure pixels", report.too_small),
-        (f"more than {100 * MOST_SHARE:.0f} % sure", report.nearly_whole),
+        (f"fewer than {MIN_OBJECT_PX} sure pixels", report.too_small),
+        (f"more than {100 * MAX_OBJECT_SHARE:.0f} % sure", report.nearly_whole),
     ):
         table.add_row(text, f"{count:,}", f"{100 * count / report.images:.1f}")
     console.print(table)

@@ -21,7 +21,7 @@ from foveasim.scenes.source import FittedScenes, SceneSource
 
 __all__ = ["READOUT_FILES", "CellReadout", "Readout", "fit_cells"]
 
-_LEAST_STD = 0.02  # of a cell's colour, 5 grey levels: what a glimpse and quantisation may add
+_MIN_STD = 0.02  # of a cell's colour, 5 grey levels: what a glimpse and quantisation may add
 _TEMPERATURES = np.geomspace(0.001, 1, 31)
 
 
@@ -114,7 +114,7 @@ def fit_cells(
     fit: str = "crop",
     *,
     cells: tuple[int, int] = (8, 8),
-    most: int = 256,
+    max_scenes: int = 256,
     seed: int = 0,
 ) -> CellReadout:
     """Fit a readout to labelled scenes, seen in full.
@@ -124,7 +124,7 @@ def fit_cells(
         size: (H, W) to which they are fitted, px.
         fit: How.
         cells: (rows, columns).
-        most: How many scenes to look at; where there are more, they are drawn.
+        max_scenes: How many scenes are read; of more, so many are drawn.
         seed: Of the draw.
 
     Raises:
@@ -135,7 +135,7 @@ def fit_cells(
     if len(source.labels) < 2:
         raise InvalidValueError(f"scenes must have at least two classes; got {source.labels!r}.")
     fitted = FittedScenes(source, size, fit, cache_bytes=0)
-    count = min(validation.whole("most", most, 2, 1 << 31), len(source))
+    count = min(validation.whole("max_scenes", max_scenes, 2, 1 << 31), len(source))
     wanted = np.random.default_rng(seed).choice(len(source), count, replace=False).tolist()
     colours, labels = [], []
     for index in wanted:
@@ -153,7 +153,7 @@ def fit_cells(
     # In NumPy, whose sums do not depend on the number of threads, as those of torch's matrix products do.
     of_class = [colour[label == one] if one in labels else colour for one in range(len(source.labels))]
     means = np.stack([some.mean(0) for some in of_class])
-    stds = np.sqrt(np.square(colour - means[label]).mean(0)).clip(min=_LEAST_STD)
+    stds = np.sqrt(np.square(colour - means[label]).mean(0)).clip(min=_MIN_STD)
     mean, std = torch.from_numpy(means.astype(np.float32)), torch.from_numpy(stds.astype(np.float32))
     plain = CellReadout(source.labels, mean, std)
     scores = plain.scores(torch.from_numpy(colour), torch.ones(len(colour), 1, rows, cols, dtype=torch.float64))

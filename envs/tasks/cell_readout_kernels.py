@@ -73,8 +73,8 @@ def weigh_classes(colour: F64, weight: F64, mean: F32, std: F32, temperature: fl
                         away = (colour[b, i, r, c] - mean[k, i, r, c]) / std[i, r, c]
                         total += weight[b, r, c] * away * away
             score[k] = -0.5 * temperature * total
-        most, among = score.max(), 0.0
+        max_score, total_share = score.max(), 0.0
         for k in range(len(mean)):
-            among += np.exp(score[k] - most)
+            total_share += np.exp(score[k] - max_score)
         for k in range(len(mean)):
-            out[b, k] = np.float32(score[k] - most - np.log(among))
+            out[b, k] = np.float32(score[k] - max_score - np.log(total_share))

@@ -133,7 +133,7 @@ class ClassifyVectorEnv(FoveaVectorEnv):
             raise InvalidValueError(f"{', '.join(refused)}: not for this task, which judges and shows belief.")
         self.cost_per_glimpse = validation.number("cost_per_glimpse", cost_per_glimpse, 0, 1e6)
         num_envs = validation.whole("num_envs", num_envs, 1, 1 << 20)
-        validation.lanes_room(num_envs, size)
+        validation.check_lane_memory(num_envs, size)
         self.lapse = validation.number("lapse", lapse, 0, 1, open_low=True, open_high=True)
         source = _labelled(scenes, split, size)
         self.readout = _readout(readout, source, scenes, readout_scenes, size, fit)
@@ -280,7 +280,7 @@ class ClassifyVectorEnv(FoveaVectorEnv):
             self.thought = tuple(whole.index_copy(0, at, part) for whole, part in both)
 
     @property
-    def least_log_likelihood(self) -> float:
+    def min_log_likelihood(self) -> float:
         """What the true class's log-likelihood cannot fall below, nats: log(lapse / C)."""
         return math.log(self.lapse / len(self.classes))
 

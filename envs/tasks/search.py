@@ -109,7 +109,7 @@ class SearchVectorEnv(FoveaVectorEnv):
         if refused:
             raise InvalidValueError(f"{', '.join(refused)}: not for this task, whose reward and displays are its own.")
         num_envs = validation.whole("num_envs", num_envs, 1, 1 << 20)
-        validation.lanes_room(num_envs, size)
+        validation.check_lane_memory(num_envs, size)
         self.cost_per_s = validation.number("cost_per_s", cost_per_s, 0, 1e6)
         asked = dict(zip(_OF_SCENES, (kinds, set_sizes, item_px, split, scene_seed, photos, count), strict=True))
         self.source = _source(scenes, size, {name: value for name, value in asked.items() if value is not None})

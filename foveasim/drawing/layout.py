@@ -131,7 +131,7 @@ def arrange(size: tuple[int, int], scene_size: tuple[int, int], small: int = 3) 
     Raises:
         InvalidValueError: A side shorter than :data:`MIN_SIDE_PX`.
     """
-    height, width = validation.size_hw("size", size, least=MIN_SIDE_PX)
+    height, width = validation.size_hw("size", size, minimum=MIN_SIDE_PX)
     scale = min(max(math.sqrt(height * width / (720 * 1280)), 0.6), 6.0)
     margin, gap, title, status = (max(1, round(v * scale)) for v in (20, 16, 26, 34))
     aspect = scene_size[1] / scene_size[0]

@@ -66,7 +66,7 @@ class _Movie(ABC):
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int], *, overwrite: bool = False) -> None:
         self.path = Path(path)
         self.fps = validation.number("fps", fps, 1, 240)
-        self.size = validation.size_hw("size", size, least=16)
+        self.size = validation.size_hw("size", size, minimum=16)
         self.frames = 0
         self._open, self._overwrite = True, overwrite
         self._check_path()

@@ -20,7 +20,17 @@ from foveasim.eye.retina import Plan, Prepared, Retina, load_kernels, run_plan
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 
-__all__ = ["OBJECT_SURE", "Attend", "Disc", "Fill", "Masking", "Patches", "TwoSpot", "disc_radius_px", "most_object_px"]
+__all__ = [
+    "OBJECT_SURE",
+    "Attend",
+    "Disc",
+    "Fill",
+    "Masking",
+    "Patches",
+    "TwoSpot",
+    "disc_radius_px",
+    "object_centre_px",
+]
 
 Fill = Literal["visible_mean", "image_mean", "blur"]
 Attend = Literal["random", "object"]
@@ -263,7 +273,7 @@ class Disc(Masking):
         return self.hide(prepared, visible)
 
 
-def most_object_px(objects: Tensor) -> Tensor:
+def object_centre_px(objects: Tensor) -> Tensor:
     """Return the most object-like pixel of each lane: the one that lies deepest inside the main object.
 
     Of the pixels that surely belong to the object, 204 (0.8 of 255) or more, it is the one whose distance to the
@@ -280,7 +290,7 @@ def most_object_px(objects: Tensor) -> Tensor:
     Example:
         >>> square = torch.zeros(1, 20, 30, dtype=torch.uint8)
         >>> square[0, 4:9, 10:15] = 255
-        >>> most_object_px(square)
+        >>> object_centre_px(square)
         tensor([[12.5000,  6.5000]])
     """
     from foveasim.eye.kernels.masks import find_deepest
@@ -297,7 +307,7 @@ class TwoSpot(Disc):
     Attributes:
         hidden_ratio: Share of the scene hidden by *one* such disc alone.
         attend: Where the second disc is: "random" at a random place of each step, "object" at the most object-like
-            pixel of ``scene.objects`` (:func:`most_object_px`), the same at every step.
+            pixel of ``scene.objects`` (:func:`object_centre_px`), the same at every step.
 
     Reference:
         Weiler et al. (2024), covert attention.
@@ -338,7 +348,7 @@ class TwoSpot(Disc):
             raise InvalidTypeError(f"scene.objects must be uint8, 0-255; got {objects.dtype}.")
         if tuple(objects.shape) != expected:
             raise InvalidValueError(f"scene.objects must be {expected}, as its image; got {tuple(objects.shape)}.")
-        return replace(prepared, parts=(*prepared.parts, most_object_px(objects).to(scene.image.device)))
+        return replace(prepared, parts=(*prepared.parts, object_centre_px(objects).to(scene.image.device)))
 
     def spots(self, prepared: Prepared, fixation_px: Tensor, key: Key | None) -> Tensor:
         """Return the fixation and the place attended, (B, 2, 2) float32, px."""

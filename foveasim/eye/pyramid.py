@@ -216,7 +216,7 @@ class Pyramid(Retina):
 
 
 def _never_rising(resolution: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Hold resolution at its least so far going outwards: the paper's bands extrapolate where one ends."""
+    """Hold resolution at its minimum so far going outwards: the paper's bands extrapolate where one ends."""
     order = distance.argsort(axis=None, kind="stable")
     held = np.empty_like(resolution)
     held.flat[order] = np.minimum.accumulate(resolution.flat[order])

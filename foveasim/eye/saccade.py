@@ -57,8 +57,8 @@ class Saccades:
     @property
     def limits(self) -> tuple[float, float, float, float]:
         """Greatest amplitude in deg, scatter, slope in ms/deg, intercept in ms: what the kernel takes."""
-        most = math.inf if self.max_amplitude_deg is None else self.max_amplitude_deg
-        return most, self.scatter, self.slope_ms_per_deg, self.intercept_ms
+        max_deg = math.inf if self.max_amplitude_deg is None else self.max_amplitude_deg
+        return max_deg, self.scatter, self.slope_ms_per_deg, self.intercept_ms
 
     def execute(
         self,
@@ -102,10 +102,10 @@ class Saccades:
         """Do what :meth:`execute` does, of arguments that are known to be good: checking waits for a device."""
         move = target - start
         reach = torch.linalg.vector_norm(move, dim=1)
-        most, scatter, slope, intercept = self.limits
-        if math.isfinite(most):
-            move = move * (most * px_per_deg / reach.clamp_min(1e-12)).clamp_max(1)[:, None]
-            reach = torch.minimum(reach, most * px_per_deg)
+        max_deg, scatter, slope, intercept = self.limits
+        if math.isfinite(max_deg):
+            move = move * (max_deg * px_per_deg / reach.clamp_min(1e-12)).clamp_max(1)[:, None]
+            reach = torch.minimum(reach, max_deg * px_per_deg)
         if scatter > 0 and key is not None:
             move = move + (key.normal(Stream.SCATTER, 2) * (scatter * reach)[:, None]).to(torch.float32)
         landing = geometry.clamp_px(start + move, size)

@@ -27,8 +27,8 @@ from foveasim.images.picture import (
 __all__ = ["CarefulEntry", "TarScenes", "unpack"]
 
 BLOCK_BYTES = 1 << 20
-MOST_ENTRIES = 2_000_000
-MOST_HEADER_BYTES = 1 << 20
+MAX_ENTRIES = 2_000_000
+MAX_HEADER_BYTES = 1 << 20
 _LONG_HEADERS = frozenset(
     (
         *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -47,10 +47,10 @@ class CarefulEntry(tarfile.TarInfo):
     """
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _LONG_HEADERS and self.size > MOST_HEADER_BYTES:
+        if self.type in _LONG_HEADERS and self.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"an entry's header of {self.size:,} bytes")
-        if len(archive.members) > MOST_ENTRIES:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(f"more than {MOST_ENTRIES:,} entries")
+        if len(archive.members) > MAX_ENTRIES:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"more than {MAX_ENTRIES:,} entries")
         found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # meant to be overridden
         return found
 
@@ -137,7 +137,7 @@ class TarScenes:
         return open_checked(place, f"{self.path}: {name}")
 
 
-def unpack(path: Path, folder: Path, *, most_bytes: int, report: Callable[[int], None] = lambda written: None) -> None:
+def unpack(path: Path, folder: Path, *, max_bytes: int, report: Callable[[int], None] = lambda written: None) -> None:
     """Unpack a tar archive, compressed or not, into an empty folder.
 
     Plain files and folders only. Nothing is written where a link, a device, an absolute path, ``..``, a backslash or a
@@ -146,7 +146,7 @@ def unpack(path: Path, folder: Path, *, most_bytes: int, report: Callable[[int],
     Args:
         path: The archive.
         folder: Where to; made where it does not exist.
-        most_bytes: Bound on the sum of the files, against archives that unpack to far more than they should.
+        max_bytes: Bound on the sum of the files, against archives that unpack to far more than they should.
         report: Called with the bytes written since the last call.
 
     Raises:
@@ -155,7 +155,7 @@ def unpack(path: Path, folder: Path, *, most_bytes: int, report: Callable[[int],
         OSError: The folder cannot be written to, or its disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    left = most_bytes
+    left = max_bytes
     try:
         with tarfile.open(path, tarinfo=CarefulEntry) as archive:
             for member in archive:
@@ -171,7 +171,7 @@ def unpack(path: Path, folder: Path, *, most_bytes: int, report: Callable[[int],
                 left -= member.size
                 if left < 0:
                     raise SceneError(
-                        f"{path}: unpacks to more than {most_bytes:,} bytes. Remove it; it is not the data."
+                        f"{path}: unpacks to more than {max_bytes:,} bytes. Remove it; it is not the data."
                     )
                 _write_member(archive, member, target, report)
             # tarfile stops at the end marker; the checksum of a compressed archive comes after it.

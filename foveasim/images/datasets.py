@@ -57,7 +57,7 @@ IMAGENETTE_CLASSES = {
 """WordNet number to name, in the order of the labels: that of the numbers, as everywhere in the literature."""
 
 IMAGENETTE_FOLDERS = ("imagenette2-160", "imagenette2-320", "imagenette2", "imagenette")
-UNPACKED_BYTES = 1 << 30  # most that is kept in memory of a compressed archive; Imagenette at 320 px is 0.34 GB
+UNPACKED_BYTES = 1 << 30  # maximum held in memory of a compressed archive; Imagenette at 320 px is 0.34 GB
 
 
 def _command(dataset: str, folder: Path) -> str:

@@ -449,7 +449,7 @@ def _unpack(
         shutil.rmtree(unfinished)
     try:
         with progress.bar("unpacking", dataset.unpacked_bytes) as report:
-            unpack(archive, unfinished, most_bytes=dataset.unpacked_bytes, report=report)
+            unpack(archive, unfinished, max_bytes=dataset.unpacked_bytes, report=report)
         missing = _missing(dataset, unfinished / dataset.folder)
         if missing:
             raise SceneError(f"{archive}: does not hold the whole data set: {missing}. Remove it and get it again.")

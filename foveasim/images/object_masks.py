@@ -27,14 +27,23 @@ from foveasim.images.picture import open_image
 from foveasim.images.pool import ImagePool
 from foveasim.images.splits import SUFFIXES
 
-__all__ = ["LEAST_PX", "MOST_SHARE", "Unmasked", "is_usable", "mask_paths", "read_mask", "read_masks", "with_masks"]
+__all__ = [
+    "MAX_OBJECT_SHARE",
+    "MIN_OBJECT_PX",
+    "Unmasked",
+    "is_usable",
+    "mask_paths",
+    "read_mask",
+    "read_masks",
+    "with_masks",
+]
 
 Unmasked = Literal["keep", "drop"]
 
-LEAST_PX = 100
+MIN_OBJECT_PX = 100
 """A mask with fewer sure pixels is of no use, as in the paper (96 x 96 px)."""
 
-MOST_SHARE = 0.9
+MAX_OBJECT_SHARE = 0.9
 """A mask with a greater share of sure pixels tells no object from what surrounds it."""
 
 _READ_AT_ONCE = 512
@@ -50,7 +59,7 @@ def is_usable(mask: NDArray[np.uint8]) -> bool:
         Weiler et al. (2024) drop masks with fewer than 100 pixels of confidence 0.8 or more.
     """
     sure = int(np.count_nonzero(mask >= OBJECT_SURE))
-    return LEAST_PX <= sure <= MOST_SHARE * mask.size
+    return MIN_OBJECT_PX <= sure <= MAX_OBJECT_SHARE * mask.size
 
 
 def mask_paths(folder: str | Path, names: Sequence[str]) -> list[Path]:
@@ -182,7 +191,7 @@ def with_masks(pool: ImagePool, folder: str | Path, unmasked: Unmasked = "keep")
     if not usable.any():
         raise SceneError(
             f"{folder}: no usable mask for any of {len(pool)} images ({found} have one). The first image's would be "
-            f"{mask_paths(folder, pool.names[:1])[0]}, and a usable one has {LEAST_PX} sure pixels or more. "
+            f"{mask_paths(folder, pool.names[:1])[0]}, and a usable one has {MIN_OBJECT_PX} sure pixels or more. "
             "`foveasim segment` makes masks of the data that it is given."
         )
     if unmasked == "keep":

@@ -398,7 +398,9 @@ def _crop(image: NDArray[np.uint8], size: tuple[int, int], scale: float) -> NDAr
 
 
 def _pad(image: NDArray[np.uint8], size: tuple[int, int], scale: float) -> NDArray[np.uint8]:
-    height, width = (min(most, max(1, round(side * scale))) for side, most in zip(image.shape[:2], size, strict=True))
+    height, width = (
+        min(maximum, max(1, round(side * scale))) for side, maximum in zip(image.shape[:2], size, strict=True)
+    )
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     padded = np.full((*size, 3), MID_GREY, np.uint8)
     padded[top : top + height, left : left + width] = _resize(image, (height, width))

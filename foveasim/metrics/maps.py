@@ -85,7 +85,7 @@ def fixation_map(fixation_px: object, size: tuple[int, int], sigma_px: float) ->
         InvalidTypeError: Not numbers.
         InvalidValueError: A shape or range that cannot be used.
     """
-    size = validation.size_hw("size", size, least=1)
+    size = validation.size_hw("size", size, minimum=1)
     sigma = validation.number("sigma_px", sigma_px, 0, open_low=True)
     x, y = _index("fixation_px", fixation_px, size)
     if len(x) < min(size):

@@ -61,7 +61,7 @@ def multimatch(first: Sequence[Scanpath], second: Sequence[Scanpath], size: tupl
     """
     from foveasim.metrics.kernels import match_paths
 
-    size = validation.size_hw("size", size, least=1)
+    size = validation.size_hw("size", size, minimum=1)
     a, b = pack_paths("first", first), pack_paths("second", second)
     differences = np.empty((len(first), len(second), 5), np.float64)
     match_paths(a.fixation_px, a.duration_ms, a.start, b.fixation_px, b.duration_ms, b.start, differences)
@@ -99,7 +99,7 @@ def time_delay_embedding(model: Sequence[Scanpath], people: Sequence[Scanpath], 
     """
     from foveasim.metrics.kernels import embed_paths
 
-    size = validation.size_hw("size", size, least=1)
+    size = validation.size_hw("size", size, minimum=1)
     a, b = pack_paths("model", model), pack_paths("people", people)
     scores = np.empty((len(model), len(people)), np.float64)
     embed_paths(a.fixation_px / max(size), a.start, b.fixation_px / max(size), b.start, scores)

@@ -98,7 +98,7 @@ def scanmatch(
     """
     from foveasim.metrics.kernels import align_strings
 
-    size, grid = validation.size_hw("size", size, least=1), _grid(grid)
+    size, grid = validation.size_hw("size", size, minimum=1), _grid(grid)
     validation.number("threshold", threshold, 0, open_low=True)
     validation.number("gap", gap, high=0)
     strings = []
@@ -155,7 +155,7 @@ def string_edit_distance(
     """
     from foveasim.metrics.kernels import edit_strings
 
-    size, grid = validation.size_hw("size", size, least=1), _grid(grid)
+    size, grid = validation.size_hw("size", size, minimum=1), _grid(grid)
     a, b = pack_paths("first", first), pack_paths("second", second)
     edits = np.empty((len(first), len(second)), np.float64)
     edit_strings(_symbols(a, size, grid), a.start, _symbols(b, size, grid), b.start, edits)

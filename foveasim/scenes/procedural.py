@@ -137,11 +137,11 @@ class ShapeScenes(NoiseScenes):
     """Discs and turned rectangles of random colours on a textured background: things to look at, and gaps between them.
 
     Args:
-        shapes: Least and greatest number of shapes.
+        shapes: Smallest and largest number of shapes.
         arguments: Those of :class:`ProceduralScenes`.
 
     Raises:
-        InvalidValueError: ``shapes`` is not (least, greatest) with 0 <= least <= greatest.
+        InvalidValueError: ``shapes`` is not (minimum, maximum) with 0 <= minimum <= maximum.
     """
 
     kind = "shapes"
@@ -158,7 +158,7 @@ class ShapeScenes(NoiseScenes):
     ) -> None:
         super().__init__(size=size, count=count, seed=seed, px_per_deg=px_per_deg, cache_bytes=cache_bytes)
         if len(shapes) != 2 or not 0 <= shapes[0] <= shapes[1]:
-            raise InvalidValueError(f"shapes must be (least, greatest) with 0 <= least <= greatest; got {shapes!r}.")
+            raise InvalidValueError(f"shapes must be (minimum, maximum) with 0 <= minimum <= maximum; got {shapes!r}.")
         self.shapes = (int(shapes[0]), int(shapes[1]))
 
     def paint(self, index: int) -> Float:

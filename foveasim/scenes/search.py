@@ -143,7 +143,7 @@ SEARCH_KINDS = ("colour", "shape", "conjunction", "letters", "textures", "photos
 SEARCH_SPLITS = ("train", "test")
 
 TARGET_SIDE_PX = 36
-"""Least side of the picture of the target: the least that stable-baselines3's default network takes."""
+"""Smallest side of the picture of the target: what stable-baselines3's default network needs at least."""
 
 _CELL = 1.5  # side of a cell of the grid that items lie on, in item diameters
 _CROP = 0.3  # side of a crop, in short sides of its photograph

@@ -109,7 +109,7 @@ class Simulator:
             raise InvalidValueError("size must be given for more than one lane, e.g. size=(96, 96).")
         fixed = None if size is None else validation.size_hw("size", size)
         if fixed is not None:
-            validation.lanes_room(self.lanes, fixed)
+            validation.check_lane_memory(self.lanes, fixed)
         self._scene_cache = SceneCache(
             self.scenes, self.retina, self.lanes, fixed, fit, cache_bytes, self.device, share=self._on_cpu
         )

@@ -77,7 +77,7 @@ class LookConfig:
         Raises:
             FoveasimError: A name, a file or a number that cannot be used.
         """
-        validation.size_hw("size", tuple(self.size), least=MIN_SIDE_PX)
+        validation.size_hw("size", tuple(self.size), minimum=MIN_SIDE_PX)
         # By its name, the session says who looks as the person did.
         arguments = self.agent_arguments
         agent = make_agent(self.agent, **{"seed": self.seed, **arguments}) if arguments else self.agent

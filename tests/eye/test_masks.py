@@ -19,7 +19,7 @@ from foveasim.eye.masks import (
     _blur_torch,
     _blurred,
     disc_radius_px,
-    most_object_px,
+    object_centre_px,
 )
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
@@ -147,7 +147,7 @@ def test_the_most_object_like_pixel_of_a_square_is_its_middle() -> None:
     objects[3, 10:21, 30:41], objects[3, 0:10] = 255, 203  # not sure, so not the object
     objects[4, 20:30, 0:9] = 255  # the scene's edge is one of the object's
     wanted = [[35.5, 15.5], [27.5, 19.5], [11.5, 11.5], [35.5, 15.5], [4.5, 24.5]]
-    assert most_object_px(objects).tolist() == wanted
+    assert object_centre_px(objects).tolist() == wanted
 
 
 def test_where_nothing_is_sure_the_most_confident_pixels_count() -> None:
@@ -156,7 +156,7 @@ def test_where_nothing_is_sure_the_most_confident_pixels_count() -> None:
     objects[0, 6:9, 20:23] = 91
     objects[1, 20, 30] = 1
     objects[3] = 255
-    assert most_object_px(objects).tolist() == [[21.5, 7.5], [30.5, 20.5], [10.5, 10.5], [10.5, 10.5]]
+    assert object_centre_px(objects).tolist() == [[21.5, 7.5], [30.5, 20.5], [10.5, 10.5], [10.5, 10.5]]
 
 
 @pytest.mark.parametrize("size", [(96, 96), (40, 61), (61, 8), (1, 7), (1, 1)])
@@ -164,7 +164,7 @@ def test_the_deepest_pixel_is_that_of_the_distance_transform(size: tuple[int, in
     import cv2
 
     objects = blobs(40, size)
-    for lane, point in zip(objects.numpy(), most_object_px(objects).tolist(), strict=True):
+    for lane, point in zip(objects.numpy(), object_centre_px(objects).tolist(), strict=True):
         inside = np.pad(lane >= min(204, int(lane.max())), 1).astype(np.uint8)
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
         row, column = np.unravel_index(np.rint(depth**2).argmax(), depth.shape)
@@ -177,7 +177,7 @@ def test_the_object_is_attended() -> None:
     eye = TwoSpot(hidden_ratio=0.95, attend="object")
     glimpse = eye(scene, fixation)
     disc = Disc(hidden_ratio=0.95)
-    attended = disc(scene, most_object_px(objects)).acuity
+    attended = disc(scene, object_centre_px(objects)).acuity
     assert torch.equal(glimpse.acuity, torch.maximum(disc(scene, fixation).acuity, attended))
     assert torch.equal(eye(scene, fixation, Key.of(1, 6, step=3)).image, glimpse.image)
     there = by_torch(eye, scene, fixation, Key.of(0, 6))

@@ -68,7 +68,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
 def test_archives_cannot_write_outside(tmp_path: Path, member: tarfile.TarInfo, said: str) -> None:
     path = archive_with(tmp_path / "bad.tar.gz", entry("fine.txt", size=2), member, entry("link/after.txt", size=3))
     with pytest.raises(SceneError, match=f"{said}.*was not unpacked"):
-        unpack(path, tmp_path / "in" / "side", most_bytes=1000)
+        unpack(path, tmp_path / "in" / "side", max_bytes=1000)
     assert listing(tmp_path) == ["bad.tar.gz", "in/side/fine.txt"]
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
@@ -76,9 +76,9 @@ def test_archives_cannot_write_outside(tmp_path: Path, member: tarfile.TarInfo, 
 def test_unpacking_takes_neither_modes_nor_more_than_allowed(tmp_path: Path) -> None:
     path = archive_with(tmp_path / "a.tar.gz", entry("./a/b", size=600), entry("a/c", size=600))
     with pytest.raises(SceneError, match="more than 1,000 bytes"):
-        unpack(path, tmp_path / "one", most_bytes=1000)
+        unpack(path, tmp_path / "one", max_bytes=1000)
     written: list[int] = []
-    unpack(path, tmp_path / "two", most_bytes=1200, report=written.append)
+    unpack(path, tmp_path / "two", max_bytes=1200, report=written.append)
     assert listing(tmp_path / "two") == ["a/b", "a/c"] and sum(written) == 1200
     if sys.platform != "win32":
         (tmp_path / "plain").touch()
@@ -89,7 +89,7 @@ def test_unpacking_takes_neither_modes_nor_more_than_allowed(tmp_path: Path) -> 
 def test_truncated_archives_are_told(tmp_path: Path, cut: int) -> None:
     (tmp_path / "a.tar.gz").write_bytes(ARCHIVE[:cut])
     with pytest.raises(SceneError, match="not a whole tar archive"):
-        unpack(tmp_path / "a.tar.gz", tmp_path / "out", most_bytes=200_000)
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out", max_bytes=200_000)
 
 
 def test_damaged_archives_are_told(tmp_path: Path) -> None:
@@ -98,14 +98,14 @@ def test_damaged_archives_are_told(tmp_path: Path) -> None:
         damaged[place] ^= 0x55
         (tmp_path / "a.tar.gz").write_bytes(damaged)
         try:
-            unpack(tmp_path / "a.tar.gz", tmp_path / str(place), most_bytes=200_000)
+            unpack(tmp_path / "a.tar.gz", tmp_path / str(place), max_bytes=200_000)
         except SceneError as error:
             assert "not a whole tar archive" in str(error)
         else:
             assert place == 3, "flags of gzip that change nothing"
     twice = archive_with(tmp_path / "twice.tar.gz", entry("a", size=3), entry("a", size=4))
     with pytest.raises(SceneError, match="not a whole tar archive"):
-        unpack(twice, tmp_path / "twice", most_bytes=1000)
+        unpack(twice, tmp_path / "twice", max_bytes=1000)
     below_a_file = archive_with(tmp_path / "below.tar.gz", entry("a", size=3), entry("a/b", size=4))
     with pytest.raises(SceneError, match="not a whole tar archive"):
-        unpack(below_a_file, tmp_path / "below", most_bytes=1000)
+        unpack(below_a_file, tmp_path / "below", max_bytes=1000)

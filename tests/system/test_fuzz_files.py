@@ -450,7 +450,7 @@ def test_a_damaged_archive_is_unpacked_or_explained_and_stays_inside(
         place = base / f"{number}"
         place.mkdir(exist_ok=True)
         (place / "file.tar").write_bytes(damage(archive, data.draw))
-        answers(lambda: unpack(place / "file.tar", place / "inside", most_bytes=100_000), "file.tar")
+        answers(lambda: unpack(place / "file.tar", place / "inside", max_bytes=100_000), "file.tar")
         assert {path.name for path in place.iterdir()} <= {"file.tar", "inside"}
 
     try_it()
@@ -462,7 +462,7 @@ def test_a_zip_is_no_archive_of_scenes(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("a.png", encoded("PNG"))
     with pytest.raises(SceneError, match="not a whole tar archive"):
-        unpack(path, tmp_path / "inside", most_bytes=10_000)
+        unpack(path, tmp_path / "inside", max_bytes=10_000)
 
 
 def test_the_tests_know_a_network() -> None:

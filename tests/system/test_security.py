@@ -207,7 +207,7 @@ def test_a_pickle_by_any_name_is_not_opened(mark: Path, kind: str) -> None:
                 opens(str(path))  # type: ignore[operator]
         unpacked = Path("unpacked")
         with pytest.raises(FoveasimError):
-            unpack(path, unpacked, most_bytes=10_000)
+            unpack(path, unpacked, max_bytes=10_000)
         assert not mark.exists(), f"{kind} ran as {path}"
 
 
@@ -360,7 +360,7 @@ def test_a_header_cannot_be_a_bomb(tmp_path: Path, kind: bytes) -> None:
     tracemalloc.start()
     try:
         for opens in (
-            lambda: unpack(path, tmp_path / "out", most_bytes=1 << 40),
+            lambda: unpack(path, tmp_path / "out", max_bytes=1 << 40),
             lambda: open_scenes("imagenette", path=path, split="train"),
             lambda: read_pool(str(path)),
         ):
@@ -373,12 +373,12 @@ def test_a_header_cannot_be_a_bomb(tmp_path: Path, kind: bytes) -> None:
 
 
 def test_an_archive_cannot_have_entries_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MOST_ENTRIES", 20)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 20)
     with tarfile.open(tmp_path / "many.tar.gz", "w:gz") as archive:
         for number in range(40):
             archive.addfile(tarfile.TarInfo(f"{number}"))
     with pytest.raises(SceneError, match="more than 20 entries"):
-        unpack(tmp_path / "many.tar.gz", tmp_path / "out", most_bytes=10_000)
+        unpack(tmp_path / "many.tar.gz", tmp_path / "out", max_bytes=10_000)
 
 
 def test_a_zip_bomb_writes_no_more_than_it_may(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_zip_bomb_writes_no_more_than_it_may(tmp_path: Path) -> None:
         entry.size = 1 << 24
         archive.addfile(entry, io.BytesIO(bytes(1 << 24)))
     with pytest.raises(SceneError, match="unpacks to more than 100,000 bytes"):
-        unpack(tmp_path / "bomb.tar.gz", tmp_path / "out", most_bytes=100_000)
+        unpack(tmp_path / "bomb.tar.gz", tmp_path / "out", max_bytes=100_000)
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*")) < 100_000
 
 
@@ -401,7 +401,7 @@ def test_a_folder_that_is_a_link_is_not_followed_out(tmp_path: Path) -> None:
         entry.size = 2
         archive.addfile(entry, io.BytesIO(b"no"))
     with pytest.raises(SceneError):
-        unpack(tmp_path / "a.tar", inside, most_bytes=1000)
+        unpack(tmp_path / "a.tar", inside, max_bytes=1000)
     assert not list(outside.iterdir())
 
 

@@ -41,10 +41,10 @@ class LeanConfig:
             raise InvalidValueError(f"in_channels must be 3 or 4 (with acuity); got {self.in_channels}.")
         for name in ("width", "code"):
             validation.whole(name, getattr(self, name), 8, 4096)
-        for name, pair, least in (("neck", self.neck, 8), ("blocks", self.blocks, 0)):
+        for name, pair, minimum in (("neck", self.neck, 8), ("blocks", self.blocks, 0)):
             if len(pair) != 2:
                 raise InvalidValueError(f"{name} must be two whole numbers, of encoder and decoder; got {pair!r}.")
-            object.__setattr__(self, name, tuple(validation.whole(name, n, least, 4096) for n in pair))  # JSON: lists
+            object.__setattr__(self, name, tuple(validation.whole(name, n, minimum, 4096) for n in pair))  # JSON: lists
 
 
 class _Block(nn.Module):

@@ -21,7 +21,7 @@ from foveasim.errors import InvalidValueError
 __all__ = ["UNetConfig", "UNetNetwork"]
 
 START_STD = 0.2  # about the error of the visible mean, what an untrained network answers
-LEAST_LOG_STD = math.log(1 / 512)  # half a grey level
+MIN_LOG_STD = math.log(1 / 512)  # half a grey level
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class UNetConfig:
     std_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value, least, most in (("widths", self.widths, 8, 4096), ("blocks", self.blocks, 0, 100)):
+        for name, value, minimum, maximum in (("widths", self.widths, 8, 4096), ("blocks", self.blocks, 0, 100)):
             if len(value) != 3:
                 raise InvalidValueError(f"{name} must be three whole numbers; got {value!r}.")
             object.__setattr__(
-                self, name, tuple(validation.whole(name, n, least, most) for n in value)
+                self, name, tuple(validation.whole(name, n, minimum, maximum) for n in value)
             )  # JSON gives lists
         if not isinstance(self.std, bool):
             raise InvalidValueError(f"std must be True or False; got {self.std!r}.")
@@ -124,7 +124,7 @@ class UNetNetwork(MimNetwork):
         if not self.config.std:
             return Output(predicted, latent)
         std = (
-            self.config.std_scale * out[:, 3:].float().clamp(LEAST_LOG_STD, 0).exp()
+            self.config.std_scale * out[:, 3:].float().clamp(MIN_LOG_STD, 0).exp()
         )  # values are from 0 to 1, so that no error's is above 1
         return Output(predicted, latent, torch.where(acuity < 1, std, 0.0))
 

@@ -228,9 +228,9 @@ def execute_saccades(
     for b in range(start.shape[0]):
         dx, dy = target[b, 0] - start[b, 0], target[b, 1] - start[b, 1]
         reach = np.sqrt(dx * dx + dy * dy)
-        most = limits[0] * px_per_deg[b]
-        if reach > most:
-            dx, dy, reach = dx * (most / reach), dy * (most / reach), most
+        max_px = limits[0] * px_per_deg[b]
+        if reach > max_px:
+            dx, dy, reach = dx * (max_px / reach), dy * (max_px / reach), max_px
         if limits[1] > 0 and reach > 0:
             u = mix(key[0, b], key[1, b], key[2, b], stream, 0)
             angle = 2 * np.pi * mix(key[0, b], key[1, b], key[2, b], stream, 1)

@@ -159,10 +159,10 @@ def test_covert_attention_shows_the_object(tmp_path: Path) -> None:
     assert bool((acuity[:, 80, 80] == 0).all())
 
 
-@pytest.mark.parametrize(("name", "most"), [("disc", 8), ("pyramid", 8), ("patches", 8), ("two_spot", 8)])
-def test_processes_share_out_the_same_batch(tmp_path: Path, name: str, most: int) -> None:
+@pytest.mark.parametrize(("name", "max_fixations"), [("disc", 8), ("pyramid", 8), ("patches", 8), ("two_spot", 8)])
+def test_processes_share_out_the_same_batch(tmp_path: Path, name: str, max_fixations: int) -> None:
     more: dict[str, Any] = {"jitter": True, "oblong_share": 0.5, "scale": (0.1, 1.0)}
-    options, pool = config(tmp_path, retinas={name: {}}, max_fixations=most, **more), noise_pool(objects=True)
+    options, pool = config(tmp_path, retinas={name: {}}, max_fixations=max_fixations, **more), noise_pool(objects=True)
     whole = Trainer(options, pool)
     parts = [Trainer(options, pool, Ranks(rank, 4)) for rank in range(4)]
     for step in range(3):

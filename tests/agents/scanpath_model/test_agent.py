@@ -182,7 +182,7 @@ def test_maps_are_made_once_for_each_picture() -> None:
         asked.append(len(image))
         return image[..., 0].float().mean((1, 2)) + (0 if acuity is None else acuity.float().mean((1, 2)))
 
-    memory = MapMemory(compute, most=2)
+    memory = MapMemory(compute, max_entries=2)
     picture = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 4, 4, 3)
     twice = torch.cat((picture[:2], picture[:2]))
     assert memory.look_up(twice).tolist() == [0, 1, 0, 1]

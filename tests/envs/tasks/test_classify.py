@@ -137,7 +137,7 @@ def test_no_answer_costs_more_than_the_lapse_allows() -> None:
     env = make(readout=Wrong(), lapse=0.03)
     _, info = env.reset(seed=0, options={"scene": 1})
     assert info["log_likelihood"] == pytest.approx(math.log(0.01), rel=1e-5)
-    assert env.lanes.least_log_likelihood == pytest.approx(math.log(0.01))
+    assert env.lanes.min_log_likelihood == pytest.approx(math.log(0.01))
 
 
 @pytest.mark.parametrize("retina", ["disc", "patches", "pyramid"])
@@ -320,7 +320,7 @@ def test_cells_are_judged_as_bayes_says() -> None:
 
 
 def test_unseen_pixels_say_nothing_to_cells() -> None:
-    readout = fit_cells(SignScenes(), (96, 96), most=40)
+    readout = fit_cells(SignScenes(), (96, 96), max_scenes=40)
     scene = torch.from_numpy(SignScenes(split="test").picture(0).image)[None]
     acuity = torch.zeros(1, 96, 96, dtype=torch.uint8)
     acuity[:, 20:50, 10:70] = 255
