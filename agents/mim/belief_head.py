@@ -73,15 +73,15 @@ class ConvHead(nn.Module):
     def __init__(self, shape: tuple[int, int, int], classes: int, options: HeadOptions | None = None) -> None:
         super().__init__()
         self.shape, self.classes = shape, classes
-        self.options = how = HeadOptions() if options is None else options
+        self.options = options = HeadOptions() if options is None else options
         self.strength = 0.0
         channels, height, width = shape
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
-        self.reduce = nn.Conv2d(channels, how.width, 1)
-        self.near = nn.Conv2d(how.width, how.width, 3, padding=1)
-        self.whole = nn.Linear(how.width * height * width, how.hidden)
-        self.answer = nn.Linear(how.hidden, classes)
+        self.reduce = nn.Conv2d(channels, options.width, 1)
+        self.near = nn.Conv2d(options.width, options.width, 3, padding=1)
+        self.whole = nn.Linear(options.width * height * width, options.hidden)
+        self.answer = nn.Linear(options.hidden, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores of the classes, (B, classes), of flattened latents (B, D)."""

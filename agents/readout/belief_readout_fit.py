@@ -103,7 +103,7 @@ def fit_belief_readout(
     Args:
         network: A network's file, the name of a shipped one, or a network, which has no file to be saved by.
         data: Labelled images in three parts, of :func:`foveasim.agents.readout.labelled.read_labelled`.
-        options: How; None takes the defaults.
+        options: Of the fit; None takes the defaults.
         device: Where the network is and the readout is fitted.
         advance: Called with the number of beliefs seen since the last call.
 
@@ -121,36 +121,38 @@ def fit_belief_readout(
         readout.save("beliefs.safetensors")
         env = gym.make("foveasim/Classify-v0", scenes=scenes, readout="beliefs.safetensors")
     """
-    how = BeliefFit() if options is None else options
+    options = BeliefFit() if options is None else options
     seer = network if isinstance(network, MimNetwork) else load_network(network)
     seer = seer.to(device).eval()
     parts = [
-        _see(seer, part, how, beliefs, seed, advance)
-        for part, beliefs, seed in ((data.train, how.beliefs, 0), (data.validation, 1, 1), (data.test, 1, 2))
+        _see(seer, part, options, beliefs, seed, advance)
+        for part, beliefs, seed in ((data.train, options.beliefs, 0), (data.validation, 1, 1), (data.test, 1, 2))
     ]
     train, validation, test = parts
     classes = len(data.classes)
     probe: LinearProbe | ConvHead
-    if how.probe == "conv":
+    if options.probe == "conv":
         shape = seer.latent_shape(seen_size((data.train.images.shape[1], data.train.images.shape[2])))
-        probe = fit_head(train, shape, classes, HeadOptions(**how.head), seed=how.seed, precision=how.precision)
+        probe = fit_head(
+            train, shape, classes, HeadOptions(**options.head), seed=options.seed, precision=options.precision
+        )
     else:
-        probe = fit_probe(how.probe, train, validation, classes, ProbeOptions(strengths=tuple(how.strengths)))
+        probe = fit_probe(options.probe, train, validation, classes, ProbeOptions(strengths=tuple(options.strengths)))
     scores = probe.scores(validation.features)
     losses = [float(F.cross_entropy(scores * float(one), validation.labels)) for one in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(losses))])
     right = int((probe.predict(test.features) == test.labels).sum())
     low, high = wilson(right, len(test))
     card = {
-        "retina": how.retina,
-        "retina_options": how.retina_options,
-        "glimpses": how.glimpses,
-        "beliefs": how.beliefs,
-        "spread": how.spread,
-        "mirror": how.mirror,
-        "probe": how.probe,
+        "retina": options.retina,
+        "retina_options": options.retina_options,
+        "glimpses": options.glimpses,
+        "beliefs": options.beliefs,
+        "spread": options.spread,
+        "mirror": options.mirror,
+        "probe": options.probe,
         "strength": probe.strength,
-        "seed": how.seed,
+        "seed": options.seed,
         "images": [len(data.train), len(data.validation), len(data.test)],
         "validation_accuracy": float((probe.predict(validation.features) == validation.labels).double().mean()),
         "validation_loss": min(losses),
@@ -165,7 +167,7 @@ def fit_belief_readout(
 def _see(
     network: MimNetwork,
     images: LabelledImages,
-    how: BeliefFit,
+    options: BeliefFit,
     beliefs: int,
     part: int,
     advance: Callable[[int], None] | None,
@@ -177,13 +179,13 @@ def _see(
     for start in range(0, len(order), AT_ONCE):
         rows = order[start : start + AT_ONCE]
         shown = images.images[rows]
-        if how.mirror and part == 0:
+        if options.mirror and part == 0:
             turned = (start + np.arange(len(rows))) % 2 == 1
             shown = np.where(turned[:, None, None, None], shown[:, :, ::-1], shown)
-        with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
-            seen = belief_features(network, *_glance(shown, how, part, start))
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            seen = belief_features(network, *_glance(shown, options, part, start))
         if features is None:
-            kind = torch.float16 if how.probe == "conv" else torch.float32  # 8 beliefs of 10,000 images take 1 GB
+            kind = torch.float16 if options.probe == "conv" else torch.float32  # 8 beliefs of 10,000 images take 1 GB
             features = torch.empty(len(order), seen.shape[1], device=device, dtype=kind)
         features[start : start + len(rows)] = seen
         if advance is not None:
@@ -193,19 +195,19 @@ def _see(
     return Labelled(features, torch.from_numpy(images.labels[order]).to(device))
 
 
-def _glance(images: NDArray[np.uint8], how: BeliefFit, part: int, first: int) -> tuple[Tensor, Tensor]:
+def _glance(images: NDArray[np.uint8], options: BeliefFit, part: int, first: int) -> tuple[Tensor, Tensor]:
     """Return belief of each image after 1 to ``glimpses`` glimpses, image and acuity."""
     count, size = len(images), (images.shape[1], images.shape[2])
     rows = torch.arange(first, first + count)
-    key = torch.full_like(rows, how.seed), rows, torch.full_like(rows, part)
-    kinds = _CANDIDATES if how.spread else 1
-    drawn = uniform(*key, Stream.AGENT, 1 + 2 * how.glimpses * kinds + (how.spread > 0))
-    glimpses = 1 + (drawn[:, 0] * how.glimpses).long()
-    retina = make_retina(how.retina, **how.retina_options)
+    key = torch.full_like(rows, options.seed), rows, torch.full_like(rows, part)
+    kinds = _CANDIDATES if options.spread else 1
+    drawn = uniform(*key, Stream.AGENT, 1 + 2 * options.glimpses * kinds + (options.spread > 0))
+    glimpses = 1 + (drawn[:, 0] * options.glimpses).long()
+    retina = make_retina(options.retina, **options.retina_options)
     eyes = Simulator(ArrayScenes(images), retina, count, size=size, cache_bytes=0)
-    eyes.reset(seed=(how.seed + 3 * rows + part).tolist(), index=list(range(count)))
-    places = 2 * drawn[:, 1 : 1 + 2 * how.glimpses * kinds].reshape(count, how.glimpses, kinds, 2) - 1
-    keeps_apart = drawn[:, -1] < how.spread if how.spread else torch.zeros(count, dtype=torch.bool)
+    eyes.reset(seed=(options.seed + 3 * rows + part).tolist(), index=list(range(count)))
+    places = 2 * drawn[:, 1 : 1 + 2 * options.glimpses * kinds].reshape(count, options.glimpses, kinds, 2) - 1
+    keeps_apart = drawn[:, -1] < options.spread if options.spread else torch.zeros(count, dtype=torch.bool)
     past = torch.zeros(count, 1, 2, dtype=drawn.dtype)
     for step in range(1, int(glimpses.max())):
         tried = places[:, step - 1]
@@ -234,7 +236,7 @@ def fit_head(
         train: Flattened latents, (N, D) float, which may be float16.
         shape: (C, h, w) of a latent.
         classes: How many there are.
-        options: How; None takes the defaults.
+        options: Of the fit; None takes the defaults.
         seed: Of the beginning, the order and what is left out.
         precision: "float32", or "bfloat16" for the products, quick on CPUs with AMX.
         tell: Called with the share that is done, 0 to 1.
@@ -250,20 +252,20 @@ def fit_head(
         raise InvalidValueError(f"features must be (N, {math.prod(shape)}); got {tuple(train.features.shape)}.")
     if precision not in ("float32", "bfloat16"):
         raise InvalidValueError(f"precision must be float32 or bfloat16; got {precision!r}.")
-    how = HeadOptions() if options is None else options
+    options = HeadOptions() if options is None else options
     device, count = train.features.device, len(train)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(check.seed_value("seed", seed))
-        head = ConvHead(shape, classes, how).to(device)
+        head = ConvHead(shape, classes, options).to(device)
         some = train.features[:: max(1, count // 4096)].float().reshape(-1, shape[0], shape[1] * shape[2])
         head.mean.copy_(some.mean((0, 2)))
         head.scale.copy_(1 / some.std((0, 2)).clamp_min(1e-3))
-        learner = torch.optim.AdamW(head.parameters(), how.lr, weight_decay=how.decay)
-        steps = how.epochs * math.ceil(count / how.batch)
+        learner = torch.optim.AdamW(head.parameters(), options.lr, weight_decay=options.decay)
+        steps = options.epochs * math.ceil(count / options.batch)
         rate = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: _rate(step / steps))
         done = 0
-        for _ in range(how.epochs):
-            for rows in torch.split(torch.randperm(count), how.batch):
+        for _ in range(options.epochs):
+            for rows in torch.split(torch.randperm(count), options.batch):
                 rows = rows.to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                     said = head(train.features[rows])

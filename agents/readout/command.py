@@ -52,7 +52,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 @dataclass
 class ReadoutConfig:
-    """What to read out, and how.
+    """What to read out, and by which probes.
 
     Attributes:
         weights: A network's file, a checkpoint or the name of a shipped network.
@@ -271,13 +271,13 @@ def read_out(
     _some("probes", probes, PROBES)
     if precision not in DTYPES:
         raise InvalidValueError(f"precision must be one of {', '.join(DTYPES)}; got {precision!r}.")
-    how = ProbeOptions() if options is None else options
+    options = ProbeOptions() if options is None else options
     kind = name if name is not None else "pixels" if network is None else "network"
     where, dtype = torch.device(device), DTYPES[precision]
     train, validation, test = (
         extract(network, part, where, dtype) for part in (data.train, data.validation, data.test)
     )
-    return [r for r, _ in _judged(kind, probes, (train, validation, test), len(data.classes), how, seed)]
+    return [r for r, _ in _judged(kind, probes, (train, validation, test), len(data.classes), options, seed)]
 
 
 def _judged(
@@ -292,20 +292,20 @@ def _judged(
     """Fit and test one probe after the other; those that need it share what is known about the training features."""
     train, validation, test = parts
     space: Space | None = None
-    for how in probes:
-        advance = None if watch is None else watch(f"{how} on {kind}")
+    for probe in probes:
+        advance = None if watch is None else watch(f"{probe} on {kind}")
         begun = time.perf_counter()
-        if how != "adam" and space is None:
+        if probe != "adam" and space is None:
             space = Space(train.features)
-        found = fit_probe(how, train, validation, classes, options, seed=seed, space=space, advance=advance)
-        yield judge(kind, how, found, validation, test, time.perf_counter() - begun), found
+        found = fit_probe(probe, train, validation, classes, options, seed=seed, space=space, advance=advance)
+        yield judge(kind, probe, found, validation, test, time.perf_counter() - begun), found
 
 
 def run(config: ReadoutConfig) -> list[ReadoutResult]:
     """Read out the features that a config names, print a table and write the figures.
 
     Args:
-        config: What, and how.
+        config: What to read out, and by which probes.
 
     Returns:
         One result for each pair of features and probe, and one of fine-tuning.
@@ -384,7 +384,7 @@ def _finetuned(
     console: Console,
 ) -> ReadoutResult:
     begun = time.perf_counter()
-    how, probe = start
+    probe_name, probe = start
     found = finetune(
         network,
         probe,
@@ -400,7 +400,7 @@ def _finetuned(
     device = torch.device(config.device)
     seconds = time.perf_counter() - begun
     validation, test = (extract(network, part, device) for part in (data.validation, data.test))
-    result = judge("finetuned", how, found, validation, test, seconds)
+    result = judge("finetuned", probe_name, found, validation, test, seconds)
     _say(result, console)
     card = {
         "network": network.name,

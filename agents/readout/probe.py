@@ -125,7 +125,7 @@ def fit_probe(
         train: What it learns from.
         validation: What it stops and chooses by; never the test images.
         classes: C.
-        options: How; None takes the defaults.
+        options: Of the fit; None takes the defaults.
         seed: For ``adam``; the minimum of the others is unique.
         space: Of the training features, for several fits to the same by ``lbfgs`` and ``ridge``.
         advance: Called after each epoch or strength with their number and the validation accuracy.
@@ -133,16 +133,16 @@ def fit_probe(
     Raises:
         InvalidValueError: No such probe, labels out of range or of one class.
     """
-    how = ProbeOptions() if options is None else options
+    options = ProbeOptions() if options is None else options
     if name == "adam":
         return fit_adam(
             train,
             validation,
             classes,
-            lr=how.lr,
-            batch=how.batch,
-            patience=how.patience,
-            epochs=how.epochs,
+            lr=options.lr,
+            batch=options.batch,
+            patience=options.patience,
+            epochs=options.epochs,
             seed=seed,
             advance=advance,
         )
@@ -153,8 +153,8 @@ def fit_probe(
         train,
         validation,
         classes,
-        strengths=how.strengths,
-        evaluations=how.evaluations,
+        strengths=options.strengths,
+        evaluations=options.evaluations,
         space=space,
         advance=advance,
     )
