@@ -25,7 +25,7 @@ from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.images.picture import Picture, fit_picture
 from foveasim.images.pool import ImagePool, centred
 
-__all__ = ["RESIDENT_BYTES", "Drawn", "Views", "as_float", "crops", "shake"]
+__all__ = ["RESIDENT_BYTES", "AugmentedBatch", "AugmentedBatches", "as_float", "crops", "shake"]
 
 CHANCE = 0.8
 STRENGTH = 0.8
@@ -113,8 +113,8 @@ RESIDENT_BYTES = 16 << 30
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A batch.
+class AugmentedBatch:
+    """A batch of views.
 
     Attributes:
         image: (B, H, W, 3) uint8, contiguous, on the device.
@@ -140,12 +140,12 @@ class _Boxes:
         return _Boxes(self.index[part], self.box[part], self.mirrored[part])
 
 
-class Views:
-    """Draws batches from a pool.
+class AugmentedBatches:
+    """Draws augmented batches from a pool.
 
     Args:
         pool: The images.
-        size: (H, W) of the views, px.
+        size: (H, W) of the views that are drawn, px.
         crops: Random resized crops; otherwise the whole picture around its centre, see
             :func:`foveasim.images.pool.centred`, made at the first batch and kept.
         scale: Smallest and largest share of an image's area in a crop. The ratio of the sides is that of ``size`` times
@@ -191,13 +191,13 @@ class Views:
         count: int,
         size: tuple[int, int] | None = None,
         part: slice = slice(None),
-    ) -> Drawn:
+    ) -> AugmentedBatch:
         """Draw a batch.
 
         Args:
             rng: The source of all randomness: the same state draws the same batch.
             count: B.
-            size: (H, W) of this batch, px; None for the views' own.
+            size: (H, W) of this batch, px; None for that of the other batches.
             part: Which of its lanes to make; the random numbers of all are drawn.
 
         Raises:
@@ -224,14 +224,14 @@ class Views:
                 objects = None if objects is None else torch.where(turned[:, None, None], objects.flip(2), objects)
         if self.jitter:
             shake(image, rng, count, part)
-        return Drawn(image, objects, index[part])
+        return AugmentedBatch(image, objects, index[part])
 
     def take(self, index: NDArray[np.int64], size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
         """Return whole pictures and their objects, cropped around the centre, by index.
 
         Args:
             index: (B,) int64.
-            size: (H, W), px; None for the views' own.
+            size: (H, W), px; None for that of the other batches.
 
         Returns:
             (B, H, W, 3) uint8, and (B, H, W) uint8 or None; copies on the device.
@@ -382,7 +382,7 @@ def crops(
     scale: tuple[float, float] = (0.2, 1.0),
     shares: Sequence[float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw random resized crops, half of them mirrored; :class:`Views` does more.
+    """Draw random resized crops, half of them mirrored; :class:`AugmentedBatches` does more.
 
     Args:
         pool: The images.
@@ -398,5 +398,5 @@ def crops(
     Raises:
         InvalidValueError: ``shares`` do not fit the sources.
     """
-    drawn = Views(pool, size, scale=scale, mirror=True, shares=shares).draw(rng, count)
+    drawn = AugmentedBatches(pool, size, scale=scale, mirror=True, shares=shares).draw(rng, count)
     return drawn.image.numpy()

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveasim.agents.pretraining.augmentations import Views
+from foveasim.agents.pretraining.augmentations import AugmentedBatches
 from foveasim.errors import InvalidValueError
 from foveasim.eye import belief as beliefs
 from foveasim.eye.foveated import as_scene
@@ -17,7 +17,7 @@ from foveasim.eye.retina import Prepared, Retina
 from foveasim.rng import Key
 from foveasim.types import Belief, Glimpse, Scene
 
-__all__ = ["GAZES", "PreparedPictures", "draw_fixations", "look"]
+__all__ = ["GAZES", "PreparedPictures", "draw_fixations", "sense_sequence"]
 
 GAZES = ("free", "centre")
 
@@ -99,7 +99,7 @@ def _like_people(rng: np.random.Generator, lanes: int, count: int) -> NDArray[np
     return _reflect(0.5 + offset)
 
 
-def look(
+def sense_sequence(
     scene: Scene,
     retina: Retina,
     fixation_px: NDArray[np.float32] | Tensor,
@@ -108,7 +108,7 @@ def look(
     *,
     prepared: Prepared | None = None,
 ) -> Belief:
-    """Let every lane fixate its points one after the other.
+    """Let the eye of every lane fixate its points one after the other, and return its belief.
 
     What was not seen (acuity 0) is filled, so that a network which reads the image alone finds no holes in it: in lanes
     with one fixation as the retina fills it, in the others with the mean colour of what they saw, weighted by acuity.
@@ -221,17 +221,17 @@ class PreparedPictures:
     """Whole pictures with what a retina prepares of them, made once: no pyramid is built twice.
 
     Args:
-        views: Draws whole pictures (``crops=False``), neither mirrored nor jittered: those are other pictures.
+        batches: Draws whole pictures (``crops=False``), neither mirrored nor jittered: those are other pictures.
         retina: The eye.
-        limit_bytes: Most that may be kept. What is beyond it is prepared anew for each batch: all or nothing, as
-            ``kept`` says.
+        limit_bytes: Maximum that may be cached. Beyond it each batch is prepared anew: all or nothing, as ``cached``
+            says.
 
     Attributes:
-        kept: Whether everything prepared is kept.
-        bytes: What keeping it takes, pictures included.
+        cached: Whether everything prepared is cached.
+        bytes: Size of the cache, pictures included.
 
     Raises:
-        InvalidValueError: The views are cropped, mirrored or jittered.
+        InvalidValueError: The pictures are cropped, mirrored or jittered.
 
     Example:
         A batch at fixations (B, K, 2), the same as without the pictures prepared:
@@ -239,47 +239,47 @@ class PreparedPictures:
         >>> from foveasim.images.reading import ImagePool
         >>> from foveasim.eye.retina import make_retina
         >>> pool = ImagePool.of([np.full((40, 40, 3), 9, np.uint8)])
-        >>> pictures = PreparedPictures(Views(pool, (32, 32), crops=False), make_retina("pyramid"))
+        >>> pictures = PreparedPictures(AugmentedBatches(pool, (32, 32), crops=False), make_retina("pyramid"))
         >>> scene, prepared = pictures.take(np.array([0, 0]))
         >>> points = draw_fixations(np.random.default_rng(0), 2, 1, (32, 32))
-        >>> look(scene, pictures.retina, points, np.array([1, 1]), prepared=prepared).image.shape
+        >>> sense_sequence(scene, pictures.retina, points, np.array([1, 1]), prepared=prepared).image.shape
         torch.Size([2, 32, 32, 3])
     """
 
-    def __init__(self, views: Views, retina: Retina, limit_bytes: int = 2 << 30) -> None:
-        if views.crops or views.mirror or views.jitter:
+    def __init__(self, batches: AugmentedBatches, retina: Retina, limit_bytes: int = 2 << 30) -> None:
+        if batches.crops or batches.mirror or batches.jitter:
             raise InvalidValueError(
-                "views must draw whole pictures as they are, to be prepared once; set crops, mirror and jitter False."
+                "batches must hold whole pictures as they are, to be prepared once; set crops, mirror and jitter False."
             )
-        self.views, self.retina = views, retina
-        count = len(views.pool)
+        self.batches, self.retina = batches, retina
+        count = len(batches.pool)
         first = self._prepare(np.zeros(1, np.int64))[1]
         self.bytes = count * sum(part.nbytes for part in (first.image, *first.parts))
-        self.kept = self.bytes <= limit_bytes
-        if not self.kept:
+        self.cached = self.bytes <= limit_bytes
+        if not self.cached:
             return
         mine = (first.image, first.px_per_deg, *first.parts)
-        kept = [torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device) for part in mine]
+        storage = [torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device) for part in mine]
         for start in range(0, count, PREPARED_AT_ONCE):
             some = np.arange(start, min(start + PREPARED_AT_ONCE, count))
             prepared = self._prepare(some)[1]
-            for whole, part in zip(kept, (prepared.image, prepared.px_per_deg, *prepared.parts), strict=True):
+            for whole, part in zip(storage, (prepared.image, prepared.px_per_deg, *prepared.parts), strict=True):
                 whole[start : start + len(some)] = part
-        self._all = Prepared(kept[0], kept[1], tuple(kept[2:]))
+        self._all = Prepared(storage[0], storage[1], tuple(storage[2:]))
 
     def take(self, index: NDArray[np.int64]) -> tuple[Scene, Prepared]:
         """Return pictures as a scene, and what the retina prepared of it.
 
         Args:
-            index: (B,) int64, which of the pool's images, such as ``Drawn.index``.
+            index: (B,) int64, which of the pool's images, such as ``AugmentedBatch.index``.
         """
-        if not self.kept:
+        if not self.cached:
             return self._prepare(index)
-        prepared = _take(self._all, torch.from_numpy(index).to(self.views.device))
-        objects = None if self.views.pool.objects is None else self.views.take(index)[1]
+        prepared = _take(self._all, torch.from_numpy(index).to(self.batches.device))
+        objects = None if self.batches.pool.objects is None else self.batches.take(index)[1]
         return replace(as_scene(prepared.image), objects=objects), prepared
 
     def _prepare(self, index: NDArray[np.int64]) -> tuple[Scene, Prepared]:
-        image, objects = self.views.take(index)
+        image, objects = self.batches.take(index)
         scene = replace(as_scene(image), objects=objects)
         return scene, self.retina.prepare(scene)

@@ -13,12 +13,12 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.agents.mim.network import MimNetwork, fill_unseen, to_float
 from foveasim.agents.mim.predictor import TRAINED_PX, compose, predict_at
-from foveasim.agents.pretraining.gaze_sequences import draw_fixations, look
+from foveasim.agents.pretraining.gaze_sequences import draw_fixations, sense_sequence
 from foveasim.errors import InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import Retina
 
-__all__ = ["Evaluation", "evaluate", "some_seen"]
+__all__ = ["Evaluation", "evaluate", "sample_beliefs"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def evaluate(
     sums = np.zeros((3, len(fixations)))  # error, error of the filling, hidden pixels
     was_training = network.training
     network.eval()
-    for column, image, acuity, target in some_seen(
+    for column, image, acuity, target in sample_beliefs(
         images, retina, fixations, start=start, repeats=repeats, batch=batch, seed=seed, device=device
     ):
         with torch.inference_mode():
@@ -111,7 +111,7 @@ def evaluate(
     )
 
 
-def some_seen(
+def sample_beliefs(
     images: NDArray[np.uint8],
     retina: Retina,
     fixations: tuple[int, ...],
@@ -122,7 +122,7 @@ def some_seen(
     seed: int = 0,
     device: str = "cpu",
 ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Let eyes look at images, at random, and show what they have seen after each number of fixations.
+    """Yield what eyes have seen of images after each number of random fixations.
 
     Args:
         images: As all others, see :func:`evaluate`.
@@ -160,5 +160,5 @@ def some_seen(
             scene = as_scene(torch.from_numpy(images[chosen]).to(device))
             target = scene.image.permute(0, 3, 1, 2).float() / 255
             for column, n in enumerate(fixations):
-                belief = look(scene, retina, points[chosen], np.full(len(target), n), seed + repeat)
+                belief = sense_sequence(scene, retina, points[chosen], np.full(len(target), n), seed + repeat)
                 yield column, *to_float(belief.image, belief.acuity), target

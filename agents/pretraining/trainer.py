@@ -20,10 +20,10 @@ from torch import Tensor
 from foveasim.agents.mim.network import MimNetwork, Output, make_network
 from foveasim.agents.mim.weights_file import load_network, read_tensors, save_network, write_tensors
 from foveasim.agents.pretraining import model_card
-from foveasim.agents.pretraining.augmentations import Views, as_float
+from foveasim.agents.pretraining.augmentations import AugmentedBatches, as_float
 from foveasim.agents.pretraining.config import PretrainConfig
 from foveasim.agents.pretraining.distributed import Ranks
-from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
+from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, sense_sequence
 from foveasim.agents.pretraining.grow import grow
 from foveasim.agents.pretraining.prediction_error import Evaluation
 from foveasim.errors import InvalidValueError, WeightsError
@@ -156,7 +156,7 @@ class Trainer:
         self.steps = config.steps
         if config.epochs is not None:
             self.steps = max(1, round(config.epochs * len(pool) / config.batch))
-        self.views = Views(
+        self.batches = AugmentedBatches(
             pool,
             (config.size, config.size),
             crops=config.crops,
@@ -169,7 +169,7 @@ class Trainer:
         self.retinas: list[Retina] = [make_retina(name, **options) for name, options in config.retinas.items()]
         # Whole pictures are the same at every step, and so is what the one retina prepares of them.
         always = not (config.crops or config.mirror or config.jitter or config.oblong_share) and len(self.retinas) == 1
-        self.pictures = PreparedPictures(self.views, self.retinas[0]) if always else None
+        self.pictures = PreparedPictures(self.batches, self.retinas[0]) if always else None
         shares = np.ones(len(self.retinas)) if config.retina_shares is None else np.array(config.retina_shares, float)
         self.chances = shares / shares.sum()
         with torch.random.fork_rng(devices=[]):
@@ -226,11 +226,11 @@ class Trainer:
             longer = config.size * 4 // 3
             size = (config.size, longer) if rng.uniform() < 0.5 else (longer, config.size)
         part = self.ranks.part(config.batch)
-        drawn = self.views.draw(rng, config.batch, size, part)
+        drawn = self.batches.draw(rng, config.batch, size, part)
         prepared = None if self.pictures is None else self.pictures.take(drawn.index)[1]
-        return self._seen(rng, drawn.image, drawn.objects, part, prepared)
+        return self._sense(rng, drawn.image, drawn.objects, part, prepared)
 
-    def _seen(
+    def _sense(
         self,
         rng: np.random.Generator,
         image: Tensor,
@@ -238,7 +238,7 @@ class Trainer:
         part: slice,
         prepared: Prepared | None = None,
     ) -> Batch:
-        """Let eyes look at lanes ``part`` of a batch of ``config.batch``."""
+        """Return what eyes see of lanes ``part`` of a batch of ``config.batch``."""
         config, lanes, size = self.config, max(self.config.batch, part.stop), (image.shape[1], image.shape[2])
         retina = self.retinas[int(rng.choice(len(self.retinas), p=self.chances))]
         points = self._fixations(rng, lanes, size)
@@ -246,7 +246,9 @@ class Trainer:
         count = 1 + (share * config.max_fixations).astype(np.int64)
         seed = int(rng.integers(2**31)) + part.start  # a lane draws from seed + its place in the whole batch
         scene = replace(as_scene(image), objects=_everywhere(image) if objects is None else objects)
-        return self._batch(image, look(scene, retina, points[part], count[part], seed, prepared=prepared), objects)
+        return self._batch(
+            image, sense_sequence(scene, retina, points[part], count[part], seed, prepared=prepared), objects
+        )
 
     def _fixations(self, rng: np.random.Generator, lanes: int, size: tuple[int, int]) -> NDArray[np.float32]:
         config = self.config
@@ -297,7 +299,7 @@ class Trainer:
         return detached
 
     def sample(self, count: int, place: int, images: NDArray[np.uint8] | None = None) -> Batch:
-        """Return pictures to look at: the same at every call, after one fixation, two, and so on.
+        """Return pictures for people: the same at every call, after one fixation, two, and so on.
 
         Args:
             count: B, of training images.
@@ -306,7 +308,7 @@ class Trainer:
         """
         rng, config = np.random.default_rng((self.config.seed, 2**41)), self.config  # a step that no training reaches
         if images is None:
-            drawn = self.views.draw(rng, count)
+            drawn = self.batches.draw(rng, count)
             image, objects = drawn.image, drawn.objects
         else:
             image, objects = torch.from_numpy(images).to(self.device), None
@@ -314,7 +316,7 @@ class Trainer:
         points = self._fixations(rng, len(image), size)
         fixations = np.minimum(np.arange(1, len(image) + 1), config.max_fixations)
         scene = replace(as_scene(image), objects=_everywhere(image) if objects is None else objects)
-        return self._batch(image, look(scene, self.retinas[place], points, fixations, config.seed), objects)
+        return self._batch(image, sense_sequence(scene, self.retinas[place], points, fixations, config.seed), objects)
 
     def validation_loss(self, images: NDArray[np.uint8]) -> float:
         """Return the loss on images that were not trained on, under the run's own eyes, always the same fixations.
@@ -326,7 +328,7 @@ class Trainer:
         with self.averaged() as network, torch.inference_mode():
             for start in range(0, len(images), step):
                 part = torch.from_numpy(images[start : start + step]).to(self.device)
-                batch = self._seen(rng, part, None, slice(0, len(part)))
+                batch = self._sense(rng, part, None, slice(0, len(part)))
                 total += float(masked_error(network(batch.image, batch.acuity)[0], batch)) * len(part)
         return total / len(images)
 

@@ -15,7 +15,7 @@ from foveasim import validation
 from foveasim.agents.mim.network import MimNetwork, Output
 from foveasim.agents.mim.weights_file import load_network, read_card, read_dtype, save_network
 from foveasim.agents.pretraining.model_card import write_markdown
-from foveasim.agents.pretraining.prediction_error import some_seen
+from foveasim.agents.pretraining.prediction_error import sample_beliefs
 from foveasim.drawing.figures import COLOURS, blank_figure, save_figure
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.eye.retina import Retina, make_retina
@@ -114,7 +114,7 @@ def reliability(
         InvalidValueError: The network predicts no standard deviation, the retina hides nothing, or as ``evaluate``.
     """
     found: list[list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = [[] for _ in fixations]
-    seen = some_seen(
+    seen = sample_beliefs(
         images, retina, tuple(fixations), start=start, repeats=repeats, batch=batch, seed=seed, device=device
     )
     for column, image, acuity, target in seen:

@@ -12,9 +12,9 @@ import torch
 
 from foveasim.agents.mim.network import NETWORKS, make_network
 from foveasim.agents.mim.predictor import Predictor
-from foveasim.agents.pretraining.augmentations import Views, as_float
+from foveasim.agents.pretraining.augmentations import AugmentedBatches, as_float
 from foveasim.agents.pretraining.config import PretrainConfig
-from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
+from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, sense_sequence
 from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.bench.timing import Case, Setting, pictures, rate_case
 from foveasim.eye.foveated import as_scene
@@ -79,15 +79,18 @@ def _train(network: str, setting: Setting) -> Iterator[Callable[[], int]]:
 def _pipeline(technique: str, variant: str, setting: Setting) -> Iterator[Callable[[], int]]:
     """Batches as a network takes them: what was seen, (B, 3, H, W) float32, its acuity and the target."""
     name, options = TECHNIQUES[technique]
-    views, retina = Views(_pool(setting.seed), (SIDE, SIDE), crops=variant == "crops"), make_retina(name, **options)
-    prepared = PreparedPictures(views, retina) if variant == "prepared" else None
+    batches, retina = (
+        AugmentedBatches(_pool(setting.seed), (SIDE, SIDE), crops=variant == "crops"),
+        make_retina(name, **options),
+    )
+    prepared = PreparedPictures(batches, retina) if variant == "prepared" else None
     rng = np.random.default_rng(setting.seed)
     points, count = draw_fixations(rng, BATCH, 1, (SIDE, SIDE), gaze="centre"), np.ones(BATCH, np.int64)
 
     def work() -> int:
-        drawn = views.draw(rng, BATCH)
+        drawn = batches.draw(rng, BATCH)
         scene, ready = prepared.take(drawn.index) if prepared is not None else (as_scene(drawn.image), None)
-        seen = look(scene, retina, points, count, prepared=ready)
+        seen = sense_sequence(scene, retina, points, count, prepared=ready)
         for part in (seen.image, scene.image):
             as_float(part).permute(0, 3, 1, 2)
         as_float(seen.acuity)

@@ -16,7 +16,7 @@ from foveasim.agents.mim.predictor import compose
 from foveasim.agents.mim.weights_file import load_network
 from foveasim.agents.pretraining.augmentations import as_float
 from foveasim.agents.pretraining.config import PretrainConfig
-from foveasim.agents.pretraining.gaze_sequences import draw_fixations, look
+from foveasim.agents.pretraining.gaze_sequences import draw_fixations, sense_sequence
 from foveasim.agents.readout.labelled import read_labelled
 from foveasim.drawing.figures import (
     COLOURS,
@@ -337,7 +337,9 @@ def _predict(file: Path, config: PretrainConfig, images: NDArray[np.uint8]) -> t
     rng, max_fixations = np.random.default_rng(config.seed), config.max_fixations
     points = draw_fixations(rng, len(images), max_fixations, size, config.walk_share, gaze=config.gaze)
     count = np.minimum(np.arange(1, len(images) + 1), max_fixations)
-    belief = look(replace(scene, objects=everywhere), make_retina(name, **options), points, count, config.seed)
+    belief = sense_sequence(
+        replace(scene, objects=everywhere), make_retina(name, **options), points, count, config.seed
+    )
     seen, acuity = as_float(belief.image).permute(0, 3, 1, 2), as_float(belief.acuity)[:, None]
     with torch.inference_mode():
         predicted = load_network(file)(seen, acuity)[0].float()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveasim.agents.pretraining import augmentations
-from foveasim.agents.pretraining.augmentations import Views, as_float
+from foveasim.agents.pretraining.augmentations import AugmentedBatches, as_float
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.images.pool import ImagePool
 
@@ -35,7 +35,7 @@ def colours(value: Tensor) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("options", [{}, {"mirror": True}, {"crops": False}, {"crops": False, "mirror": True}])
 def test_a_uniform_image_stays_uniform(options: dict[str, Any]) -> None:
     pool = ImagePool.of([np.full((50, 170, 3), (1, 128, 255), np.uint8)])
-    drawn = Views(pool, (33, 40), **options).draw(np.random.default_rng(0), 16)
+    drawn = AugmentedBatches(pool, (33, 40), **options).draw(np.random.default_rng(0), 16)
     assert drawn.image.shape == (16, 33, 40, 3) and drawn.image.dtype == torch.uint8
     assert drawn.objects is None
     assert colours(drawn.image) == {(1, 128, 255)}
@@ -43,14 +43,14 @@ def test_a_uniform_image_stays_uniform(options: dict[str, Any]) -> None:
 
 def test_the_whole_of_a_square_is_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    views = Views(ImagePool.of([image]), (64, 64), scale=(1.0, 1.0))
-    assert bool((views.draw(np.random.default_rng(0), 4).image == torch.from_numpy(image)).all())
+    batches = AugmentedBatches(ImagePool.of([image]), (64, 64), scale=(1.0, 1.0))
+    assert bool((batches.draw(np.random.default_rng(0), 4).image == torch.from_numpy(image)).all())
 
 
 @pytest.mark.parametrize("side", [24, 96])  # smaller and larger than what is cut out
 def test_a_ramp_stays_linear(side: int) -> None:
-    views = Views(ramp(200, 240), (side, side), scale=(0.05, 0.3))
-    for crop in views.draw(np.random.default_rng(0), 20).image.double():
+    batches = AugmentedBatches(ramp(200, 240), (side, side), scale=(0.05, 0.3))
+    for crop in batches.draw(np.random.default_rng(0), 20).image.double():
         for line in (crop[side // 2, :, 0], crop[:, side // 2, 1]):
             inner = line[2:-2]
             steps = torch.linspace(0, 1, len(inner), dtype=torch.float64)
@@ -61,10 +61,10 @@ def test_a_ramp_stays_linear(side: int) -> None:
 
 
 def test_crops_have_the_area_and_the_ratio_that_they_should() -> None:
-    views = Views(random_pool(1), (64, 64), scale=(0.08, 1.0))
-    height, width = views.pool.size[0].tolist()
+    batches = AugmentedBatches(random_pool(1), (64, 64), scale=(0.08, 1.0))
+    height, width = batches.pool.size[0].tolist()
     rng = np.random.default_rng(0)
-    boxes = views._boxes(rng, np.zeros(20000, np.int64), (64, 64)).box
+    boxes = batches._boxes(rng, np.zeros(20000, np.int64), (64, 64)).box
     top, left, h, w = boxes.T
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= height).all() and (left + w <= width).all()
     area = h * w / (height * width)
@@ -77,15 +77,18 @@ def test_crops_have_the_area_and_the_ratio_that_they_should() -> None:
 
 
 def test_the_ratio_bends_so_that_a_long_image_is_seen_whole() -> None:
-    views = Views(ramp(50, 240), (32, 32), scale=(1.0, 1.0))
-    assert views._boxes(np.random.default_rng(0), np.zeros(9, np.int64), (32, 32)).box.tolist() == [[0, 0, 50, 240]] * 9
+    batches = AugmentedBatches(ramp(50, 240), (32, 32), scale=(1.0, 1.0))
+    assert (
+        batches._boxes(np.random.default_rng(0), np.zeros(9, np.int64), (32, 32)).box.tolist() == [[0, 0, 50, 240]] * 9
+    )
 
 
 @pytest.mark.parametrize("crops", [True, False])
 def test_mirrored_views_are_the_same_turned_over(crops: bool) -> None:
     pool = random_pool(objects=True)
     plain, turned = (
-        Views(pool, (30, 44), crops=crops, mirror=mirror).draw(np.random.default_rng(7), 64) for mirror in (False, True)
+        AugmentedBatches(pool, (30, 44), crops=crops, mirror=mirror).draw(np.random.default_rng(7), 64)
+        for mirror in (False, True)
     )
     assert (plain.index == turned.index).all()
     assert plain.objects is not None and turned.objects is not None
@@ -100,16 +103,16 @@ def test_mirrored_views_are_the_same_turned_over(crops: bool) -> None:
 
 
 def test_the_same_state_draws_the_same_batch() -> None:
-    views = Views(random_pool(), (32, 32), mirror=True, jitter=True)
-    first, again, other = (views.draw(np.random.default_rng(seed), 16) for seed in (1, 1, 2))
+    batches = AugmentedBatches(random_pool(), (32, 32), mirror=True, jitter=True)
+    first, again, other = (batches.draw(np.random.default_rng(seed), 16) for seed in (1, 1, 2))
     assert torch.equal(first.image, again.image) and (first.index == again.index).all()
     assert not torch.equal(first.image, other.image)
-    assert views.draw(np.random.default_rng(1), 4, (32, 56)).image.shape == (4, 32, 56, 3)
+    assert batches.draw(np.random.default_rng(1), 4, (32, 56)).image.shape == (4, 32, 56, 3)
 
 
 @pytest.mark.parametrize("options", [{}, {"mirror": True}, {"crops": False, "mirror": True}])
 def test_objects_are_cut_exactly_like_the_image(options: dict[str, Any]) -> None:
-    drawn = Views(random_pool(objects=True), (48, 36), **options).draw(np.random.default_rng(3), 32)
+    drawn = AugmentedBatches(random_pool(objects=True), (48, 36), **options).draw(np.random.default_rng(3), 32)
     assert drawn.objects is not None and drawn.objects.shape == (32, 48, 36)
     assert torch.equal(drawn.objects, drawn.image[..., 1])
 
@@ -118,7 +121,7 @@ def test_images_without_a_mask_have_no_object() -> None:
     images = [np.full((40, 40, 3), 9, np.uint8)] * 2
     pool = ImagePool.of(images, objects=[None, np.full((40, 40), 200, np.uint8)])
     for crops in (True, False):
-        drawn = Views(pool, (32, 32), crops=crops).draw(np.random.default_rng(0), 20)
+        drawn = AugmentedBatches(pool, (32, 32), crops=crops).draw(np.random.default_rng(0), 20)
         assert drawn.objects is not None
         for index, mask in zip(drawn.index.tolist(), drawn.objects, strict=True):
             assert set(mask.flatten().tolist()) == {200 * index}
@@ -127,41 +130,43 @@ def test_images_without_a_mask_have_no_object() -> None:
 def test_shares_choose_the_source() -> None:
     images = [np.full((40, 40, 3), value, np.uint8) for value in (0, 0, 255)]
     pool = ImagePool.of(images, source=np.array([0, 0, 1]))
-    drawn = Views(pool, (8, 8), shares=(0.25, 0.75)).draw(np.random.default_rng(0), 400)
+    drawn = AugmentedBatches(pool, (8, 8), shares=(0.25, 0.75)).draw(np.random.default_rng(0), 400)
     assert abs((drawn.image[:, 0, 0, 0] == 255).double().mean() - 0.75) < 0.08  # 3.7 standard deviations
 
 
 @pytest.mark.parametrize("size", [(20, 28), (96, 96)])
 def test_crops_by_torch_are_those_of_the_kernel(size: tuple[int, int]) -> None:
     pool = random_pool(objects=True)
-    views = Views(pool, size, mirror=True)
+    batches = AugmentedBatches(pool, size, mirror=True)
     rng = np.random.default_rng(0)
-    boxes = views._boxes(rng, rng.integers(len(pool), size=24), size)
+    boxes = batches._boxes(rng, rng.integers(len(pool), size=24), size)
     for of_objects in (False, True):
-        here, there = (cut(boxes, size, of_objects=of_objects).short() for cut in (views._cut_here, views._cut_there))
+        here, there = (
+            cut(boxes, size, of_objects=of_objects).short() for cut in (batches._cut_here, batches._cut_there)
+        )
         assert here.shape == there.shape
         assert (here - there).abs().max() <= 1
         assert (here != there).double().mean() < 1e-3
 
 
 def test_crops_are_those_of_antialiased_bilinear_resizing() -> None:
-    views = Views(random_pool(), (40, 52))
+    batches = AugmentedBatches(random_pool(), (40, 52))
     rng = np.random.default_rng(0)
-    boxes = views._boxes(rng, rng.integers(12, size=24), (40, 52))
-    cut = views._cut_here(boxes, (40, 52), of_objects=False)
+    boxes = batches._boxes(rng, rng.integers(12, size=24), (40, 52))
+    cut = batches._cut_here(boxes, (40, 52), of_objects=False)
     for lane, (top, left, h, w) in enumerate(boxes.box.tolist()):
-        part = torch.from_numpy(views.pool.images[boxes.index[lane]][top : top + h, left : left + w].copy())
+        part = torch.from_numpy(batches.pool.images[boxes.index[lane]][top : top + h, left : left + w].copy())
         planes = part.permute(2, 0, 1)[None].double()
         expected = torch.nn.functional.interpolate(planes, size=(40, 52), mode="bilinear", antialias=True)
         assert (expected[0].permute(1, 2, 0) - cut[lane]).abs().max() < 0.51
 
 
 def test_whole_pictures_are_kept_and_copied() -> None:
-    views = Views(ramp(40, 40), (40, 40), crops=False)
-    first = views.draw(np.random.default_rng(0), 2).image
+    batches = AugmentedBatches(ramp(40, 40), (40, 40), crops=False)
+    first = batches.draw(np.random.default_rng(0), 2).image
     first.fill_(0)
-    assert views.draw(np.random.default_rng(0), 2).image.any()
-    assert views.pool.pixels.any()
+    assert batches.draw(np.random.default_rng(0), 2).image.any()
+    assert batches.pool.pixels.any()
 
 
 @pytest.mark.parametrize(
@@ -176,14 +181,14 @@ def test_whole_pictures_are_kept_and_copied() -> None:
 )
 def test_options_are_checked(options: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidValueError, match=match):
-        Views(ramp(40, 40), **options)
+        AugmentedBatches(ramp(40, 40), **options)
 
 
 def test_empty_pools_and_batches_are_refused() -> None:
     with pytest.raises(InvalidValueError, match="at least one image"):
-        Views(ImagePool.of([]))
+        AugmentedBatches(ImagePool.of([]))
     with pytest.raises(InvalidValueError, match="count"):
-        Views(ramp(40, 40)).draw(np.random.default_rng(0), 0)
+        AugmentedBatches(ramp(40, 40)).draw(np.random.default_rng(0), 0)
 
 
 @pytest.mark.parametrize("shape", [(7, 3, 5, 3), (2, 9), (4,)])

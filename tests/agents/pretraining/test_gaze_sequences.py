@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from foveasim.agents.pretraining import gaze_sequences
-from foveasim.agents.pretraining.augmentations import Views
-from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, look
+from foveasim.agents.pretraining.augmentations import AugmentedBatches
+from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, sense_sequence
 from foveasim.errors import InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.retina import make_retina
@@ -40,7 +40,7 @@ def points(lanes: int, count: int, size: tuple[int, int] = (48, 64)) -> Any:
 @pytest.mark.parametrize(("name", "options"), RETINAS)
 def test_one_fixation_is_the_glimpse_itself(name: str, options: dict[str, Any]) -> None:
     retina, scene, at = make_retina(name, **options), as_scene(noise()), points(6, 3)
-    seen = look(scene, retina, at, np.ones(6, np.int64), 5)
+    seen = sense_sequence(scene, retina, at, np.ones(6, np.int64), 5)
     glimpse = retina(scene, torch.from_numpy(at[:, 0]), Key.of(5, 6) if retina.needs_key else None)
     assert torch.equal(seen.image, glimpse.image) and torch.equal(seen.acuity, glimpse.acuity)
 
@@ -49,7 +49,7 @@ def test_one_fixation_is_the_glimpse_itself(name: str, options: dict[str, Any]) 
 def test_what_several_fixations_leave_out_is_the_mean_of_what_they_saw(counts: list[int]) -> None:
     image, at = noise(), points(6, 3)
     retina = make_retina("disc", hidden_ratio=0.9)
-    belief = look(as_scene(image), retina, at, np.array(counts))
+    belief = sense_sequence(as_scene(image), retina, at, np.array(counts))
     for lane, count in enumerate(counts):
         scene = as_scene(image[lane : lane + 1])
         glimpses = [retina(scene, torch.from_numpy(at[lane : lane + 1, step])) for step in range(count)]
@@ -82,24 +82,27 @@ def test_fills_are_weighted_by_acuity_and_the_same_in_torch(monkeypatch: pytest.
 def test_hidden_pixels_have_no_influence() -> None:
     image, at = noise(), points(6, 4)
     retina, count = make_retina("disc", hidden_ratio=0.9), np.full(6, 4)
-    belief = look(as_scene(image), retina, at, count)
+    belief = sense_sequence(as_scene(image), retina, at, count)
     other = torch.where((belief.acuity > 0)[..., None], image, 255 - image)
-    assert torch.equal(look(as_scene(other), retina, at, count).image, belief.image)
+    assert torch.equal(sense_sequence(as_scene(other), retina, at, count).image, belief.image)
 
 
 @pytest.mark.parametrize(("name", "options"), RETINAS)
 @pytest.mark.parametrize("limit", [2 << 30, 0])
 def test_prepared_pictures_show_the_same(name: str, options: dict[str, Any], limit: int) -> None:
     pool = ImagePool.of(list(noise(7).numpy()))
-    views, retina = Views(pool, (48, 64), crops=False), make_retina(name, **options)
-    pictures = PreparedPictures(views, retina, limit)
-    assert pictures.kept == (limit > 0) and pictures.bytes >= pool.pixels.size
+    batches, retina = AugmentedBatches(pool, (48, 64), crops=False), make_retina(name, **options)
+    pictures = PreparedPictures(batches, retina, limit)
+    assert pictures.cached == (limit > 0) and pictures.bytes >= pool.pixels.size
     index = np.array([3, 0, 3, 6, 1])
     scene, prepared = pictures.take(index)
     assert torch.equal(scene.image, noise(7)[torch.from_numpy(index)])
     at = points(5, 3)
     for count in (np.ones(5, np.int64), np.array([1, 3, 2, 3, 1]), np.full(5, 2)):
-        one, two = look(scene, retina, at, count, 9, prepared=prepared), look(scene, retina, at, count, 9)
+        one, two = (
+            sense_sequence(scene, retina, at, count, 9, prepared=prepared),
+            sense_sequence(scene, retina, at, count, 9),
+        )
         assert torch.equal(one.image, two.image) and torch.equal(one.acuity, two.acuity)
 
 
@@ -108,7 +111,7 @@ def test_prepared_pictures_bring_their_objects() -> None:
     masks = [np.full((48, 64), 10 * n, np.uint8) for n in range(4)]
     pool = ImagePool.of(list(image.numpy()), objects=masks)
     for limit in (2 << 30, 0):
-        pictures = PreparedPictures(Views(pool, (48, 64), crops=False), make_retina("disc"), limit)
+        pictures = PreparedPictures(AugmentedBatches(pool, (48, 64), crops=False), make_retina("disc"), limit)
         scene = pictures.take(np.array([3, 1]))[0]
         assert scene.objects is not None and scene.objects.shape == (2, 48, 64)
         assert scene.objects[:, 0, 0].tolist() == [30, 10]
@@ -117,15 +120,17 @@ def test_prepared_pictures_bring_their_objects() -> None:
 @pytest.mark.parametrize("options", [{}, {"crops": False, "mirror": True}, {"crops": False, "jitter": True}])
 def test_only_whole_pictures_can_be_prepared(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidValueError, match="crops, mirror and jitter"):
-        PreparedPictures(Views(ImagePool.of(list(noise(1).numpy())), (48, 64), **options), make_retina("disc"))
+        PreparedPictures(
+            AugmentedBatches(ImagePool.of(list(noise(1).numpy())), (48, 64), **options), make_retina("disc")
+        )
 
 
 def test_what_does_not_fit_is_refused() -> None:
     scene, retina, at = as_scene(noise()), make_retina("disc"), points(6, 2)
     with pytest.raises(InvalidValueError, match="numbers from 1 to 2"):
-        look(scene, retina, at, np.full(6, 3))
+        sense_sequence(scene, retina, at, np.full(6, 3))
     with pytest.raises(InvalidValueError, match="prepared must be of this scene"):
-        look(scene, retina, at, np.ones(6, np.int64), prepared=retina.prepare(as_scene(noise(5))))
+        sense_sequence(scene, retina, at, np.ones(6, np.int64), prepared=retina.prepare(as_scene(noise(5))))
     with pytest.raises(InvalidValueError, match="free, centre; got 'center'"):
         draw_fixations(np.random.default_rng(0), 1, 1, (48, 64), gaze="center")
 
