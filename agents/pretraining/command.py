@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from foveasim.agents.mim.predictor import compose
 from foveasim.agents.pretraining.config import PretrainConfig
-from foveasim.agents.pretraining.distributed import Ranks, joined
+from foveasim.agents.pretraining.distributed import ProcessGroup, join_processes
 from foveasim.agents.pretraining.log import TrainingLog
 from foveasim.agents.pretraining.prediction_error import Evaluation, evaluate
 from foveasim.agents.pretraining.trainer import Trainer, refuse_early
@@ -63,30 +63,30 @@ def run(config: PretrainConfig) -> Path:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)  # pictures are too small to share; its threads would fight with torch's
-    with joined(config.device) as (ranks, device):
+    with join_processes(config.device) as (processes, device):
         check_device(device)
-        ranks.part(config.batch)
-        if ranks.count > 1 and config.minutes is not None:
+        processes.part(config.batch)
+        if processes.count > 1 and config.minutes is not None:
             raise InvalidValueError("several processes cannot share a time: give epochs or steps instead of minutes.")
-        return _run(replace(config, device=device), ranks)
+        return _run(replace(config, device=device), processes)
 
 
-def _run(config: PretrainConfig, ranks: Ranks) -> Path:
+def _run(config: PretrainConfig, processes: ProcessGroup) -> Path:
     refuse_early(config)
-    if ranks.first:  # which writes; the others would find its files
+    if processes.first:  # which writes; the others would find its files
         reads = find_inputs(
             *(config.start_from, config.network_options, config.retinas),
             sources=(config.data, config.validate, config.masks),
         )
         check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     with warnings.catch_warnings():
-        if not ranks.first:  # which has said it of the same data
+        if not processes.first:  # the first has printed it of the same data
             warnings.simplefilter("ignore")
-        pool = read_pool(config.data, cache=config.cache, progress=ranks.first)
+        pool = read_pool(config.data, cache=config.cache, progress=processes.first)
     if config.masks is not None:
         pool = with_masks(pool, config.masks, config.unmasked)
     held_out = centred(read_pool(config.validate), (config.size, config.size)) if config.validate else None
-    trainer = train(config, pool, held_out, ranks=ranks)
+    trainer = train(config, pool, held_out, processes=processes)
     return Path(config.out) / f"{trainer.network.name}.safetensors"
 
 
@@ -95,7 +95,7 @@ def train(
     pool: ImagePool,
     held_out: NDArray[np.uint8] | None = None,
     *,
-    ranks: Ranks | None = None,
+    processes: ProcessGroup | None = None,
     quiet: bool = False,
 ) -> Trainer:
     """Pretrain on images that are in memory; see :func:`run`.
@@ -104,18 +104,18 @@ def train(
         config: How; its ``data``, ``masks`` and ``validate`` are not read.
         pool: The images.
         held_out: (N, size, size, 3) uint8 for validation.
-        ranks: The processes that train together.
+        processes: The processes that train together.
         quiet: Write to the folder, but nothing to the terminal.
 
     Returns:
         The trainer at the end of its run.
     """
-    ranks = Ranks() if ranks is None else ranks
-    trainer = Trainer(config, pool, ranks)
-    ranks.agree("number of images", len(pool), trainer.device)
-    ranks.agree("number of steps done", trainer.step, trainer.device)
-    if not ranks.first:
-        with _whole_steps(ranks) as stop:  # which the first process does, and leaves the others without it
+    processes = ProcessGroup() if processes is None else processes
+    trainer = Trainer(config, pool, processes)
+    processes.require_equal("number of images", len(pool), trainer.device)
+    processes.require_equal("number of steps done", trainer.step, trainer.device)
+    if not processes.first:
+        with _whole_steps(processes) as stop:  # which the first process does, and leaves the others without it
             try:
                 while trainer.progress < 1:
                     trainer.train_step()
@@ -130,14 +130,15 @@ def train(
         with TrainingLog(Path(config.out), config.tensorboard, after=trainer, quiet=quiet) as log:
             log.say(
                 f"{len(pool):,} images, {config.network} with "
-                f"{sum(p.numel() for p in trainer.parameters.values()):,} parameters on {ranks.count} x {config.device}"
+                f"{sum(p.numel() for p in trainer.parameters.values()):,} parameters on "
+                f"{processes.count} x {config.device}"
             )
             if trainer.progress >= 1:
                 log.say(f"nothing is left to do: {trainer.checkpoint} is at step {trainer.step}")
             for change in trainer.changes:
                 log.say(f"other than in the run so far: {change}")
             _train(trainer, log, held_out)
-    ranks.wait()
+    processes.wait()
     return trainer
 
 
@@ -150,7 +151,7 @@ def _remove_run(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _whole_steps(ranks: Ranks) -> Iterator[InterruptFlag]:
+def _whole_steps(processes: ProcessGroup) -> Iterator[InterruptFlag]:
     """Let Ctrl-C and SIGTERM wait for the end of a step, so that the checkpoint is not of half a one.
 
     ``torchrun`` passes a Ctrl-C on to all its processes: the first stops, the others are there until it has finished
@@ -160,7 +161,7 @@ def _whole_steps(ranks: Ranks) -> Iterator[InterruptFlag]:
     Yields:
         Whether to stop.
     """
-    alone = ranks.count == 1
+    alone = processes.count == 1
     stop = InterruptFlag("stopping after this step; Ctrl-C again stops at once" if alone else "", never_raise=not alone)
     stop.graceful = True
     if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, signal.SIG_IGN):
@@ -175,7 +176,7 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
     evaluation: Evaluation | None = None
     saved_s, validated_s = trainer.elapsed_s, trainer.elapsed_s
     kept = int(trainer.progress * config.snapshots)
-    with _whole_steps(trainer.ranks) as stop:
+    with _whole_steps(trainer.processes) as stop:
         while trainer.progress < 1:
             if stop.requested:
                 _leave(trainer, log, stop)

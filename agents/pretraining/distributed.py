@@ -1,7 +1,7 @@
 """Training on several devices or machines: which of the processes this is, and how their gradients become one.
 
-``torchrun --nproc-per-node 8 -m foveasim pretrain …`` starts the processes and tells each of them by environment
-variables which one it is. A program that was not started so is the only process.
+``torchrun --nproc-per-node 8 -m foveasim pretrain …`` starts the processes and numbers them by environment
+variables. A program that was not started so is the only process.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from foveasim.errors import FoveasimError, InvalidValueError
 
-__all__ = ["Ranks", "joined"]
+__all__ = ["ProcessGroup", "join_processes"]
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """The processes of a run.
 
     Attributes:
@@ -48,7 +48,7 @@ class Ranks:
         each = lanes // self.count
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def mean_(self, tensors: Iterable[Tensor]) -> None:
+    def average_(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor by its mean over the processes, in one message.
 
         Raises:
@@ -58,13 +58,13 @@ class Ranks:
             return
         ours = list(tensors)
         flat = torch.cat([t.flatten() for t in ours])
-        with _together():
+        with _explain_lost_process():
             dist.all_reduce(flat)
         flat /= self.count
         for tensor, mean in zip(ours, torch.split(flat, [t.numel() for t in ours]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
-    def agree(self, what: str, number: int, device: torch.device) -> None:
+    def require_equal(self, what: str, number: int, device: torch.device) -> None:
         """Make sure that all processes come with the same number.
 
         Args:
@@ -79,7 +79,7 @@ class Ranks:
         if self.count == 1:
             return
         extremes = torch.tensor([number, -number], device=device)
-        with _together():
+        with _explain_lost_process():
             dist.all_reduce(extremes, dist.ReduceOp.MAX)
         maximum, minimum = int(extremes[0]), -int(extremes[1])
         if maximum != minimum:
@@ -95,13 +95,13 @@ class Ranks:
             FoveasimError: Another process has ended.
         """
         if self.count > 1:
-            with _together():
+            with _explain_lost_process():
                 dist.barrier()
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Say in one line that another process is gone: it has told itself why."""
+def _explain_lost_process() -> Iterator[None]:
+    """Explain in one line that another process has ended, which has printed why."""
     try:
         yield
     except RuntimeError as error:
@@ -112,7 +112,7 @@ def _together() -> Iterator[None]:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     """Join the processes that ``torchrun`` started, for as long as the block lasts.
 
     Args:
@@ -126,7 +126,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Ranks(), device
+        yield ProcessGroup(), device
         return
     gpu = torch.device(device).type == "cuda"
     if gpu:
@@ -140,6 +140,6 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if gpu else "gloo", device_id=torch.device(device) if gpu else None)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size()), device
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size()), device
     finally:
         dist.destroy_process_group()

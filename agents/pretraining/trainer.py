@@ -22,7 +22,7 @@ from foveasim.agents.mim.weights_file import load_network, read_tensors, save_ne
 from foveasim.agents.pretraining import model_card
 from foveasim.agents.pretraining.augmentations import AugmentedBatches, as_float
 from foveasim.agents.pretraining.config import PretrainConfig
-from foveasim.agents.pretraining.distributed import Ranks
+from foveasim.agents.pretraining.distributed import ProcessGroup
 from foveasim.agents.pretraining.gaze_sequences import PreparedPictures, draw_fixations, sense_sequence
 from foveasim.agents.pretraining.grow import grow
 from foveasim.agents.pretraining.prediction_error import Evaluation
@@ -139,7 +139,7 @@ class Trainer:
     Args:
         config: How to train.
         pool: The images; with objects where the config asks for them.
-        ranks: The processes that train together.
+        processes: The processes that train together.
 
     Attributes:
         changes: Options that a resumed run sets otherwise than the run so far did, for people to read.
@@ -149,8 +149,8 @@ class Trainer:
             ``resume`` is on.
     """
 
-    def __init__(self, config: PretrainConfig, pool: ImagePool, ranks: Ranks | None = None) -> None:
-        self.config, self.pool, self.ranks = config, pool, Ranks() if ranks is None else ranks
+    def __init__(self, config: PretrainConfig, pool: ImagePool, processes: ProcessGroup | None = None) -> None:
+        self.config, self.pool, self.processes = config, pool, ProcessGroup() if processes is None else processes
         self.device = torch.device(config.device)
         self.checkpoint = Path(config.out) / CHECKPOINT
         self.steps = config.steps
@@ -225,7 +225,7 @@ class Trainer:
         if rng.uniform() < config.oblong_share:
             longer = config.size * 4 // 3
             size = (config.size, longer) if rng.uniform() < 0.5 else (longer, config.size)
-        part = self.ranks.part(config.batch)
+        part = self.processes.part(config.batch)
         drawn = self.batches.draw(rng, config.batch, size, part)
         prepared = None if self.pictures is None else self.pictures.take(drawn.index)[1]
         return self._sense(rng, drawn.image, drawn.objects, part, prepared)
@@ -287,7 +287,7 @@ class Trainer:
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         detached = loss.detach().clone()
-        self.ranks.mean_([detached, *(p.grad for p in self.parameters.values() if p.grad is not None)])
+        self.processes.average_([detached, *(p.grad for p in self.parameters.values() if p.grad is not None)])
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
         self.optimizer.step()
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from foveasim.agents.mim.weights_file import load_network, read_tensors
-from foveasim.agents.pretraining.distributed import Ranks, joined
+from foveasim.agents.pretraining.distributed import ProcessGroup, join_processes
 from foveasim.cli.commands import main
 from foveasim.errors import FoveasimError, InvalidValueError
 
@@ -30,7 +30,7 @@ from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.cli.commands import entry
 step = Trainer.train_step
 def watched(self):
-    if self.step == 3 and str(self.ranks.rank) in os.environ["WHO"]:
+    if self.step == 3 and str(self.processes.rank) in os.environ["WHO"]:
         {act}
     return step(self)
 Trainer.train_step = watched
@@ -151,7 +151,7 @@ def test_what_cannot_be_shared_is_refused(
 
     from foveasim.agents.pretraining import command
 
-    monkeypatch.setattr(command, "joined", lambda device: nullcontext((Ranks(1, 2), device)))
+    monkeypatch.setattr(command, "join_processes", lambda device: nullcontext((ProcessGroup(1, 2), device)))
     assert main(words(folder, tmp_path / "out", *more)) == 1
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
@@ -160,19 +160,19 @@ def test_what_cannot_be_shared_is_refused(
 
 DISAGREES = """
 import torch
-from foveasim.agents.pretraining.distributed import joined
-with joined("cpu") as (ranks, device):
-    ranks.agree("number of cats", 3, torch.device(device))
-    tensors = [torch.full((2, 3), float(ranks.rank)), torch.tensor(4.0 * ranks.rank)]
-    ranks.mean_(tensors)
-    ranks.wait()
-    if ranks.first:
-        print(ranks, ranks.part(10), tensors, flush=True)
-    ranks.wait()
+from foveasim.agents.pretraining.distributed import join_processes
+with join_processes("cpu") as (processes, device):
+    processes.require_equal("number of cats", 3, torch.device(device))
+    tensors = [torch.full((2, 3), float(processes.rank)), torch.tensor(4.0 * processes.rank)]
+    processes.average_(tensors)
+    processes.wait()
+    if processes.first:
+        print(processes, processes.part(10), tensors, flush=True)
+    processes.wait()
     try:
-        ranks.agree("number of images", 10 + ranks.rank, torch.device(device))
+        processes.require_equal("number of images", 10 + processes.rank, torch.device(device))
     except ValueError as error:
-        print(str(error) * ranks.first, end="", flush=True)
+        print(str(error) * processes.first, end="", flush=True)
 """
 
 
@@ -181,7 +181,7 @@ def test_means_and_agreement_in_closed_form(tmp_path: Path) -> None:
     program.write_text(DISAGREES)
     ended = torchrun([str(program)])
     assert ended.returncode == 0, ended.stderr
-    assert "Ranks(rank=0, count=2) slice(0, 5, None)" in ended.stdout
+    assert "ProcessGroup(rank=0, count=2) slice(0, 5, None)" in ended.stdout
     assert "[0.5000, 0.5000, 0.5000]" in ended.stdout and "tensor(2.)" in ended.stdout
     assert "all processes must have the same number of images; they have from 10 to 11" in ended.stdout
 
@@ -192,23 +192,23 @@ def test_that_another_process_is_gone_is_one_clear_error(monkeypatch: pytest.Mon
 
     for name in ("all_reduce", "barrier"):
         monkeypatch.setattr(torch.distributed, name, gone)
-    ranks = Ranks(0, 2)
+    processes = ProcessGroup(0, 2)
     with pytest.raises(FoveasimError, match=r"another process of this run has ended.*--resume true"):
-        ranks.mean_([torch.ones(2)])
+        processes.average_([torch.ones(2)])
     with pytest.raises(FoveasimError, match="another process"):
-        ranks.agree("number", 1, torch.device("cpu"))
+        processes.require_equal("number", 1, torch.device("cpu"))
     with pytest.raises(FoveasimError, match="another process"):
-        ranks.wait()
+        processes.wait()
 
 
 def test_a_single_process_joins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     tensor = torch.ones(3)
-    with joined("cpu") as (ranks, device):
-        assert (ranks, device) == (Ranks(0, 1), "cpu") and ranks.first
-        ranks.mean_([tensor])
-        ranks.agree("number", 1, torch.device("cpu"))
-        ranks.wait()
+    with join_processes("cpu") as (processes, device):
+        assert (processes, device) == (ProcessGroup(0, 1), "cpu") and processes.first
+        processes.average_([tensor])
+        processes.require_equal("number", 1, torch.device("cpu"))
+        processes.wait()
     assert bool((tensor == 1).all()) and not torch.distributed.is_initialized()
 
 
@@ -217,5 +217,5 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     variables: dict[str, Any] = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InvalidValueError, match="0 GPUs, and this is its process 2"), joined("cuda"):
+    with pytest.raises(InvalidValueError, match="0 GPUs, and this is its process 2"), join_processes("cuda"):
         pass

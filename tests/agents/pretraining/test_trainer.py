@@ -13,7 +13,7 @@ from foveasim.agents.mim.network import make_network
 from foveasim.agents.mim.weights_file import read_tensors, save_network
 from foveasim.agents.pretraining.command import train
 from foveasim.agents.pretraining.config import PretrainConfig
-from foveasim.agents.pretraining.distributed import Ranks
+from foveasim.agents.pretraining.distributed import ProcessGroup
 from foveasim.agents.pretraining.prediction_error import evaluate
 from foveasim.agents.pretraining.trainer import Batch, Trainer, masked_error
 from foveasim.errors import InvalidValueError, WeightsError
@@ -164,7 +164,7 @@ def test_processes_share_out_the_same_batch(tmp_path: Path, name: str, max_fixat
     more: dict[str, Any] = {"jitter": True, "oblong_share": 0.5, "scale": (0.1, 1.0)}
     options, pool = config(tmp_path, retinas={name: {}}, max_fixations=max_fixations, **more), noise_pool(objects=True)
     whole = Trainer(options, pool)
-    parts = [Trainer(options, pool, Ranks(rank, 4)) for rank in range(4)]
+    parts = [Trainer(options, pool, ProcessGroup(rank, 4)) for rank in range(4)]
     for step in range(3):
         expected = whole.draw(step)
         shared = [part.draw(step) for part in parts]
@@ -354,6 +354,6 @@ def test_pictures_are_the_same_each_time_and_of_every_eye(tmp_path: Path) -> Non
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
-    assert Ranks(1, 3).part(6) == slice(2, 4)
+    assert ProcessGroup(1, 3).part(6) == slice(2, 4)
     with pytest.raises(InvalidValueError, match="multiple of the 3 processes; got 7"):
-        Ranks(0, 3).part(7)
+        ProcessGroup(0, 3).part(7)
