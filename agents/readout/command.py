@@ -35,7 +35,7 @@ from foveasim.agents.readout.finetune import finetune
 from foveasim.agents.readout.labelled import LabelledData, read_labelled
 from foveasim.agents.readout.latent import load_point
 from foveasim.agents.readout.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
-from foveasim.agents.readout.probe_solver import Space
+from foveasim.agents.readout.probe_solver import FeatureSpace
 from foveasim.drawing.figures import Bar, accuracies_figure, confusion_figure
 from foveasim.errors import InvalidValueError, WeightsError
 from foveasim.metrics.statistics import wilson
@@ -291,12 +291,12 @@ def _judged(
 ) -> Iterator[tuple[ReadoutResult, LinearProbe]]:
     """Fit and test one probe after the other; those that need it share what is known about the training features."""
     train, validation, test = parts
-    space: Space | None = None
+    space: FeatureSpace | None = None
     for probe in probes:
         advance = None if watch is None else watch(f"{probe} on {kind}")
         begun = time.perf_counter()
         if probe != "adam" and space is None:
-            space = Space(train.features)
+            space = FeatureSpace(train.features)
         found = fit_probe(probe, train, validation, classes, options, seed=seed, space=space, advance=advance)
         yield judge(kind, probe, found, validation, test, time.perf_counter() - begun), found
 

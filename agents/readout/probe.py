@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foveasim import validation as check
 from foveasim.agents.mim.linear_probe import LinearProbe
-from foveasim.agents.readout.probe_solver import CrossEntropy, Loss, Space, Squares, minimise
+from foveasim.agents.readout.probe_solver import CrossEntropy, FeatureSpace, ProbeLoss, SquaredError, minimise
 from foveasim.errors import InvalidValueError
 
 __all__ = [
@@ -115,7 +115,7 @@ def fit_probe(
     options: ProbeOptions | None = None,
     *,
     seed: int = 0,
-    space: Space | None = None,
+    space: FeatureSpace | None = None,
     advance: Callable[[int, float], None] | None = None,
 ) -> LinearProbe:
     """Fit one of :data:`PROBES`.
@@ -247,7 +247,7 @@ def fit_lbfgs(
     strengths: Sequence[float] = STRENGTHS,
     evaluations: int = 300,
     tolerance: float = 1e-3,
-    space: Space | None = None,
+    space: FeatureSpace | None = None,
     advance: Callable[[int, float], None] | None = None,
 ) -> LinearProbe:
     """Fit multinomial logistic regression to standardised features, its L2 regularisation chosen on validation.
@@ -282,7 +282,7 @@ def fit_ridge(
     strengths: Sequence[float] = STRENGTHS,
     evaluations: int = 300,
     tolerance: float = 1e-3,
-    space: Space | None = None,
+    space: FeatureSpace | None = None,
     advance: Callable[[int, float], None] | None = None,
 ) -> LinearProbe:
     """Fit regularised least squares to one-hot classes, its L2 regularisation chosen on validation.
@@ -307,24 +307,24 @@ def fit_ridge(
         Hoerl, Kennard (1970), Ridge regression, Technometrics 12. Rifkin, Klautau (2004), In defense of one-vs-all
         classification, J. Mach. Learn. Res. 5: as accurate as other losses once the regularisation is chosen well.
     """
-    return _fit(Squares(classes), train, validation, strengths, evaluations, tolerance, space, advance)
+    return _fit(SquaredError(classes), train, validation, strengths, evaluations, tolerance, space, advance)
 
 
 def _fit(
-    loss: Loss,
+    loss: ProbeLoss,
     train: Labelled,
     validation: Labelled,
     strengths: Sequence[float],
     evaluations: int,
     tolerance: float,
-    space: Space | None,
+    space: FeatureSpace | None,
     advance: Callable[[int, float], None] | None,
 ) -> LinearProbe:
     _check(train, validation, loss.classes)
     ordered = _ordered(strengths)
     check.whole("evaluations", evaluations, 1, 2**31)
     check.number("tolerance", tolerance, 0, open_low=True)
-    space = Space(train.features) if space is None else space
+    space = FeatureSpace(train.features) if space is None else space
     target = F.one_hot(train.labels, loss.classes).float()
     point = torch.zeros(space.size + 1 + len(train), loss.classes, device=target.device)
     found: LinearProbe | None = None

@@ -20,16 +20,16 @@ from torch import Tensor
 
 from foveasim.agents.mim.linear_probe import CHUNK
 
-__all__ = ["CrossEntropy", "Loss", "Space", "Squares", "minimise"]
+__all__ = ["CrossEntropy", "FeatureSpace", "ProbeLoss", "SquaredError", "minimise"]
 
 BLOCK = 2**22  # float64 numbers at a time: 32 MB
 COLUMNS = 2048  # features standardised at a time
-DIRECTIONS = 128  # in which L-BFGS is told the curvature
+DIRECTIONS = 128  # along which L-BFGS knows the curvature from the start
 MEMORY = 10  # steps that L-BFGS remembers
 SEARCHES = 30  # along a line at most
 
 
-class Loss(ABC):
+class ProbeLoss(ABC):
     """A convex loss of the scores; sums over images here, divided by their number by the caller."""
 
     def __init__(self, classes: int) -> None:
@@ -45,11 +45,11 @@ class Loss(ABC):
         """What is compared with the one-hot target: their difference is the gradient, (N, C)."""
 
     @abstractmethod
-    def bend(self, response: Tensor, along: Tensor) -> Tensor:
+    def curvature_along(self, response: Tensor, along: Tensor) -> Tensor:
         """Second derivative when the scores change by multiples of ``along`` (N, C)."""
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(ProbeLoss):
     """Of the softmax of the scores: multinomial logistic regression."""
 
     @property
@@ -61,13 +61,13 @@ class CrossEntropy(Loss):
         """Probabilities."""
         return scores.softmax(1)
 
-    def bend(self, response: Tensor, along: Tensor) -> Tensor:
-        """See :meth:`Loss.bend`: the variance of ``along`` over the classes."""
+    def curvature_along(self, response: Tensor, along: Tensor) -> Tensor:
+        """See :meth:`ProbeLoss.curvature_along`: the variance of ``along`` over the classes."""
         mean = (response * along).sum(1, keepdim=True)
         return (response * (along - mean).square()).sum()
 
 
-class Squares(Loss):
+class SquaredError(ProbeLoss):
     """Half the squared distance of the scores from the one-hot target: least squares."""
 
     @property
@@ -79,12 +79,12 @@ class Squares(Loss):
         """The scores."""
         return scores
 
-    def bend(self, response: Tensor, along: Tensor) -> Tensor:
-        """See :meth:`Loss.bend`."""
+    def curvature_along(self, response: Tensor, along: Tensor) -> Tensor:
+        """See :meth:`ProbeLoss.curvature_along`."""
         return along.square().sum()
 
 
-class Space:
+class FeatureSpace:
     """Linear functions of standardised features Z (N, D), in the shorter of two coordinates.
 
     With at least as many images as features, coordinates are the weights (D, C). With fewer, they are what every
@@ -164,8 +164,8 @@ class Space:
         vectors = torch.cat((basis, basis.new_zeros(1, rank), seen)) @ turn.float()
         return vectors, (power / len(self.features)).float()
 
-    def descend(self, slope: Tensor, curvature: float, strength: float) -> Tensor:
-        """Divide a gradient by the curvature of the loss, as the principal directions tell it.
+    def precondition(self, slope: Tensor, curvature: float, strength: float) -> Tensor:
+        """Divide a gradient by the curvature of the loss along the principal directions.
 
         Without it, latents whose variance lies in a few directions took over 100 evaluations for each strength and were
         still not done.
@@ -183,9 +183,9 @@ def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
     shift = features[0].double()  # so that the sum of squares is of the size of the variance
     total, square = torch.zeros_like(shift), torch.zeros_like(shift)
     rows = min(max(BLOCK // width, 1), count)
-    kept = shift.new_empty(rows, width)  # the pages of fresh memory would cost more than the sums
+    buffer = shift.new_empty(rows, width)  # the pages of fresh memory would cost more than the sums
     for part in torch.split(features, rows):
-        away = torch.sub(part, shift, out=kept[: len(part)])
+        away = torch.sub(part, shift, out=buffer[: len(part)])
         total += away.sum(0)
         square += away.square_().sum(0)
     away = total / count
@@ -215,7 +215,13 @@ def _gram(features: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 
 
 def minimise(
-    loss: Loss, space: Space, target: Tensor, start: Tensor, strength: float, evaluations: int, tolerance: float
+    loss: ProbeLoss,
+    space: FeatureSpace,
+    target: Tensor,
+    start: Tensor,
+    strength: float,
+    evaluations: int,
+    tolerance: float,
 ) -> tuple[Tensor, int, bool]:
     """Find the minimum of a loss, mean over the training images, plus ``strength`` / 2 times the squared weights.
 
@@ -235,7 +241,7 @@ def minimise(
         The minimum as a vector, how often the gradient was evaluated, and whether the minimum was reached.
     """
     size, count, threads = space.size, len(target), torch.get_num_threads()
-    point, memory = start, _Memory(space, start)
+    point, memory = start, _LimitedMemory(space, start)
     before: tuple[Tensor, Tensor] | None = None
     fresh = False
     # All but the large products is many small operations. Where others used the two cores as well, threads that waited
@@ -247,7 +253,7 @@ def minimise(
                 part = space.coordinates(error) + strength * point[:size]
                 seen = space.scores(part)
             slope = torch.cat((part, error.sum(0, keepdim=True), seen))
-            down = space.descend(slope, loss.curvature, strength)
+            down = space.precondition(slope, loss.curvature, strength)
             # Half of this is about how far the loss lies above its minimum.
             if float(space.dot(slope, down)) <= tolerance**2:
                 if fresh:
@@ -259,11 +265,11 @@ def minimise(
                 continue
             if before is not None:
                 change = slope - before[1]
-                memory.add(point - before[0], change, space.descend(change, loss.curvature, strength))
-            down = memory.descend(slope, down)
+                memory.add(point - before[0], change, space.precondition(change, loss.curvature, strength))
+            down = memory.direction(slope, down)
             before, fresh = (point, slope), False
             first = float(space.dot(slope, down))
-            point = point + _length(loss, space, target, point, down, strength, first) * down
+            point = point + _search_line(loss, space, target, point, down, strength, first) * down
     return point, evaluations, False
 
 
@@ -277,8 +283,8 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Memory:
-    """The last steps of L-BFGS, by which it knows the curvature better than it was told.
+class _LimitedMemory:
+    """The last steps of L-BFGS, by which it improves on the curvature of the preconditioner.
 
     All at once instead of one after another, which is as many small operations less.
 
@@ -286,42 +292,42 @@ class _Memory:
         Byrd, Nocedal, Schnabel (1994), Representations of quasi-Newton matrices, Math. Program. 63, theorem 2.2.
     """
 
-    def __init__(self, space: Space, like: Tensor) -> None:
+    def __init__(self, space: FeatureSpace, like: Tensor) -> None:
         self.space = space
-        self.steps, self.changes, self.divided = (like.new_zeros(MEMORY, *like.shape) for _ in range(3))
+        self.steps, self.changes, self.preconditioned = (like.new_zeros(MEMORY, *like.shape) for _ in range(3))
         self.across, self.among = np.zeros((MEMORY, MEMORY)), np.zeros((MEMORY, MEMORY))
         self.order: list[int] = []  # rows in use, the oldest first
 
-    def add(self, step: Tensor, change: Tensor, divided: Tensor) -> None:
-        """Remember a step, how it changed the gradient, and that divided by the curvature as told."""
+    def add(self, step: Tensor, change: Tensor, preconditioned: Tensor) -> None:
+        """Store a step, how it changed the gradient, and that change preconditioned."""
         if float(self.space.dot(step, change)) <= 0:
             return  # only by rounding: the loss is convex
         row = self.order.pop(0) if len(self.order) == MEMORY else len(self.order)
         self.order.append(row)
-        self.steps[row], self.changes[row], self.divided[row] = step, change, divided
+        self.steps[row], self.changes[row], self.preconditioned[row] = step, change, preconditioned
         self.across[:, row] = self.space.dot(self.steps, change).cpu()
-        self.among[:, row] = self.among[row] = self.space.dot(self.changes, divided).cpu()
+        self.among[:, row] = self.among[row] = self.space.dot(self.changes, preconditioned).cpu()
 
-    def descend(self, slope: Tensor, divided: Tensor) -> Tensor:
-        """Minus the gradient divided by the curvature; given also as divided by the curvature as told."""
+    def direction(self, slope: Tensor, preconditioned: Tensor) -> Tensor:
+        """Minus the gradient divided by the curvature, from the gradient as it is and preconditioned."""
         if not self.order:
-            return -divided
+            return -preconditioned
         order, newest = np.ix_(self.order, self.order), self.order[-1]
         upper = np.triu(self.across[order])
         scale = self.across[newest, newest] / self.among[newest, newest]
         along = self.space.dot(self.steps, slope).double().cpu().numpy()[self.order]
-        against = self.space.dot(self.changes, divided).double().cpu().numpy()[self.order]
+        against = self.space.dot(self.changes, preconditioned).double().cpu().numpy()[self.order]
         first = np.linalg.solve(upper, along)
         second = np.linalg.solve(upper.T, upper.diagonal() * first - scale * (against - self.among[order] @ first))
         weights = np.zeros((2, MEMORY))
         weights[:, self.order] = scale * first, -second
         back, on = torch.from_numpy(weights).to(slope)
-        known: Tensor = torch.tensordot(back, self.divided, 1) + torch.tensordot(on, self.steps, 1)
-        return known - divided * float(scale)
+        known: Tensor = torch.tensordot(back, self.preconditioned, 1) + torch.tensordot(on, self.steps, 1)
+        return known - preconditioned * float(scale)
 
 
-def _length(
-    loss: Loss, space: Space, target: Tensor, point: Tensor, down: Tensor, strength: float, first: float
+def _search_line(
+    loss: ProbeLoss, space: FeatureSpace, target: Tensor, point: Tensor, down: Tensor, strength: float, first: float
 ) -> float:
     """How far to go along a line, by Newton's method between bounds, until the slope is a twentieth of ``first``."""
     size, count = space.size, len(target)
@@ -333,9 +339,9 @@ def _length(
         slope = float(((response - target) * along).sum()) / count + strength * (across + length * square)
         if abs(slope) <= abs(first) / 20:
             break
-        bend = float(loss.bend(response, along)) / count + strength * square
+        curvature = float(loss.curvature_along(response, along)) / count + strength * square
         low, high = (length, high) if slope < 0 else (low, length)
-        length = length - slope / bend
+        length = length - slope / curvature
         if not low < length < high:
             length = 2 * low if math.isinf(high) else (low + high) / 2
     return length

@@ -21,7 +21,7 @@ from foveasim.agents.readout.probe import (
     fit_probe,
     fit_ridge,
 )
-from foveasim.agents.readout.probe_solver import CrossEntropy, Loss, Space, Squares
+from foveasim.agents.readout.probe_solver import CrossEntropy, FeatureSpace, ProbeLoss, SquaredError
 from foveasim.errors import InvalidValueError
 from foveasim.metrics.statistics import wilson
 
@@ -105,7 +105,7 @@ def test_a_space_holds_standardised_features(shape: tuple[int, int], monkeypatch
     monkeypatch.setattr(probe_solver, "COLUMNS", 7)
     features = torch.cat((made(*shape).features, torch.full((shape[0], 3), 0.1)), 1)
     z = torch.cat((standardised(features[:, :-3]) * (shape[1] / (shape[1] + 3)) ** 0.5, torch.zeros(shape[0], 3)), 1)
-    space, generator = Space(features), torch.Generator().manual_seed(0)
+    space, generator = FeatureSpace(features), torch.Generator().manual_seed(0)
     close = {"rtol": 1e-4, "atol": 1e-5, "check_dtype": False}
     assert (space.gram is None) == (shape[0] > shape[1])
     if space.gram is not None:
@@ -129,14 +129,14 @@ def test_a_space_holds_standardised_features(shape: tuple[int, int], monkeypatch
     assert float(length[-1]) == pytest.approx(1, abs=1e-3) and length[:-1].abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(3), Squares(3)])
-def test_losses_know_their_curvature(loss: Loss) -> None:
+@pytest.mark.parametrize("loss", [CrossEntropy(3), SquaredError(3)])
+def test_losses_know_their_curvature(loss: ProbeLoss) -> None:
     generator = torch.Generator().manual_seed(0)
     scores, along = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     step = 1e-5
     change = loss.response(scores + step * along) - loss.response(scores - step * along)
     assert float((change * along).sum() / (2 * step)) == pytest.approx(
-        float(loss.bend(loss.response(scores), along)), rel=1e-6
+        float(loss.curvature_along(loss.response(scores), along)), rel=1e-6
     )
 
 
@@ -145,7 +145,7 @@ def test_probes_by_name(name: str) -> None:
     train, validation = made(60, 80), made(40, 80, seed=1)
     options = ProbeOptions(epochs=3, strengths=(1e-2, 1e-4))
     alone = fit_probe(name, train, validation, 4, options)
-    shared = fit_probe(name, train, validation, 4, options, space=Space(train.features))
+    shared = fit_probe(name, train, validation, 4, options, space=FeatureSpace(train.features))
     assert torch.equal(alone.weight, shared.weight) and alone.history == shared.history
     assert len(alone.history) == (3 if name == "adam" else 2)
     with pytest.raises(InvalidValueError, match="adam, lbfgs, ridge"):
