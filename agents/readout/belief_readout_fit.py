@@ -37,7 +37,7 @@ _CANDIDATES = 6  # places of which gaze that spreads takes the farthest from whe
 _REACH = 0.8  # of the way to the edge, that it goes; near the edge a good part of a glimpse is lost
 _TEMPERATURES = np.geomspace(0.1, 100, 121)
 _WARM_SHARE = 0.2  # of the steps in which the learning rate rises
-_SMOOTHING = 0.05  # of the labels (Szegedy et al. 2016): most beliefs of 10 classes cannot be told
+_SMOOTHING = 0.05  # of the labels (Szegedy et al. 2016): most beliefs leave open which of 10 classes it is
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def fit_belief_readout(
         advance: Called with the number of beliefs seen since the last call.
 
     Returns:
-        The readout. Its ``card`` tells its accuracy on one belief of each validation and test image.
+        The readout. Its ``card`` holds its accuracy on one belief of each validation and test image.
 
     Raises:
         WeightsError: The network cannot be used.
@@ -125,7 +125,7 @@ def fit_belief_readout(
     seer = network if isinstance(network, MimNetwork) else load_network(network)
     seer = seer.to(device).eval()
     parts = [
-        _see(seer, part, options, beliefs, seed, advance)
+        _extract_features(seer, part, options, beliefs, seed, advance)
         for part, beliefs, seed in ((data.train, options.beliefs, 0), (data.validation, 1, 1), (data.test, 1, 2))
     ]
     train, validation, test = parts
@@ -164,7 +164,7 @@ def fit_belief_readout(
     return BeliefReadout(seer, data.classes, probe, temperature, size, source, card)
 
 
-def _see(
+def _extract_features(
     network: MimNetwork,
     images: LabelledImages,
     options: BeliefFit,
@@ -178,12 +178,12 @@ def _see(
     features: Tensor | None = None
     for start in range(0, len(order), AT_ONCE):
         rows = order[start : start + AT_ONCE]
-        shown = images.images[rows]
+        pictures = images.images[rows]
         if options.mirror and part == 0:
             turned = (start + np.arange(len(rows))) % 2 == 1
-            shown = np.where(turned[:, None, None, None], shown[:, :, ::-1], shown)
+            pictures = np.where(turned[:, None, None, None], pictures[:, :, ::-1], pictures)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-            seen = belief_features(network, *_glance(shown, options, part, start))
+            seen = belief_features(network, *_random_beliefs(pictures, options, part, start))
         if features is None:
             kind = torch.float16 if options.probe == "conv" else torch.float32  # 8 beliefs of 10,000 images take 1 GB
             features = torch.empty(len(order), seen.shape[1], device=device, dtype=kind)
@@ -195,7 +195,7 @@ def _see(
     return Labelled(features, torch.from_numpy(images.labels[order]).to(device))
 
 
-def _glance(images: NDArray[np.uint8], options: BeliefFit, part: int, first: int) -> tuple[Tensor, Tensor]:
+def _random_beliefs(images: NDArray[np.uint8], options: BeliefFit, part: int, first: int) -> tuple[Tensor, Tensor]:
     """Return belief of each image after 1 to ``glimpses`` glimpses, image and acuity."""
     count, size = len(images), (images.shape[1], images.shape[2])
     rows = torch.arange(first, first + count)
@@ -207,13 +207,13 @@ def _glance(images: NDArray[np.uint8], options: BeliefFit, part: int, first: int
     eyes = Simulator(ArrayScenes(images), retina, count, size=size, cache_bytes=0)
     eyes.reset(seed=(options.seed + 3 * rows + part).tolist(), index=list(range(count)))
     places = 2 * drawn[:, 1 : 1 + 2 * options.glimpses * kinds].reshape(count, options.glimpses, kinds, 2) - 1
-    keeps_apart = drawn[:, -1] < options.spread if options.spread else torch.zeros(count, dtype=torch.bool)
+    spread_out = drawn[:, -1] < options.spread if options.spread else torch.zeros(count, dtype=torch.bool)
     past = torch.zeros(count, 1, 2, dtype=drawn.dtype)
     for step in range(1, int(glimpses.max())):
         tried = places[:, step - 1]
         far = (_REACH * tried[:, :, None] - past[:, None]).norm(dim=3).amin(2).argmax(1)
         farthest = _REACH * tried[torch.arange(count), far]
-        place = torch.where(keeps_apart[:, None], farthest, tried[:, 0])
+        place = torch.where(spread_out[:, None], farthest, tried[:, 0])
         past = torch.cat((past, place[:, None]), 1)
         eyes.advance(geometry.norm_to_px(place.float(), size), (glimpses > step).numpy())
         eyes.sense()
@@ -228,7 +228,7 @@ def fit_head(
     *,
     seed: int = 0,
     precision: str = "float32",
-    tell: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> ConvHead:
     """Fit a convolutional readout: cross-entropy, Adam with decoupled decay, a rate that rises and falls once.
 
@@ -239,7 +239,7 @@ def fit_head(
         options: Of the fit; None takes the defaults.
         seed: Of the beginning, the order and what is left out.
         precision: "float32", or "bfloat16" for the products, quick on CPUs with AMX.
-        tell: Called with the share that is done, 0 to 1.
+        on_progress: Called with the share that is done, 0 to 1.
 
     Raises:
         InvalidValueError: Features of another width, or another precision.
@@ -260,22 +260,22 @@ def fit_head(
         some = train.features[:: max(1, count // 4096)].float().reshape(-1, shape[0], shape[1] * shape[2])
         head.mean.copy_(some.mean((0, 2)))
         head.scale.copy_(1 / some.std((0, 2)).clamp_min(1e-3))
-        learner = torch.optim.AdamW(head.parameters(), options.lr, weight_decay=options.decay)
+        optimizer = torch.optim.AdamW(head.parameters(), options.lr, weight_decay=options.decay)
         steps = options.epochs * math.ceil(count / options.batch)
-        rate = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: _rate(step / steps))
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
         done = 0
         for _ in range(options.epochs):
             for rows in torch.split(torch.randperm(count), options.batch):
                 rows = rows.to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    said = head(train.features[rows])
-                loss = F.cross_entropy(said.float(), train.labels[rows], label_smoothing=_SMOOTHING)
-                learner.zero_grad()
+                    logits = head(train.features[rows])
+                loss = F.cross_entropy(logits.float(), train.labels[rows], label_smoothing=_SMOOTHING)
+                optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                learner.step()
+                optimizer.step()
                 rate.step()
                 done += 1
-                tell(done / steps)
+                on_progress(done / steps)
     return head.eval().requires_grad_(False)
 
 

@@ -38,7 +38,7 @@ def _half_width(level: float) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well predicted standard deviations tell errors, over the pixels that the eye did not see sharply.
+    """How well predicted standard deviations match errors, over the pixels that the eye did not see sharply.
 
     Attributes:
         retina: Its name.
@@ -221,7 +221,7 @@ class CalibrateConfig:
 
 
 def run(config: CalibrateConfig) -> tuple[Reliability, ...]:
-    """Measure a network's reliability, print and draw it, and calibrate it where asked to.
+    """Measure a network's reliability, print and draw it, and calibrate it if requested.
 
     Raises:
         WeightsError: The weights cannot be used, or not be written.

@@ -3,7 +3,7 @@
 ``foveasim readout unet --data ../shared/data/imagenette.tar --out runs/readout``
 
 Three parts of the labelled images are kept apart: one trains, one decides when to stop and what to choose, and the
-third is looked at once, for what is reported. Images are full and unmasked: acuity is 1 everywhere.
+third is used once, for what is reported. Images are full and unmasked: acuity is 1 everywhere.
 
 Reference:
     Weiler, Brucklacher, Pennartz, Bohté (2024), arXiv:2404.08526, readout and fine-tuning.
@@ -33,7 +33,7 @@ from foveasim.agents.mim.weights_file import save_network
 from foveasim.agents.readout.features import extract, fresh_like
 from foveasim.agents.readout.finetune import finetune
 from foveasim.agents.readout.labelled import LabelledData, read_labelled
-from foveasim.agents.readout.latent import load_point
+from foveasim.agents.readout.latent import load_snapshot
 from foveasim.agents.readout.probe import PROBES, STRENGTHS, Labelled, ProbeOptions, accuracy, confusion, fit_probe
 from foveasim.agents.readout.probe_solver import FeatureSpace
 from foveasim.drawing.figures import Bar, accuracies_figure, confusion_figure
@@ -44,7 +44,7 @@ from foveasim.runs.outputs import check_folder, find_inputs
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FEATURES", "PROBES", "ReadoutConfig", "ReadoutResult", "judge", "read_out", "run"]
+__all__ = ["FEATURES", "PROBES", "ReadoutConfig", "ReadoutResult", "evaluate_probe", "read_out", "run"]
 
 FEATURES = ("network", "random", "pixels")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -57,7 +57,7 @@ class ReadoutConfig:
     Attributes:
         weights: A network's file, a checkpoint or the name of a shipped network.
         data: Labelled images: a folder or tar archive with ``train/CLASS`` and ``val/CLASS`` or just ``CLASS`` folders,
-            or a labelled scene source. How it is parted is told at
+            or a labelled scene source. How it is split is described at
             :func:`foveasim.agents.readout.labelled.read_labelled`.
         test: Labelled images that only test; None takes a part of ``data``.
         out: Folder for ``readout.json``, ``predictions.csv``, ``accuracy.png``, a ``confusion-*.png`` for each readout
@@ -77,7 +77,7 @@ class ReadoutConfig:
         epochs: Maximum number of epochs of each.
         strengths: Of the L2 regularisation that ``lbfgs`` and ``ridge`` try.
         evaluations: Maximum number of evaluations of the gradient that they make for each of them.
-        precision: Of the features that are kept: ``float32`` or ``float16``, half as large.
+        precision: Of the features in memory: ``float32`` or ``float16``, half as large.
         memory_map: Keep the features in a temporary file in ``out`` instead of memory.
         size: Side of the square that images are cropped and scaled to, px.
         seed: Of fresh weights, of the order of images and of ``per_class``.
@@ -177,10 +177,10 @@ class ReadoutResult:
         return f"{self.features}-{self.probe}"
 
 
-def judge(
+def evaluate_probe(
     features: str, probe: str, found: LinearProbe, validation: Labelled, test: Labelled, seconds: float
 ) -> ReadoutResult:
-    """Test a readout, the only time that test images are looked at."""
+    """Test a readout, the only time that test images are used."""
     classes = len(found.bias)
     called = found.predict(test.features)
     counts = confusion(test.labels, called, classes)
@@ -202,8 +202,8 @@ def judge(
     )
 
 
-class _Bar:
-    """What is going on now, shown where there is a terminal."""
+class _ProgressBar:
+    """The progress bar, where there is a terminal."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -242,7 +242,7 @@ def read_out(
     precision: str = "float32",
     seed: int = 0,
 ) -> list[ReadoutResult]:
-    """Read out one network, without a word and without files: for sweeps over many networks.
+    """Read out one network, without printing and without files: for sweeps over many networks.
 
     Args:
         network: Whose latent, computed where it is; None takes the pixels.
@@ -251,7 +251,7 @@ def read_out(
         probes: One or more of :data:`PROBES`, each once.
         options: How they are fitted; None takes the defaults.
         name: What the features are called in the results; None takes ``network`` or ``pixels``.
-        device: Where the features are kept and the probes fitted.
+        device: Where the features are and the probes are fitted.
         precision: Of the features: ``float32`` or ``float16``.
         seed: Of what ``adam`` starts from and the order of its images.
 
@@ -277,10 +277,10 @@ def read_out(
     train, validation, test = (
         extract(network, part, where, dtype) for part in (data.train, data.validation, data.test)
     )
-    return [r for r, _ in _judged(kind, probes, (train, validation, test), len(data.classes), options, seed)]
+    return [r for r, _ in _evaluate_probes(kind, probes, (train, validation, test), len(data.classes), options, seed)]
 
 
-def _judged(
+def _evaluate_probes(
     kind: str,
     probes: Sequence[str],
     parts: tuple[Labelled, Labelled, Labelled],
@@ -298,7 +298,7 @@ def _judged(
         if probe != "adam" and space is None:
             space = FeatureSpace(train.features)
         found = fit_probe(probe, train, validation, classes, options, seed=seed, space=space, advance=advance)
-        yield judge(kind, probe, found, validation, test, time.perf_counter() - begun), found
+        yield evaluate_probe(kind, probe, found, validation, test, time.perf_counter() - begun), found
 
 
 def run(config: ReadoutConfig) -> list[ReadoutResult]:
@@ -322,7 +322,7 @@ def run(config: ReadoutConfig) -> list[ReadoutResult]:
     console = Console()
     reads = find_inputs(config.weights, sources=(config.data, config.test))
     folder = check_folder(config.out, reads, overwrite=config.overwrite)
-    network = load_point(config.weights, config.device).network
+    network = load_snapshot(config.weights, config.device).network
     data = read_labelled(
         config.data, (config.size, config.size), test=config.test, per_class=config.per_class, seed=config.seed
     )
@@ -332,18 +332,18 @@ def run(config: ReadoutConfig) -> list[ReadoutResult]:
         highlight=False,
     )
     try:
-        bar = _Bar(console)
+        bar = _ProgressBar(console)
         with bar.progress:
             results = list(_results(config, network, data, bar, console))
         _write(results, data, config)
     except OSError as error:
         raise WeightsError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
-    _show(results, data, config, console)
+    _print_table(results, data, config, console)
     return results
 
 
 def _results(
-    config: ReadoutConfig, network: MimNetwork, data: LabelledData, bar: _Bar, console: Console
+    config: ReadoutConfig, network: MimNetwork, data: LabelledData, bar: _ProgressBar, console: Console
 ) -> Iterator[ReadoutResult]:
     device = torch.device(config.device)
     started_from: tuple[str, LinearProbe] | None = None
@@ -364,13 +364,15 @@ def _results(
                 for number, part in enumerate((data.train, data.validation, data.test))
             )
             parts = train, validation, test
-            judged = _judged(kind, config.probes, parts, len(data.classes), config.options(), config.seed, bar.round)
-            for result, found in judged:
-                _say(result, console)
+            evaluated = _evaluate_probes(
+                kind, config.probes, parts, len(data.classes), config.options(), config.seed, bar.round
+            )
+            for result, found in evaluated:
+                _print_result(result, console)
                 yield result
                 if kind == "network" and started_from is None:
                     started_from = result.probe, found
-            del train, validation, test, parts, judged
+            del train, validation, test, parts, evaluated
     if config.finetune and started_from is not None:
         yield _finetuned(config, network, data, started_from, bar, console)
 
@@ -380,7 +382,7 @@ def _finetuned(
     network: MimNetwork,
     data: LabelledData,
     start: tuple[str, LinearProbe],
-    bar: _Bar,
+    bar: _ProgressBar,
     console: Console,
 ) -> ReadoutResult:
     begun = time.perf_counter()
@@ -400,8 +402,8 @@ def _finetuned(
     device = torch.device(config.device)
     seconds = time.perf_counter() - begun
     validation, test = (extract(network, part, device) for part in (data.validation, data.test))
-    result = judge("finetuned", probe_name, found, validation, test, seconds)
-    _say(result, console)
+    result = evaluate_probe("finetuned", probe_name, found, validation, test, seconds)
+    _print_result(result, console)
     card = {
         "network": network.name,
         "config": network.config_dict(),
@@ -431,7 +433,7 @@ def _details(result: ReadoutResult) -> str:
     return text if result.converged else f"{text}, stopped by its limit"
 
 
-def _say(result: ReadoutResult, console: Console) -> None:
+def _print_result(result: ReadoutResult, console: Console) -> None:
     right = f"{100 * result.accuracy:.1f} % [{100 * result.low:.1f}, {100 * result.high:.1f}]"
     console.print(f"{result.name}: {right}, {_details(result)}", highlight=False, markup=False, soft_wrap=True)
 
@@ -467,7 +469,7 @@ def _record(result: ReadoutResult) -> dict[str, object]:
     return {**record, "confusion": result.confusion.tolist()}
 
 
-def _show(results: Sequence[ReadoutResult], data: LabelledData, config: ReadoutConfig, console: Console) -> None:
+def _print_table(results: Sequence[ReadoutResult], data: LabelledData, config: ReadoutConfig, console: Console) -> None:
     from rich.table import Table
 
     table = Table(

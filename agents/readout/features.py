@@ -50,15 +50,15 @@ def extract(
     count = len(images)
     width = images.images[0].size if network is None else latents(network, images.images[:1]).shape[1]
     if file is None:
-        kept = torch.empty(count, width, dtype=dtype, device=device)
+        features = torch.empty(count, width, dtype=dtype, device=device)
     else:
-        kept = torch.from_file(str(file), shared=True, size=count * width, dtype=dtype).view(count, width)
+        features = torch.from_file(str(file), shared=True, size=count * width, dtype=dtype).view(count, width)
     if network is None:
         for start in range(0, count, PIXELS):
             part = torch.from_numpy(images.images[start : start + PIXELS]).flatten(1)
-            kept[start : start + len(part)] = part.to(device) / 255
+            features[start : start + len(part)] = part.to(device) / 255
             if advance is not None:
                 advance(len(part))
     else:
-        latents(network, images.images, out=kept, advance=advance)
-    return Labelled(kept, torch.from_numpy(images.labels).to(kept.device))
+        latents(network, images.images, out=features, advance=advance)
+    return Labelled(features, torch.from_numpy(images.labels).to(features.device))

@@ -31,7 +31,7 @@ from foveasim.runs.outputs import check_folder, find_inputs
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["LatentConfig", "LatentPoint", "LatentRow", "expand", "load_point", "run"]
+__all__ = ["LatentConfig", "LatentRow", "NetworkSnapshot", "expand", "load_snapshot", "run"]
 
 PANELS = {
     "covariance": "off-diagonal covariance",
@@ -42,8 +42,8 @@ PANELS = {
 
 
 @dataclass(frozen=True)
-class LatentPoint:
-    """One network of a curve.
+class NetworkSnapshot:
+    """A network at one moment of its training: one point of a curve.
 
     Attributes:
         series: What curve it belongs to: the folder of its file.
@@ -58,7 +58,7 @@ class LatentPoint:
     network: MimNetwork
 
 
-def load_point(path_or_name: str, device: str = "cpu") -> LatentPoint:
+def load_snapshot(path_or_name: str, device: str = "cpu") -> NetworkSnapshot:
     """Load a network's file, a shipped network or the checkpoint of a training run (its averaged weights).
 
     Raises:
@@ -67,15 +67,15 @@ def load_point(path_or_name: str, device: str = "cpu") -> LatentPoint:
     path = Path(path_or_name)
     if path_or_name in shipped_networks():
         seen = read_card(path_or_name).get("images_seen")
-        return LatentPoint("shipped", path_or_name, seen, load_network(path_or_name, device))
+        return NetworkSnapshot("shipped", path_or_name, seen, load_network(path_or_name, device))
     series = path.parent.name or "."
     if path.is_file():
         tensors, metadata = read_tensors(path)
         if "counters" in metadata and "format" not in metadata:
             seen, network = _from_checkpoint(path, tensors, metadata)
-            return LatentPoint(series, path_or_name, seen, network.to(device))
+            return NetworkSnapshot(series, path_or_name, seen, network.to(device))
     network = load_network(path_or_name, device)
-    return LatentPoint(series, path_or_name, read_card(path_or_name).get("images_seen"), network)
+    return NetworkSnapshot(series, path_or_name, read_card(path_or_name).get("images_seen"), network)
 
 
 def _from_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[int, MimNetwork]:
@@ -207,37 +207,48 @@ def run(config: LatentConfig) -> list[LatentRow]:
     console = Console()
     weights = expand(config.weights)
     check_folder(config.out, find_inputs(weights, sources=config.data), overwrite=config.overwrite)
-    points = [load_point(name, config.device) for name in weights]
+    snapshots = [load_snapshot(name, config.device) for name in weights]
     pool = read_pool([config.data] if isinstance(config.data, str) and config.data else list(config.data))
     images = centred(pool, (config.size, config.size))
     images = images[np.unique(np.linspace(0, len(images) - 1, min(config.images, len(images))).round().astype(int))]
     # Neighbours in a folder are of one class; a batch is to hold them all.
     images = images[np.random.default_rng(config.seed).permutation(len(images))]
     if config.untrained:
-        points = [*_fresh(points, config), *points]
+        snapshots = [*_fresh(snapshots, config), *snapshots]
     rows: list[LatentRow] = []
-    for point in track(points, "latents", console=console, disable=not console.is_terminal):
-        found = latents(point.network, images)
+    for snapshot in track(snapshots, "latents", console=console, disable=not console.is_terminal):
+        found = latents(snapshot.network, images)
         measured = measure_batches(found, config.batch, rectify=config.rectify)
         rows.append(
-            LatentRow(point.series, point.weights, point.network.name, point.images_seen, found.shape[1], *measured)
+            LatentRow(
+                snapshot.series,
+                snapshot.weights,
+                snapshot.network.name,
+                snapshot.images_seen,
+                found.shape[1],
+                *measured,
+            )
         )
     _write(rows, config, len(images))
     _show(rows, config, min(config.batch, len(images)), console)
     return rows
 
 
-def _fresh(points: Sequence[LatentPoint], config: LatentConfig) -> list[LatentPoint]:
+def _fresh(snapshots: Sequence[NetworkSnapshot], config: LatentConfig) -> list[NetworkSnapshot]:
     """An untrained network for every curve."""
-    first: dict[tuple[str, str], LatentPoint] = {}
-    for point in points:
-        first.setdefault((point.series, json.dumps([point.network.name, point.network.config_dict()])), point)
+    first: dict[tuple[str, str], NetworkSnapshot] = {}
+    for snapshot in snapshots:
+        first.setdefault(
+            (snapshot.series, json.dumps([snapshot.network.name, snapshot.network.config_dict()])), snapshot
+        )
     fresh = []
-    for point in first.values():
+    for snapshot in first.values():
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(config.seed)
-            network = make_network(point.network.name, **point.network.config_dict())
-        fresh.append(LatentPoint(point.series, "untrained", 0, network.to(config.device).eval().requires_grad_(False)))
+            network = make_network(snapshot.network.name, **snapshot.network.config_dict())
+        fresh.append(
+            NetworkSnapshot(snapshot.series, "untrained", 0, network.to(config.device).eval().requires_grad_(False))
+        )
     return fresh
 
 

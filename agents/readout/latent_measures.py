@@ -56,23 +56,23 @@ def latents(
     was_training = network.training
     network.eval()
     try:
-        width = _see(network, images[:1], device).shape[1]
-        kept = torch.empty(len(images), width, device=device) if out is None else out
+        width = _encode(network, images[:1], device).shape[1]
+        result = torch.empty(len(images), width, device=device) if out is None else out
         for start in range(0, len(images), batch):
-            flat = _see(network, images[start : start + batch], device).to(kept)
+            flat = _encode(network, images[start : start + batch], device).to(result)
             if not bool(torch.isfinite(flat).all()):
                 raise InvalidValueError(
-                    f"the latent of {network.name!r} is not finite in {kept.dtype}. Did its training diverge?"
+                    f"the latent of {network.name!r} is not finite in {result.dtype}. Did its training diverge?"
                 )
-            kept[start : start + len(flat)] = flat
+            result[start : start + len(flat)] = flat
             if advance is not None:
                 advance(len(flat))
     finally:
         network.train(was_training)
-    return kept
+    return result
 
 
-def _see(network: MimNetwork, images: NDArray[np.uint8], device: torch.device) -> Tensor:
+def _encode(network: MimNetwork, images: NDArray[np.uint8], device: torch.device) -> Tensor:
     part = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     sharp = torch.full(part.shape[:3], 255, dtype=torch.uint8, device=device)
     with torch.inference_mode():

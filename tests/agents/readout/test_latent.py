@@ -15,7 +15,7 @@ import torch
 from foveasim.agents.mim.network import make_network, to_float
 from foveasim.agents.mim.weights_file import save_network, write_tensors
 from foveasim.agents.pretraining.command import PretrainConfig, Trainer
-from foveasim.agents.readout.latent import LatentConfig, expand, load_point, run
+from foveasim.agents.readout.latent import LatentConfig, expand, load_snapshot, run
 from foveasim.agents.readout.latent_measures import latents, measure, measure_batches
 from foveasim.cli.commands import main
 from foveasim.errors import InvalidValueError, SceneError, WeightsError
@@ -223,18 +223,18 @@ def test_a_checkpoint_is_a_point(tmp_path: Path) -> None:
     trainer = Trainer(config, pool)
     trainer.train_step()
     trainer.save()
-    point = load_point(str(trainer.checkpoint))
-    assert (point.series, point.images_seen) == ("run", 4)
+    snapshot = load_snapshot(str(trainer.checkpoint))
+    assert (snapshot.series, snapshot.images_seen) == ("run", 4)
     for name, value in trainer.ema.items():
-        assert torch.equal(point.network.get_parameter(name), value)
+        assert torch.equal(snapshot.network.get_parameter(name), value)
     metadata = {"counters": json.dumps({"images": 1}), "config": json.dumps({"network": "os:system"})}
     write_tensors(out / "evil.safetensors", {"ema.x": torch.zeros(1)}, metadata)
     with pytest.raises(WeightsError, match="known here"):
-        load_point(str(out / "evil.safetensors"))
+        load_snapshot(str(out / "evil.safetensors"))
     metadata["config"] = json.dumps({"network": "unet", "network_options": {}})
     write_tensors(out / "other.safetensors", {"ema.x": torch.zeros(1)}, metadata)
     with pytest.raises(WeightsError, match="not a checkpoint"):
-        load_point(str(out / "other.safetensors"))
+        load_snapshot(str(out / "other.safetensors"))
 
 
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
