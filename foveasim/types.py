@@ -19,7 +19,7 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.errors import InvalidValueError
 
-__all__ = ["Belief", "Frame", "Glimpse", "Lanes", "Measured", "Prediction", "Saccade", "Scene", "State"]
+__all__ = ["Belief", "Frame", "Glimpse", "LaneMeasurements", "Lanes", "Prediction", "Saccade", "Scene", "State"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Lanes:
         Raises:
             InvalidValueError: Only one of the two has what the other leaves out.
         """
-        taken: dict[str, object] = {}
+        selected: dict[str, object] = {}
         for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if (mine is None) != (theirs is None):
@@ -98,14 +98,16 @@ class Lanes:
                 )
             if isinstance(mine, Tensor):
                 mask = lanes.reshape(-1, *[1] * (mine.ndim - 1))
-                taken[field.name] = torch.where(mask, theirs, mine)
+                selected[field.name] = torch.where(mask, theirs, mine)
             elif isinstance(mine, Lanes):
-                taken[field.name] = mine.select(lanes, theirs)
+                selected[field.name] = mine.select(lanes, theirs)
             elif isinstance(mine, tuple):
-                taken[field.name] = tuple(t if k else m for k, m, t in zip(lanes.tolist(), mine, theirs, strict=True))
+                selected[field.name] = tuple(
+                    t if k else m for k, m, t in zip(lanes.tolist(), mine, theirs, strict=True)
+                )
             else:
-                taken[field.name] = mine
-        return type(self)(**taken)
+                selected[field.name] = mine
+        return type(self)(**selected)
 
     def clone(self) -> Self:
         """Return a deep copy that later steps of a simulator do not change."""
@@ -136,7 +138,7 @@ class Scene(Lanes):
         name: B names, for people.
         time_ms: (B,) float64, the moment of the frame; 0 for a still image.
         objects: (B, H, W) uint8, how surely each pixel belongs to the main object, 255 where certain; None where
-            nobody has said. It is what a teacher knows: no observation holds it.
+            it is unknown. It is what a teacher knows: no observation holds it.
     """
 
     image: Tensor
@@ -233,8 +235,8 @@ class State(Lanes):
     seed: Tensor
 
 
-class Measured(NamedTuple):
-    """What a simulator keeps of its lanes: NumPy arrays where its kernels run, tensors elsewhere.
+class LaneMeasurements(NamedTuple):
+    """What a simulator measures of its lanes: NumPy arrays where its kernels run, tensors elsewhere.
 
     Attributes:
         belief: (B, H, W, 3) uint8.

@@ -18,7 +18,7 @@ from torch import Tensor
 from foveasim import validation
 from foveasim.agents.builtin.predictive_base import Network, PredictiveAgent, best_place, in_chunks
 from foveasim.agents.interface import Observation, observed
-from foveasim.agents.mim.expected_gain import BeliefState, measure_footprint, shifted_footprint, shrink_pixels
+from foveasim.agents.mim.expected_gain import BeliefState, measure_acuity_table, shift_acuity_table, shrink_pixels
 from foveasim.errors import InvalidTypeError, InvalidValueError
 from foveasim.eye.foveated import as_scene
 from foveasim.eye.gaussian_pyramid import gaussian_pyramid
@@ -162,8 +162,8 @@ class BeamOracle(PredictiveAgent):
         """Return what the eye would see at each place, (B, K, H, W, 3) and (B, K, H, W) uint8."""
         lanes, places = len(scene), len(self._points)
         if self._retina is None:
-            table = measure_footprint(seen.glimpse_acuity, seen.fixation)
-            acuity = shifted_footprint(table, self._points.expand(lanes, -1, -1))
+            table = measure_acuity_table(seen.glimpse_acuity, seen.fixation)
+            acuity = shift_acuity_table(table, self._points.expand(lanes, -1, -1))
             return Glimpse(blur_to_acuity(scene, acuity), acuity)
         scale = torch.full((lanes,), min(seen.size) / self._short_side_deg, device=self.device)
         prepared = self._retina.prepare(replace(as_scene(scene), px_per_deg=scale))

@@ -23,9 +23,9 @@ from foveasim.agents.mim.expected_gain import (
     cell_grid,
     cell_points,
     gain_map,
-    measure_footprint,
+    measure_acuity_table,
     pool,
-    shifted_footprint,
+    shift_acuity_table,
 )
 from foveasim.agents.mim.network import fill_unseen, to_float
 from foveasim.agents.mim.networks.vit import ViTNetwork
@@ -53,7 +53,7 @@ class Uncertainty(PredictiveAgent):
     def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations of greatest gain, (B, 2) float32 in [-1, 1]."""
         variance = self.std(self.predict(seen.belief, seen.acuity)).square()
-        gain = gain_map(variance, seen.acuity, measure_footprint(seen.glimpse_acuity, seen.fixation)).flatten(1)
+        gain = gain_map(variance, seen.acuity, measure_acuity_table(seen.glimpse_acuity, seen.fixation)).flatten(1)
         return cell_points(seen.size, self.device)[best_place(gain, self.ties(gain.shape[1]))]
 
 
@@ -121,7 +121,7 @@ class Surprise(PredictiveAgent):
         self._fresh = np.zeros_like(self._fresh)
         worth = pool(variance) * self._nearby(seen.size)
         worth = F.interpolate(worth[:, None], seen.size, mode="nearest")[:, 0]
-        gain = gain_map(worth, seen.acuity, measure_footprint(seen.glimpse_acuity, seen.fixation)).flatten(1)
+        gain = gain_map(worth, seen.acuity, measure_acuity_table(seen.glimpse_acuity, seen.fixation)).flatten(1)
         return cell_points(seen.size, self.device)[best_place(gain, self.ties(gain.shape[1]))]
 
     def _compare(self, seen: BeliefState) -> None:
@@ -178,7 +178,7 @@ class Information(PredictiveAgent):
     def choose_fixations(self, seen: BeliefState, observation: Observation) -> Tensor:
         """Return the fixations after which least would remain uncertain, (B, 2) float32 in [-1, 1]."""
         prediction = self.predict(seen.belief, seen.acuity)
-        table = measure_footprint(seen.glimpse_acuity, seen.fixation)
+        table = measure_acuity_table(seen.glimpse_acuity, seen.fixation)
         gain = gain_map(self.std(prediction).square(), seen.acuity, table).flatten(1)
         ties, points = self.ties(gain.shape[1]), cell_points(seen.size, self.device)
         height, width = seen.size
@@ -186,7 +186,7 @@ class Information(PredictiveAgent):
         found = spread_places(gain, ties, places, self._candidates, _APART)
 
         guess = (255 * prediction.image.to(self.device)).round().to(torch.uint8)
-        glimpse = shifted_footprint(table, points[found])
+        glimpse = shift_acuity_table(table, points[found])
         left = []
         for lane, place in in_chunks(*found.shape):
             glimpse_acuity, known = glimpse[lane, place], seen.acuity[lane]
@@ -240,7 +240,7 @@ class AttentionEntropy(PredictiveAgent):
         image, acuity = to_float(seen.belief, seen.acuity)
         entropy = self._vit.attention_entropy(fill_unseen(image, acuity), acuity)
         entropy = entropy.repeat_interleave(self._vit.config.patch, 1).repeat_interleave(self._vit.config.patch, 2)
-        table = measure_footprint(seen.glimpse_acuity, seen.fixation)
+        table = measure_acuity_table(seen.glimpse_acuity, seen.fixation)
         worth = entropy[:, : seen.size[0], : seen.size[1]]
         gain = gain_map(worth, seen.acuity, table, at_acuity=False).flatten(1)
         return cell_points(seen.size, self.device)[best_place(gain, self.ties(gain.shape[1]))]

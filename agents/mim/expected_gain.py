@@ -36,10 +36,10 @@ __all__ = [
     "cell_points",
     "gain_map",
     "hidden",
-    "measure_footprint",
+    "measure_acuity_table",
     "pool",
     "read_belief_state",
-    "shifted_footprint",
+    "shift_acuity_table",
     "shrink_pixels",
 ]
 
@@ -153,7 +153,7 @@ def hidden(acuity: Tensor) -> Tensor:
     return (1 - acuity).clamp_min(0) ** _HIDDEN_EXPONENT
 
 
-def measure_footprint(acuity: Tensor, fixation: Tensor) -> Tensor:
+def measure_acuity_table(acuity: Tensor, fixation: Tensor) -> Tensor:
     """Tabulate the acuity of a glimpse by the distance from the fixated pixel.
 
     What lies above and below, left and right of the fixation is averaged. Distances that the glimpse does not reach
@@ -168,7 +168,7 @@ def measure_footprint(acuity: Tensor, fixation: Tensor) -> Tensor:
 
     Example:
         >>> row = torch.tensor([[[0, 200, 255, 200]]], dtype=torch.uint8)  # the second pixel of four from the right
-        >>> (255 * measure_footprint(row, torch.tensor([[0.25, 0.0]]))).round().tolist()
+        >>> (255 * measure_acuity_table(row, torch.tensor([[0.25, 0.0]]))).round().tolist()
         [[[255.0, 200.0, 0.0, 0.0]]]
     """
     size = (acuity.shape[1], acuity.shape[2])
@@ -190,11 +190,11 @@ def _fold(values: Tensor, centre: Tensor) -> Tensor:
     return total / count
 
 
-def shifted_footprint(table: Tensor, points: Tensor) -> Tensor:
+def shift_acuity_table(table: Tensor, points: Tensor) -> Tensor:
     """Return the acuity of the glimpses that the eye would take at other fixations.
 
     Args:
-        table: (B, H, W) float, from :func:`measure_footprint`.
+        table: (B, H, W) float, from :func:`measure_acuity_table`.
         points: (B, K, 2) float32 in [-1, 1].
 
     Returns:
@@ -239,7 +239,7 @@ def gain_map(variance: Tensor, acuity: Tensor, table: Tensor, *, at_acuity: bool
     Args:
         variance: (B, H, W) float, 0 or more, what is left at the present acuity; or what there would be at acuity 0.
         acuity: (B, H, W) uint8, of the belief.
-        table: (B, H, W) float, from :func:`measure_footprint`.
+        table: (B, H, W) float, from :func:`measure_acuity_table`.
         at_acuity: Whether it is the former.
 
     Returns:

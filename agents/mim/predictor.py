@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foveasim import validation
 from foveasim.agents.mim.ensemble import Ensemble
-from foveasim.agents.mim.expected_gain import BeliefState, at_working_size, gain_map, measure_footprint
+from foveasim.agents.mim.expected_gain import BeliefState, at_working_size, gain_map, measure_acuity_table
 from foveasim.agents.mim.network import MIN_SIDE_PX, MimNetwork, Output, fill_unseen, to_float
 from foveasim.agents.mim.resize import shrink
 from foveasim.agents.mim.weights_file import load_network, read_card
@@ -57,9 +57,9 @@ class BeliefPrediction:
     time: Tensor
 
     @cached_property
-    def footprint(self) -> Tensor:
+    def acuity_table(self) -> Tensor:
         """What a glimpse shows by the distance from its fixation, (B, H, W) float32."""
-        return measure_footprint(self.seen.glimpse_acuity, self.seen.fixation)
+        return measure_acuity_table(self.seen.glimpse_acuity, self.seen.fixation)
 
     @cached_property
     def gain(self) -> Tensor:
@@ -67,7 +67,7 @@ class BeliefPrediction:
 
         See :func:`foveasim.agents.mim.expected_gain.gain_map`.
         """
-        return gain_map(self.variance, self.seen.acuity, self.footprint)
+        return gain_map(self.variance, self.seen.acuity, self.acuity_table)
 
     def lanes(self, which: Tensor | slice) -> Self:
         """Return some of the lanes, or all in another order."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from foveasim import validation
 from foveasim.agents.builtin.oracle import blur_to_acuity
 from foveasim.agents.gaze_policy.features import Features
-from foveasim.agents.mim.expected_gain import shifted_footprint, shrink_pixels
+from foveasim.agents.mim.expected_gain import shift_acuity_table, shrink_pixels
 from foveasim.agents.mim.predictor import BeliefPrediction, BeliefPredictor
 from foveasim.agents.rl.feature_env import FeatureObservation
 from foveasim.errors import InvalidValueError
@@ -117,7 +117,7 @@ def true_gains(
 def hypothetical_beliefs(prediction: BeliefPrediction, scene: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the beliefs after glimpses of places, (B, K, H, W, 3) and (B, K, H, W) uint8; see :func:`true_gains`."""
     truth = shrink_pixels(scene, prediction.seen.size)
-    acuity = shifted_footprint(prediction.footprint, points)
+    acuity = shift_acuity_table(prediction.acuity_table, points)
     glimpse = blur_to_acuity(truth, acuity)
     newer = acuity >= prediction.seen.acuity[:, None]
     belief = torch.where(newer[..., None], glimpse, prediction.seen.belief[:, None])

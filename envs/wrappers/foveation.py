@@ -76,7 +76,7 @@ class FrameEyes:
         self._patch = patch
         self._belief = beliefs.empty(lanes, size) if belief else None
         forgets = belief and half_life_ms is not None
-        self._fading = beliefs.Fading(lanes, size, half_life_ms, "cpu") if forgets and half_life_ms else None
+        self._forgetting = beliefs.Forgetting(lanes, size, half_life_ms, "cpu") if forgets and half_life_ms else None
         self._coverage = np.zeros((2, lanes), np.float32)
         blank = torch.full((lanes, *size, 3), beliefs.UNSEEN, dtype=torch.uint8)
         self.frames = blank
@@ -131,8 +131,8 @@ class FrameEyes:
         self.saccade = self.saccade.select(torch.from_numpy(lanes), still)
         if self._belief is not None:
             self._belief.image[at], self._belief.acuity[at] = beliefs.UNSEEN, 0
-        if self._fading is not None:
-            self._fading.exact[at] = 0
+        if self._forgetting is not None:
+            self._forgetting.exact[at] = 0
 
     def _lane_seed(self, seed: object, lane: int) -> int:
         if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
@@ -153,8 +153,8 @@ class FrameEyes:
         """
         self.saccade = self.saccades.execute(self.fixation_px, target_px, self.size, self._px_per_deg, self._key)
         self._step += 1
-        if self._belief is not None and self._fading is not None:
-            self._fading.fade(self._belief.acuity, self._step_ms)
+        if self._belief is not None and self._forgetting is not None:
+            self._forgetting.decay(self._belief.acuity, self._step_ms)
 
     def look(self, frames: Tensor) -> None:
         """Look at frames, (B, H, W, 3) uint8, which are not written to."""
@@ -162,8 +162,8 @@ class FrameEyes:
         self._glimpse = self._sense(frames)
         if self._belief is not None:
             self._remember(self._belief, self._glimpse)
-            if self._fading is not None:
-                self._fading.renew(self._belief.acuity, self._glimpse.acuity)
+            if self._forgetting is not None:
+                self._forgetting.update(self._belief.acuity, self._glimpse.acuity)
 
     def look_again(self, frames: Tensor, lanes: NDArray[np.bool_]) -> None:
         """Look with some eyes only, (B,) bool, after they began anew within a step; the glimpses of the others stay."""
@@ -176,8 +176,8 @@ class FrameEyes:
         )
         if self._belief is not None:
             self._belief.image[at], self._belief.acuity[at] = fresh.image, fresh.acuity
-        if self._fading is not None:
-            self._fading.exact[at] = fresh.acuity.to(torch.float32)
+        if self._forgetting is not None:
+            self._forgetting.exact[at] = fresh.acuity.to(torch.float32)
 
     def _sense(self, frames: Tensor, at: Tensor | None = None) -> Glimpse:
         """Look with the eyes at some lanes, (K,) int64, or with all."""

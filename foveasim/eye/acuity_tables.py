@@ -1,4 +1,4 @@
-"""Footprints: what a retina does at every offset from the fixated pixel, tabulated once and shifted at every glimpse.
+"""Tables of what a retina does at every offset from the fixated pixel, made once and shifted at every glimpse.
 
 A table belongs to a scene size, a px_per_deg and a zoom. So that scenes of many sizes share tables, px_per_deg is taken
 to three significant digits (the acuity of no pixel moves by more than 0.5 %) and zoom to two.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foveasim.errors import InvalidValueError
 
-__all__ = ["Footprints", "offset_distance_px", "offset_index", "signed_offset_index"]
+__all__ = ["AcuityTables", "offset_distance_px", "offset_index", "signed_offset_index"]
 
 Build = Callable[[tuple[int, int], float, float], tuple[NDArray[Any], ...]]
 
@@ -62,18 +62,18 @@ def signed_offset_index(gaze: Tensor, size: tuple[int, int]) -> Tensor:
     return down[:, :, None] + (x[None] - gaze[:, 0:1] + width - 1)[:, None, :]
 
 
-class Footprints:
+class AcuityTables:
     """The tables that a retina has needed so far.
 
     Args:
         build: Makes the arrays of one table from (size, px_per_deg, zoom).
-        room_bytes: Bound on the tables that are kept. Those of the sizes not used for longest go first, and are built
+        max_bytes: Bound on the size of the tables. Those of the sizes not used for longest go first, and are built
             again when they are needed; those of the size in use stay, whatever they take.
     """
 
-    def __init__(self, build: Build, room_bytes: int = 1 << 28) -> None:
+    def __init__(self, build: Build, max_bytes: int = 1 << 28) -> None:
         self._build = build
-        self._room = room_bytes
+        self._max_bytes = max_bytes
         self._numbers: dict[tuple[int, int], dict[tuple[float, float], int]] = {}
         self._tables: OrderedDict[tuple[int, int], tuple[NDArray[Any], ...]] = OrderedDict()
         self._on_device: dict[tuple[tuple[int, int], str], tuple[int, tuple[Tensor, ...]]] = {}
@@ -128,9 +128,9 @@ class Footprints:
         extended = tuple(np.concatenate(parts) for parts in zip(*built, strict=True))
         self._tables[size] = extended
         self._tables.move_to_end(size)
-        taken = sum(table.nbytes for kept in self._tables.values() for table in kept)
-        while taken > self._room and len(self._tables) > 1:
+        total = sum(table.nbytes for tables in self._tables.values() for table in tables)
+        while total > self._max_bytes and len(self._tables) > 1:
             old, dropped = self._tables.popitem(last=False)
-            taken -= sum(table.nbytes for table in dropped)
+            total -= sum(table.nbytes for table in dropped)
             self._on_device = {key: value for key, value in self._on_device.items() if key[0] != old}
         return extended

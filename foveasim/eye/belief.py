@@ -9,7 +9,7 @@ from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.types import Belief, Glimpse
 
-__all__ = ["UNSEEN", "Fading", "coverage", "empty", "integrate", "remembered"]
+__all__ = ["UNSEEN", "Forgetting", "coverage", "empty", "integrate", "retained_share"]
 
 UNSEEN = 127
 """Grey level of a pixel that was never seen."""
@@ -27,7 +27,7 @@ def empty(lanes: int, size: tuple[int, int], device: torch.device | str = "cpu")
     return Belief(image, torch.zeros(lanes, height, width, dtype=torch.uint8, device=device))
 
 
-def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
+def retained_share(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
     """Return the share of acuity that is left after a time.
 
     Args:
@@ -41,7 +41,7 @@ def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
         InvalidValueError: A half-life that is not above 0.
 
     Example:
-        >>> remembered(torch.tensor([0.0, 500.0, 1000.0]), 500).tolist()
+        >>> retained_share(torch.tensor([0.0, 500.0, 1000.0]), 500).tolist()
         [1.0, 0.5, 0.25]
     """
     if half_life_ms is None:
@@ -50,11 +50,11 @@ def remembered(elapsed_ms: Tensor, half_life_ms: float | None) -> Tensor:
     return torch.exp2(-elapsed_ms / half_life_ms)
 
 
-class Fading:
+class Forgetting:
     """The exact acuity behind a belief that forgets.
 
     ``Belief.acuity`` counts in whole steps of 255. Forgetting a little at every glimpse would lose up to a step each
-    time, so what is left is kept here as it is, and belief shows it rounded down.
+    time, so what is left is stored here exactly, and belief holds it rounded down.
 
     Args:
         lanes: B.
@@ -67,18 +67,18 @@ class Fading:
         self.half_life_ms = half_life_ms
         self.exact = torch.zeros(lanes, *size, device=device)
 
-    def fade(self, acuity: Tensor, elapsed_ms: Tensor) -> None:
+    def decay(self, acuity: Tensor, elapsed_ms: Tensor) -> None:
         """Let time pass.
 
         Args:
             acuity: (B, H, W) uint8, of the belief, updated in place.
             elapsed_ms: (B,) float32, since the last glimpse.
         """
-        self.exact *= remembered(elapsed_ms, self.half_life_ms)[:, None, None]
+        self.exact *= retained_share(elapsed_ms, self.half_life_ms)[:, None, None]
         acuity.copy_(self.exact)
 
-    def renew(self, acuity: Tensor, new_acuity: Tensor) -> None:
-        """Take note of a glimpse that was integrated.
+    def update(self, acuity: Tensor, new_acuity: Tensor) -> None:
+        """Update it after a glimpse was integrated.
 
         Args:
             acuity: (B, H, W) uint8, of the belief, with the glimpse.

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
-from foveasim.eye.acuity_tables import Footprints, offset_distance_px, offset_index
-from foveasim.eye.retina import Plan, Prepared, Retina, load_kernels, run_plan
+from foveasim.eye.acuity_tables import AcuityTables, offset_distance_px, offset_index
+from foveasim.eye.retina import Prepared, Retina, SensePlan, load_kernels, run_plan
 from foveasim.rng import Key, Stream
 from foveasim.types import Glimpse, Scene
 
@@ -149,7 +149,7 @@ class Masking(Retina):
 
     @abstractmethod
     def tables(self, scene: Scene) -> Tensor:
-        """Return the footprint of each lane, (B,) int64."""
+        """Return the acuity table of each lane, (B,) int64."""
 
     def prepare(self, scene: Scene) -> Prepared:
         """Work out the fill."""
@@ -171,14 +171,14 @@ class Masking(Retina):
             visible: (B, H, W) bool.
         """
         image, (_, mean, behind) = prepared.image, prepared.parts[:3]
-        shown = visible[..., None]
+        mask = visible[..., None]
         if self.fill == "visible_mean":
-            total = torch.where(shown, image, 0).sum((1, 2), dtype=torch.int64)
+            total = torch.where(mask, image, 0).sum((1, 2), dtype=torch.int64)
             count = visible.sum((1, 2))[:, None]
             mean = torch.where(count > 0, (2 * total + count) // (2 * count).clamp_min(1), 127).to(torch.uint8)
         filling = behind if self.fill == "blur" else mean[:, None, None, :]
         acuity = torch.where(visible, 255, self.hidden_acuity).to(torch.uint8)
-        return Glimpse(torch.where(shown, image, filling), acuity)
+        return Glimpse(torch.where(mask, image, filling), acuity)
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,8 @@ class Disc(Masking):
         return replace(self, hidden_ratio=max(1 - (1 - self.hidden_ratio) * factor**2, 0.0))
 
     @functools.cached_property
-    def _footprints(self) -> Footprints:
-        return Footprints(self._build)
+    def _acuity_tables(self) -> AcuityTables:
+        return AcuityTables(self._build)
 
     def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
         if self.radius_deg is None:
@@ -226,8 +226,8 @@ class Disc(Masking):
         return inside[:, size[1] - 1 :].sum(1).astype(np.int64) - 1, inside
 
     def tables(self, scene: Scene) -> Tensor:
-        """Return the footprint of each lane."""
-        return self._footprints.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
+        """Return the acuity table of each lane."""
+        return self._acuity_tables.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
 
     def spots(self, prepared: Prepared, fixation_px: Tensor, key: Key | None) -> Tensor:
         """Return the centres of the discs, (B, S, 2) float32, px."""
@@ -252,20 +252,20 @@ class Disc(Masking):
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> Plan:
+    ) -> SensePlan:
         """Show the disc on the CPU."""
-        return self._cover(prepared, fixation_px[:, None], lasts=True)
+        return self._cover(prepared, fixation_px[:, None], reusable=True)
 
-    def _cover(self, prepared: Prepared, spots: NDArray[np.float32], lasts: bool = False) -> Plan:
+    def _cover(self, prepared: Prepared, spots: NDArray[np.float32], reusable: bool = False) -> SensePlan:
         scene, table, mean, behind = prepared.arrays[:4]
-        half = self._footprints.arrays(prepared.size)[0]
+        half = self._acuity_tables.arrays(prepared.size)[0]
         arguments = (scene, prepared.scenes, spots, table, half, mean, behind, self.hidden_acuity)
-        return Plan(load_kernels().cover_spots, arguments, True, lasts)
+        return SensePlan(load_kernels().cover_spots, arguments, True, reusable)
 
     def _sense_torch(self, prepared: Prepared, spots: Tensor) -> Glimpse:
         """Do what ``cover_spots`` does, in torch."""
         size, table = prepared.size, prepared.parts[0]
-        inside = self._footprints.tensors(size, prepared.image.device)[1].flatten(1)
+        inside = self._acuity_tables.tensors(size, prepared.image.device)[1].flatten(1)
         visible = torch.zeros(prepared.image.shape[:3], dtype=torch.bool, device=prepared.image.device)
         for spot in spots.unbind(1):
             index = offset_index(geometry.pixel_index(spot, size), size)
@@ -370,7 +370,7 @@ class TwoSpot(Disc):
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> Plan:
+    ) -> SensePlan:
         """Show both discs on the CPU."""
         return self._cover(prepared, self.spots(prepared, torch.from_numpy(fixation_px), key).numpy())
 
@@ -406,7 +406,7 @@ class Patches(Masking):
         return None
 
     def tables(self, scene: Scene) -> Tensor:
-        """Return zeros: there is no footprint."""
+        """Return zeros: there is no table."""
         return torch.zeros(len(scene.image), dtype=torch.int64, device=scene.image.device)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -431,14 +431,14 @@ class Patches(Masking):
         fixation_px: NDArray[np.float32] | Tensor,
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> Plan:
+    ) -> SensePlan:
         """Hide patches on the CPU."""
         scene, _, mean, behind = prepared.arrays
         count = math.prod(self.grid(prepared.size))
         draws = _uniform(self._known(key), count).numpy()
         hidden = int(count * self.hidden_ratio)
         arguments = (scene, prepared.scenes, draws, hidden, self.patch_px, mean, behind, self.hidden_acuity)
-        return Plan(load_kernels().hide_patches, arguments)
+        return SensePlan(load_kernels().hide_patches, arguments)
 
     def _known(self, key: Key | None) -> Key:
         if key is None:
@@ -449,7 +449,7 @@ class Patches(Masking):
         """Do what ``hide_patches`` does, in torch."""
         size, (down, across) = prepared.size, self.grid(prepared.size)
         order = key.uniform(Stream.MASK, down * across).argsort(1)
-        shown = torch.ones_like(order, dtype=torch.bool)
-        shown.scatter_(1, order[:, : int(down * across * self.hidden_ratio)], value=False)
-        whole = shown.view(-1, down, across).repeat_interleave(self.patch_px, 1).repeat_interleave(self.patch_px, 2)
+        visible = torch.ones_like(order, dtype=torch.bool)
+        visible.scatter_(1, order[:, : int(down * across * self.hidden_ratio)], value=False)
+        whole = visible.view(-1, down, across).repeat_interleave(self.patch_px, 1).repeat_interleave(self.patch_px, 2)
         return self.hide(prepared, whole[:, : size[0], : size[1]])

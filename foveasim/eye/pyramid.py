@@ -14,9 +14,9 @@ from torch import Tensor
 
 from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
-from foveasim.eye.acuity_tables import Footprints, offset_distance_px, offset_index
+from foveasim.eye.acuity_tables import AcuityTables, offset_distance_px, offset_index
 from foveasim.eye.gaussian_pyramid import gaussian_pyramid
-from foveasim.eye.retina import Plan, Prepared, Retina, load_kernels, run_plan
+from foveasim.eye.retina import Prepared, Retina, SensePlan, load_kernels, run_plan
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
 
@@ -135,8 +135,8 @@ class Pyramid(Retina):
         return _PAPER_LEVELS if self.preset == "paper" else self.levels
 
     @functools.cached_property
-    def _footprints(self) -> Footprints:
-        return Footprints(self._build)
+    def _acuity_tables(self) -> AcuityTables:
+        return AcuityTables(self._build)
 
     def _build(self, size: tuple[int, int], px_per_deg: float, zoom: float) -> tuple[NDArray[Any], ...]:
         distance = offset_distance_px(size)
@@ -151,7 +151,7 @@ class Pyramid(Retina):
             near = np.minimum(np.floor(level), self.depth - 2).astype(np.int64)
             weight = np.minimum(np.round((level - near) * 256), 255).astype(np.uint8)
         half = near[:, size[1] - 1 :]
-        edges = np.stack([(half <= shown).sum(1) for shown in range(self.depth - 1)], 1).astype(np.int64)
+        edges = np.stack([(half <= level).sum(1) for level in range(self.depth - 1)], 1).astype(np.int64)
         acuity = np.maximum(np.round(255 * resolution), 1).astype(np.uint8)
         return np.repeat(weight, 3, axis=1), acuity, edges, near.astype(np.uint8)
 
@@ -159,7 +159,7 @@ class Pyramid(Retina):
         """Build the pyramids."""
         levels = _paper_pyramid(scene.image) if self.preset == "paper" else gaussian_pyramid(scene.image, self.depth)
         size = (scene.image.shape[1], scene.image.shape[2])
-        table = self._footprints.lookup(size, scene.px_per_deg)
+        table = self._acuity_tables.lookup(size, scene.px_per_deg)
         return Prepared(levels[:, 0], scene.px_per_deg, (levels, table), nested=True)
 
     def sense(
@@ -176,7 +176,7 @@ class Pyramid(Retina):
             return run_plan(plan, len(fixation_px), prepared.size)
         table = prepared.parts[1]
         if zoom is not None:
-            table = self._footprints.lookup(prepared.size, prepared.px_per_deg, zoom)
+            table = self._acuity_tables.lookup(prepared.size, prepared.px_per_deg, zoom)
         return self._sense_torch(prepared, fixation_px, table)
 
     def plan(
@@ -185,25 +185,25 @@ class Pyramid(Retina):
         fixation_px: NDArray[np.float32],
         key: Key | None,
         zoom: NDArray[np.float32] | None,
-    ) -> Plan:
+    ) -> SensePlan:
         """Blend on the CPU."""
         size, scenes, (_, levels, tables) = prepared.size, prepared.scenes, prepared.arrays
         if zoom is not None:
-            table = self._footprints.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
+            table = self._acuity_tables.lookup(size, prepared.px_per_deg, torch.from_numpy(zoom)).numpy()
         else:
             table = tables if prepared.rows is None else tables[scenes]
-        weights, acuities, edges, _ = self._footprints.arrays(size)
+        weights, acuities, edges, _ = self._acuity_tables.arrays(size)
         arguments = (levels, scenes, fixation_px, table, weights, acuities, edges)
         if self.preset == "paper":
             from foveasim.eye.kernels.pyramids import extrapolate_runs
 
-            return Plan(extrapolate_runs, arguments, lasts=zoom is None)
-        return Plan(load_kernels().blend_levels, arguments, widens=True, lasts=zoom is None)
+            return SensePlan(extrapolate_runs, arguments, reusable=zoom is None)
+        return SensePlan(load_kernels().blend_levels, arguments, widens=True, reusable=zoom is None)
 
     def _sense_torch(self, prepared: Prepared, fixation_px: Tensor, table: Tensor) -> Glimpse:
         """Do what ``blend_levels`` does, in torch."""
         levels, size = prepared.parts[0], prepared.size
-        weights, acuities, _, near = self._footprints.tensors(size, prepared.image.device)
+        weights, acuities, _, near = self._acuity_tables.tensors(size, prepared.image.device)
         index = offset_index(geometry.pixel_index(fixation_px, size), size).flatten(1)
         per_table = acuities.shape[1] * acuities.shape[2]
         index = index + (table * per_table)[:, None]

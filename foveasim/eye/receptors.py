@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveasim import geometry, validation
-from foveasim.eye.acuity_tables import Footprints, signed_offset_index
+from foveasim.eye.acuity_tables import AcuityTables, signed_offset_index
 from foveasim.eye.retina import Prepared, Retina, as_glimpse, fresh_arrays
 from foveasim.rng import Key
 from foveasim.types import Glimpse, Scene
@@ -89,8 +89,8 @@ class Receptors(Retina):
         """Return what the receptors report, (B, N, 3) uint8, by (B, 2) int64 fixated pixels."""
 
     @functools.cached_property
-    def _footprints(self) -> Footprints:
-        return Footprints(self.receptors)
+    def _acuity_tables(self) -> AcuityTables:
+        return AcuityTables(self.receptors)
 
     def sense(
         self,
@@ -102,7 +102,7 @@ class Receptors(Retina):
         """Read the receptors and show them back in the scene."""
         table = prepared.by_lane(prepared.parts[0])
         if zoom is not None:
-            table = self._footprints.lookup(prepared.size, prepared.px_per_deg, zoom)
+            table = self._acuity_tables.lookup(prepared.size, prepared.px_per_deg, zoom)
         if prepared.image.device.type == "cpu":
             return self._sense_kernel(prepared, fixation_px, table)
         return self._sense_torch(prepared, fixation_px, table)
@@ -111,7 +111,7 @@ class Receptors(Retina):
         from foveasim.eye.kernels.sense import show_receptors
 
         size, gaze, tables = prepared.size, fixation_px.contiguous().numpy(), table.numpy()
-        _, covering, acuities = self._footprints.arrays(size)
+        _, covering, acuities = self._acuity_tables.arrays(size)
         image, acuity = fresh_arrays(len(gaze), size)
         patch = self.read(prepared, gaze, tables)
         show_receptors(gaze, tables, covering, acuities, patch, image, acuity)
@@ -122,12 +122,12 @@ class Receptors(Retina):
         """Do what ``show_receptors`` does, in torch."""
         gaze = geometry.pixel_index(fixation_px, prepared.size)
         patch = self.read_torch(prepared, gaze, table)
-        _, covering, acuities = self._footprints.tensors(prepared.size, gaze.device)
+        _, covering, acuities = self._acuity_tables.tensors(prepared.size, gaze.device)
         index = signed_offset_index(gaze, prepared.size) + (table * acuities[0].numel())[:, None, None]
-        shown = covering.flatten()[index].to(torch.int64)
-        seen = (shown >= 0)[..., None]
+        receptor = covering.flatten()[index].to(torch.int64)
+        seen = (receptor >= 0)[..., None]
         lane = torch.arange(len(gaze), device=gaze.device)[:, None, None]
-        image = torch.where(seen, patch[lane, shown.clamp_min(0)], 0)
+        image = torch.where(seen, patch[lane, receptor.clamp_min(0)], 0)
         mean = _mean(image.sum((1, 2), dtype=torch.int64), seen.sum((1, 2)))
         image = torch.where(seen, image, mean[:, None, None])
         return Glimpse(image, acuities.flatten()[index], patch.view(-1, *self.shape, 3))
@@ -174,14 +174,14 @@ class Window(Receptors):
 
     def prepare(self, scene: Scene) -> Prepared:
         """Sum areas (Crow 1984), so that a receptor of any size costs four look-ups."""
-        table = self._footprints.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
+        table = self._acuity_tables.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
         return Prepared(scene.image, scene.px_per_deg, (table, _sum_areas(scene.image)))
 
     def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Average boxes, on the CPU."""
         from foveasim.eye.kernels.sense import read_boxes
 
-        boxes = self._footprints.arrays(prepared.size)[0]
+        boxes = self._acuity_tables.arrays(prepared.size)[0]
         patch = np.empty((len(table), 3 * boxes.shape[1]), np.uint8)
         read_boxes(prepared.arrays[2], prepared.scenes, fixation_px, table, boxes, patch)
         return patch
@@ -189,7 +189,7 @@ class Window(Receptors):
     def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:
         """Average boxes."""
         height, width = prepared.size
-        boxes = self._footprints.tensors(prepared.size, gaze.device)[0][table].to(torch.int64)
+        boxes = self._acuity_tables.tensors(prepared.size, gaze.device)[0][table].to(torch.int64)
         left, top, right, bottom = (boxes + gaze.repeat(1, 2)[:, None]).unbind(2)
         left, right = left.clamp(0, width), right.clamp(0, width)
         top, bottom = top.clamp(0, height), bottom.clamp(0, height)
@@ -328,15 +328,15 @@ class LogPolar(Receptors):
         return nearest, covering, acuity
 
     def prepare(self, scene: Scene) -> Prepared:
-        """Find the footprints."""
-        table = self._footprints.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
+        """Find the tables."""
+        table = self._acuity_tables.lookup((scene.image.shape[1], scene.image.shape[2]), scene.px_per_deg)
         return Prepared(scene.image, scene.px_per_deg, (table,))
 
     def read(self, prepared: Prepared, fixation_px: NDArray[np.float32], table: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Average sectors, on the CPU."""
         from foveasim.eye.kernels.sense import read_sectors
 
-        nearest, covering, _ = self._footprints.arrays(prepared.size)
+        nearest, covering, _ = self._acuity_tables.arrays(prepared.size)
         patch = np.empty((len(table), 3 * nearest.shape[1]), np.uint8)
         read_sectors(prepared.arrays[0], prepared.scenes, fixation_px, table, covering, nearest, patch)
         return patch
@@ -344,16 +344,16 @@ class LogPolar(Receptors):
     def read_torch(self, prepared: Prepared, gaze: Tensor, table: Tensor) -> Tensor:
         """Average sectors."""
         (height, width), lanes, device = prepared.size, len(gaze), gaze.device
-        nearest, covering, _ = self._footprints.tensors(prepared.size, device)
+        nearest, covering, _ = self._acuity_tables.tensors(prepared.size, device)
         count = nearest.shape[1]
         index = signed_offset_index(gaze, prepared.size) + (table * covering[0].numel())[:, None, None]
-        shown = covering.flatten()[index].to(torch.int64).flatten(1)
-        shown = torch.where(shown < 0, count, shown)  # the hidden ones gather in one place more
+        receptor = covering.flatten()[index].to(torch.int64).flatten(1)
+        receptor = torch.where(receptor < 0, count, receptor)  # the hidden ones gather in one place more
         pixels = prepared.image.flatten(1, 2).to(torch.int64)
         total = torch.zeros(lanes, count + 1, 3, dtype=torch.int64, device=device)
-        total.scatter_add_(1, shown[..., None].expand(-1, -1, 3), pixels)
+        total.scatter_add_(1, receptor[..., None].expand(-1, -1, 3), pixels)
         area = torch.zeros(lanes, count + 1, dtype=torch.int64, device=device)
-        area.scatter_add_(1, shown, torch.ones_like(shown))
+        area.scatter_add_(1, receptor, torch.ones_like(receptor))
         dx, dy = nearest[table].to(torch.int64).unbind(2)
         x, y = gaze[:, :1] + dx, gaze[:, 1:] + dy
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

@@ -34,9 +34,9 @@ __all__ = [
     "NOTHING_KNOWN",
     "RETINAS",
     "Full",
-    "Plan",
     "Prepared",
     "Retina",
+    "SensePlan",
     "as_glimpse",
     "fresh_arrays",
     "load_kernels",
@@ -80,8 +80,8 @@ class Prepared:
     def stored(self) -> tuple[Any, ...]:
         """What is held of each scene: on the CPU as NumPy views, which cost a tenth of torch's."""
         whole = self.parts if self.nested else (self.image, *self.parts)
-        kept = [part for part in whole if part.numel() > 0]
-        return tuple(part.numpy() for part in kept) if self.image.device.type == "cpu" else tuple(kept)
+        parts = [part for part in whole if part.numel() > 0]
+        return tuple(part.numpy() for part in parts) if self.image.device.type == "cpu" else tuple(parts)
 
     @functools.cached_property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -107,8 +107,8 @@ class Prepared:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the views: those of a copy would show other memory than its tensors."""
-        kept = [field.name for field in fields(self) if not (self.nested and field.name == "image")]
-        return {name: getattr(self, name) for name in kept}
+        names = [field.name for field in fields(self) if not (self.nested and field.name == "image")]
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy."""
@@ -159,7 +159,7 @@ class Prepared:
         return Prepared(image, self.px_per_deg.clone(), parts, self.nested)
 
 
-class Plan(NamedTuple):
+class SensePlan(NamedTuple):
     """How the CPU makes a glimpse: a kernel and all that it reads.
 
     Attributes:
@@ -169,14 +169,14 @@ class Plan(NamedTuple):
             where they are ``NOTHING_KNOWN``.
         arguments: What it reads.
         widens: Whether it does.
-        lasts: Whether it serves later glimpses too, for as long as the same scenes stand before the lanes: it holds the
-            fixations that it was given, which change in place, and nothing that was drawn for one glimpse.
+        reusable: Whether it serves later glimpses too, for as long as the same scenes stand before the lanes: it holds
+            the fixations that it was given, which change in place, and nothing that was drawn for one glimpse.
     """
 
     kernel: Callable[..., None]
     arguments: tuple[Any, ...]
     widens: bool = False
-    lasts: bool = False
+    reusable: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ class Retina(ABC):
     Attributes:
         name: Its name in ``RETINAS``.
         needs_key: Whether it draws random numbers.
-        shares: Whether on the CPU it minds ``Prepared.rows``, so that lanes can share scenes. It is not inherited: a
-            subclass that does says so itself.
+        shares: Whether on the CPU it uses ``Prepared.rows``, so that lanes can share scenes. It is not inherited: a
+            subclass that does declares it itself.
     """
 
     name: ClassVar[str]
@@ -195,7 +195,7 @@ class Retina(ABC):
     shares: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take back what a base class said of sharing, as a subclass may read scenes in its own way."""
+        """Reset what a base class declares of sharing, as a subclass may read scenes in its own way."""
         super().__init_subclass__(**kwargs)
         cls.shares = bool(cls.__dict__.get("shares", False))
 
@@ -233,7 +233,7 @@ class Retina(ABC):
 
     def plan(
         self, prepared: Prepared, fixation_px: NDArray[np.float32], key: Key, zoom: NDArray[np.float32] | None
-    ) -> Plan | None:
+    ) -> SensePlan | None:
         """Return how :meth:`sense` works on the CPU, for callers to whom torch's views cost more than a kernel.
 
         Args:
@@ -310,7 +310,7 @@ NOTHING_KNOWN: tuple[NDArray[np.uint8], NDArray[np.float32]] = (
     np.empty((0, 0, 0), np.uint8),
     np.empty((2, 0), np.float32),
 )
-"""Tells the kernel of a :class:`Plan` to sense only."""
+"""Makes the kernel of a :class:`SensePlan` sense only."""
 
 RETINAS = Registry[Retina]("retina", group="foveasim.retinas")
 RETINAS.add("pyramid", "foveasim.eye.pyramid:Pyramid")
@@ -388,13 +388,13 @@ def load_kernels() -> ModuleType:
     return importlib.import_module("foveasim.eye.kernels.sense")
 
 
-def _run(plan: Plan, lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _run(plan: SensePlan, lanes: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     image, acuity = fresh_arrays(lanes, size)
     plan.kernel(*plan.arguments, image, acuity, *(NOTHING_KNOWN if plan.widens else ()), 0, lanes)
     return image, acuity
 
 
-def run_plan(plan: Plan, lanes: int, size: tuple[int, int]) -> Glimpse:
+def run_plan(plan: SensePlan, lanes: int, size: tuple[int, int]) -> Glimpse:
     """Return the glimpses of B lanes, of scenes of a size, (H, W), that a plan makes."""
     return as_glimpse(*_run(plan, lanes, size))
 

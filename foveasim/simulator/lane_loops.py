@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveasim import validation
-from foveasim.eye.retina import NOTHING_KNOWN, Plan, load_kernels
-from foveasim.types import Measured
+from foveasim.eye.retina import NOTHING_KNOWN, SensePlan, load_kernels
+from foveasim.types import LaneMeasurements
 
 __all__ = ["BufferPool", "LaneRange", "LaneThreads", "lane_ranges", "measure", "sense_and_integrate", "sense_and_widen"]
 
@@ -31,9 +31,11 @@ _MAX_BUFFERS = 8  # twice what one glimpse takes, glimpse and belief: a caller h
 _NO_COPY = (np.empty((0, 0, 0, 0), np.uint8), np.empty((0, 0, 0), np.uint8))
 
 
-def measure(image: Any, acuity: Any, points: Any, reals: Any, clocks: Any, key: Any) -> Measured:
+def measure(image: Any, acuity: Any, points: Any, reals: Any, clocks: Any, key: Any) -> LaneMeasurements:
     """Return views of belief and of the rows of a simulator's numbers, arrays or tensors, by their names."""
-    return Measured(image, acuity, points[0], points[2], reals[0], reals[1], clocks[0], key[2], reals[2], reals[3])
+    return LaneMeasurements(
+        image, acuity, points[0], points[2], reals[0], reals[1], clocks[0], key[2], reals[2], reals[3]
+    )
 
 
 def lane_ranges(lanes: NDArray[np.bool_]) -> list[LaneRange]:
@@ -48,7 +50,7 @@ def lane_ranges(lanes: NDArray[np.bool_]) -> list[LaneRange]:
 
 
 def sense_and_widen(
-    plan: Plan | None, seen: Pair, known: U8, coverage: NDArray[np.float32], begin: int, end: int
+    plan: SensePlan | None, seen: Pair, known: U8, coverage: NDArray[np.float32], begin: int, end: int
 ) -> None:
     """Sense in some lanes, and note what they have seen.
 
@@ -69,7 +71,7 @@ def sense_and_widen(
 
 
 def sense_and_integrate(
-    plan: Plan | None,
+    plan: SensePlan | None,
     seen: Pair,
     belief: Pair,
     coverage: NDArray[np.float32],

@@ -21,7 +21,7 @@ from torch import Tensor
 from foveasim import geometry, validation
 from foveasim.errors import InvalidValueError
 from foveasim.eye import belief as beliefs
-from foveasim.eye.retina import Plan, Prepared, Retina, as_glimpse, make_retina
+from foveasim.eye.retina import Prepared, Retina, SensePlan, as_glimpse, make_retina
 from foveasim.eye.saccade import Saccades
 from foveasim.images.picture import CACHE_BYTES, Picture
 from foveasim.rng import Key, Stream
@@ -129,14 +129,14 @@ class Simulator:
         self._points = torch.zeros(3, lanes, 2, device=device)
         self._reals = torch.zeros(4, lanes, device=device)
         self._clocks = torch.zeros(2, lanes, dtype=torch.float64, device=device)
-        self._fading: beliefs.Fading | None = None
+        self._forgetting: beliefs.Forgetting | None = None
         self._glimpse: Glimpse | None = None
         self.names: list[str] = [""] * lanes
         self._bind()
 
     def _bind(self) -> None:
         """Make the views that share memory, of rows of one tensor, and NumPy's of tensors; and what no copy shares."""
-        self._plan: Plan | None = None
+        self._plan: SensePlan | None = None
         self._remembered: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
         self.seed, self.episode, self.step_count = self._key.unbind(0)
         self.fixation_px, self.start_px, self.target_px = self._points.unbind(0)
@@ -168,7 +168,7 @@ class Simulator:
         self._centre = geometry.centre_px(size).to(self.device)
         self.belief = beliefs.empty(self.lanes, size, self.device)
         if self.half_life_ms is not None:
-            self._fading = beliefs.Fading(self.lanes, size, self.half_life_ms, self.device)
+            self._forgetting = beliefs.Forgetting(self.lanes, size, self.half_life_ms, self.device)
         self._bind_scene()
 
     def _bind_scene(self) -> None:
@@ -240,8 +240,8 @@ class Simulator:
         self._place_scenes(which, at, index, pictures)
         (self._np_points if self._on_cpu else self._points)[:, at] = self._start(which, fixation_px)
         self.measured.belief_acuity[at] = 0
-        if self._fading is not None:
-            self._fading.exact[at] = 0
+        if self._forgetting is not None:
+            self._forgetting.exact[at] = 0
         if self.remember:
             self.measured.belief[at] = beliefs.UNSEEN
 
@@ -375,8 +375,8 @@ class Simulator:
         Args:
             zoom: (B,) float32, for retinas that are ``zoomable``.
         """
-        if self._fading is not None:
-            self._fading.fade(self.belief.acuity, (self.clock_ms - self._sensed_ms).to(torch.float32))
+        if self._forgetting is not None:
+            self._forgetting.decay(self.belief.acuity, (self.clock_ms - self._sensed_ms).to(torch.float32))
             self._sensed_ms.copy_(self.clock_ms)
         if self._on_cpu:
             self._sense_arrays(zoom)
@@ -386,8 +386,8 @@ class Simulator:
             self.belief = beliefs.integrate(self.belief, self._glimpse)
             self._measure_tensors()
             self.coverage.copy_(beliefs.coverage(self.belief))
-        if self._fading is not None:
-            self._fading.renew(self.belief.acuity, self.glimpse.acuity)
+        if self._forgetting is not None:
+            self._forgetting.update(self.belief.acuity, self.glimpse.acuity)
 
     def _sense_arrays(self, zoom: Tensor | None) -> None:
         plan = self._make_plan(zoom)
@@ -402,14 +402,14 @@ class Simulator:
             self._remembered = self._buffers.allocate(self.lanes, self.size)
         self._sense_range(plan, (0, self.lanes))
 
-    def _make_plan(self, zoom: Tensor | None) -> Plan | None:
+    def _make_plan(self, zoom: Tensor | None) -> SensePlan | None:
         if zoom is None and self._plan is not None:
             return self._plan
         plan = self.retina.plan(self._prepared, self._np_fixation, self.key, None if zoom is None else zoom.numpy())
-        self._plan = plan if plan is not None and plan.lasts and zoom is None else None
+        self._plan = plan if plan is not None and plan.reusable and zoom is None else None
         return plan
 
-    def _sense_range(self, plan: Plan | None, lane_range: LaneRange) -> None:
+    def _sense_range(self, plan: SensePlan | None, lane_range: LaneRange) -> None:
         """Let some lanes sense, without a plan what is in ``_seen``, and integrate it into belief."""
         if self.remember:
             belief_arrays = (self._np_belief, self._np_covered, self._remembered)
@@ -434,9 +434,9 @@ class Simulator:
         if self._on_cpu:
             for lane_range in lane_ranges(lanes):
                 self._sense_range(plan, lane_range)
-        if self._fading is not None:
+        if self._forgetting is not None:
             at = torch.from_numpy(np.flatnonzero(lanes)).to(self.device)
-            self._fading.exact[at] = self.belief.acuity[at].to(torch.float32)
+            self._forgetting.exact[at] = self.belief.acuity[at].to(torch.float32)
 
     def _sense_lanes_tensors(self, lanes: NDArray[np.bool_]) -> None:
         """Sense in some lanes by the retina's ``sense``; with kernels, integrating it into belief is left to them."""

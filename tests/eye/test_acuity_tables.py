@@ -1,4 +1,4 @@
-"""Footprints: offsets in their places, tables shared, bounded and built again."""
+"""Acuity tables: offsets in their places, tables shared, bounded and built again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveasim.errors import InvalidValueError
-from foveasim.eye.acuity_tables import Footprints, offset_distance_px, offset_index, signed_offset_index
+from foveasim.eye.acuity_tables import AcuityTables, offset_distance_px, offset_index, signed_offset_index
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def test_indices_find_offsets(size: tuple[int, int]) -> None:
 
 def test_lanes_share_tables_to_three_digits_and_zooms_to_two() -> None:
     built = Built()
-    tables = Footprints(built)
+    tables = AcuityTables(built)
     assert tables.lookup((3, 3), torch.tensor([3.5, 3.5001, 7.0, 3.5])).tolist() == [0, 0, 1, 0]
     assert tables.lookup((3, 3), torch.tensor([3.5, 3.5]), torch.tensor([1.0, 1.51])).tolist() == [0, 2]
     assert built == []
@@ -59,7 +59,7 @@ def test_lanes_share_tables_to_three_digits_and_zooms_to_two() -> None:
 
 
 def test_tensors_follow_the_arrays() -> None:
-    tables = Footprints(Built())
+    tables = AcuityTables(Built())
     tables.lookup((2, 2), torch.tensor([1.0]))
     assert tables.tensors((2, 2), CPU)[0].shape == (1, 2, 2)
     assert tables.tensors((2, 2), CPU)[0] is tables.tensors((2, 2), CPU)[0]
@@ -69,7 +69,7 @@ def test_tensors_follow_the_arrays() -> None:
 
 def test_room_is_bounded_and_what_was_dropped_is_built_again() -> None:
     built = Built()
-    tables = Footprints(built, room_bytes=2 * 8 * 100)
+    tables = AcuityTables(built, max_bytes=2 * 8 * 100)
     for side in (10, 9, 8, 7):
         tables.lookup((side, side), torch.tensor([1.0, 2.0]))
         tables.tensors((side, side), CPU)
@@ -85,4 +85,4 @@ def test_room_is_bounded_and_what_was_dropped_is_built_again() -> None:
 
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="prepared comes from another retina"):
-        Footprints(Built()).arrays((8, 8))
+        AcuityTables(Built()).arrays((8, 8))

@@ -57,44 +57,44 @@ def test_without_forgetting_acuity_never_falls() -> None:
 
 
 def test_half_of_acuity_is_left_after_a_half_life() -> None:
-    keep = beliefs.remembered(torch.tensor([0.0, 250.0, 500.0, 1000.0, 5000.0]), 500)
+    keep = beliefs.retained_share(torch.tensor([0.0, 250.0, 500.0, 1000.0, 5000.0]), 500)
     torch.testing.assert_close(keep, torch.tensor([1, 2**-0.5, 0.5, 0.25, 2**-10]))
-    assert beliefs.remembered(torch.tensor([1e9]), None).tolist() == [1]
-    fading, held = remember(200, half_life_ms=500)
-    fading.fade(held.acuity, torch.tensor([500.0]))
+    assert beliefs.retained_share(torch.tensor([1e9]), None).tolist() == [1]
+    forgetting, held = remember(200, half_life_ms=500)
+    forgetting.decay(held.acuity, torch.tensor([500.0]))
     assert bool((held.acuity == 100).all())
     assert bool((held.image == 10).all())
     for half_life in (0, -1, float("nan")):
         with pytest.raises(InvalidValueError, match="half_life_ms"):
-            beliefs.remembered(torch.tensor([1.0]), half_life)
+            beliefs.retained_share(torch.tensor([1.0]), half_life)
 
 
-def remember(acuity: int, half_life_ms: float) -> tuple[beliefs.Fading, Belief]:
-    fading = beliefs.Fading(1, (8, 8), half_life_ms, "cpu")
+def remember(acuity: int, half_life_ms: float) -> tuple[beliefs.Forgetting, Belief]:
+    forgetting = beliefs.Forgetting(1, (8, 8), half_life_ms, "cpu")
     held = beliefs.integrate(beliefs.empty(1, (8, 8)), glimpse(10, acuity))
-    fading.renew(held.acuity, glimpse(10, acuity).acuity)
-    return fading, held
+    forgetting.update(held.acuity, glimpse(10, acuity).acuity)
+    return forgetting, held
 
 
 def test_a_dimmed_memory_gives_way_to_a_coarser_view() -> None:
-    fading, held = remember(200, half_life_ms=500)
+    forgetting, held = remember(200, half_life_ms=500)
     assert bool((beliefs.integrate(held, glimpse(20, 120)).image == 10).all())
-    fading.fade(held.acuity, torch.tensor([500.0]))
+    forgetting.decay(held.acuity, torch.tensor([500.0]))
     assert bool((beliefs.integrate(held, glimpse(20, 120)).image == 20).all())
 
 
 @pytest.mark.parametrize("looks", [1, 10, 1000])
 def test_forgetting_does_not_depend_on_how_often_one_looks(looks: int) -> None:
-    fading, held = remember(255, half_life_ms=5000)
+    forgetting, held = remember(255, half_life_ms=5000)
     for _ in range(looks):
-        fading.fade(held.acuity, torch.tensor([5000.0 / looks]))
-        fading.renew(held.acuity, glimpse(20, 0).acuity)
+        forgetting.decay(held.acuity, torch.tensor([5000.0 / looks]))
+        forgetting.update(held.acuity, glimpse(20, 0).acuity)
     assert int(held.acuity[0, 0, 0]) in (126, 127)
 
 
 def test_everything_is_forgotten_in_the_end() -> None:
-    fading, held = remember(255, half_life_ms=500)
-    fading.fade(held.acuity, torch.tensor([500.0 * 9]))
+    forgetting, held = remember(255, half_life_ms=500)
+    forgetting.decay(held.acuity, torch.tensor([500.0 * 9]))
     assert int(held.acuity.sum()) == 0
 
 
@@ -109,10 +109,10 @@ def test_integrating_is_pure() -> None:
 
 
 def test_lanes_forget_by_themselves() -> None:
-    fading = beliefs.Fading(2, (8, 8), 500, "cpu")
+    forgetting = beliefs.Forgetting(2, (8, 8), 500, "cpu")
     acuity = torch.full((2, 8, 8), 200, dtype=torch.uint8)
-    fading.renew(acuity, acuity)
-    fading.fade(acuity, torch.tensor([0.0, 500.0]))
+    forgetting.update(acuity, acuity)
+    forgetting.decay(acuity, torch.tensor([0.0, 500.0]))
     assert acuity[:, 0, 0].tolist() == [200, 100]
 
 

@@ -86,7 +86,7 @@ def test_the_kernel_and_torch_agree(seed: int) -> None:
     table = prepared.parts[1]
     for zoom in (None, torch.linspace(0.5, 2, lanes)) if eye.zoomable else (None,):
         if zoom is not None:
-            table = eye._footprints.lookup(size, scale, zoom)
+            table = eye._acuity_tables.lookup(size, scale, zoom)
         here, there = eye.sense(prepared, fixation, zoom=zoom), eye._sense_torch(prepared, fixation, table)
         assert (here.image.short() - there.image.short()).abs().max() <= 1
         assert torch.equal(here.acuity, there.acuity)

@@ -162,7 +162,7 @@ def test_the_kernels_and_torch_agree(kind: Any) -> None:
         prepared = eye.prepare(scene_of(noise(lanes, size, seed), scale))
         fixation = torch.from_numpy((rng.random((lanes, 2)) * (width, height)).astype(np.float32))
         for zoom in (None, torch.linspace(0.5, 2, lanes)):
-            table = prepared.parts[0] if zoom is None else eye._footprints.lookup(size, scale, zoom)
+            table = prepared.parts[0] if zoom is None else eye._acuity_tables.lookup(size, scale, zoom)
             here, there = eye.sense(prepared, fixation, zoom=zoom), eye._sense_torch(prepared, fixation, table)
             assert torch.equal(patch_of(here), patch_of(there))
             assert torch.equal(here.image, there.image)

@@ -314,7 +314,7 @@ def extrapolate_runs(
         levels: (N, L, H, 3 W) uint8, the pyramids, every level at full size.
         scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
-        table: (B,) int64, which footprint each lane uses.
+        table: (B,) int64, which acuity table each lane uses.
         weights: (T, H, 3 (2 W - 1)) int16, share of the coarser level in 256ths, by (|dy|, dx).
         acuities: (T, H, 2 W - 1) uint8, by (|dy|, dx).
         edges: (T, H, L - 1) int64: at |dy|, the first |dx| whose finer level is beyond l.

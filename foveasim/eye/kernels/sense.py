@@ -93,7 +93,7 @@ def blend_levels(
         levels: (N, L, H, 3 W) uint8, the pyramids, every level at full size.
         scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
-        table: (B,) int64, which footprint each lane uses.
+        table: (B,) int64, which acuity table each lane uses.
         weights: (T, H, 3 (2 W - 1)) uint8, share of the coarser level in 256ths, by (|dy|, dx), each repeated for the
             three channels; dx = 0 stands in the middle.
         acuities: (T, H, 2 W - 1) uint8, by (|dy|, dx).
@@ -237,7 +237,7 @@ def cover_spots(
         image: (N, H, 3 W) uint8.
         scenes: (B,) int64, which of them each lane looks at.
         spots: (B, S, 2) float32, px, the centres of the discs, S at most 2.
-        table: (N,) int64, which footprint each scene uses.
+        table: (N,) int64, which acuity table each scene uses.
         halves: (T, H) int64: at |dy|, the half-width of the disc in px, -1 where the row is outside.
         mean: (N, 3) uint8, the colour of what is hidden; (0, 3): take the mean of the visible pixels.
         behind: (N, H, 3 W) uint8, shown where hidden; (0, 0, 0): a colour is.
@@ -330,16 +330,16 @@ def hide_patches(
     colour, total = np.zeros(3, np.uint8), np.zeros(3, np.int64)
     for b in range(begin, end):
         scene = image[scenes[b]]
-        shown = np.ones(draws.shape[1], np.bool_)
+        visible = np.ones(draws.shape[1], np.bool_)
         if hidden > 0:
-            shown = draws[b] > np.partition(draws[b], hidden - 1)[hidden - 1]
+            visible = draws[b] > np.partition(draws[b], hidden - 1)[hidden - 1]
         if behind.size == 0:
             if mean.size == 0:
                 total[:] = 0
                 count = 0
                 for y in range(height):
                     for i in range(across):
-                        if shown[y // patch * across + i]:
+                        if visible[y // patch * across + i]:
                             start, stop = i * patch, min(i * patch + patch, width)
                             _sum_run(scene[y][3 * start : 3 * stop], total)
                             count += stop - start
@@ -351,7 +351,7 @@ def hide_patches(
             for i in range(across):
                 start, stop = i * patch, min(i * patch + patch, width)
                 run, seen = glimpse[y][3 * start : 3 * stop], out_acuity[b, y][start:stop]
-                if shown[y // patch * across + i]:
+                if visible[y // patch * across + i]:
                     copy_bytes(run, scene[y][3 * start : 3 * stop])
                     _set_run(seen, 255)
                 else:
@@ -370,7 +370,7 @@ def read_boxes(sums: I32, scenes: I64, fixation: F32, table: I64, boxes: I32, pa
         sums: (N, H + 1, 3 (W + 1)) int32, from ``mask_kernels.sum_areas``.
         scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
-        table: (B,) int64, which footprint each lane uses.
+        table: (B,) int64, which acuity table each lane uses.
         boxes: (T, N, 4) int32: left, top, right, bottom from the fixated pixel, the last two exclusive.
         patch: (B, 3 N) uint8, written: what the receptors report; 127 where their box is outside of the scene.
     """
@@ -403,7 +403,7 @@ def read_sectors(
         image: (N, H, 3 W) uint8.
         scenes: (B,) int64, which of them each lane looks at.
         fixation: (B, 2) float32, px.
-        table: (B,) int64, which footprint each lane uses.
+        table: (B,) int64, which acuity table each lane uses.
         covering: As in :func:`show_receptors`.
         nearest: (T, N, 2) int32: the pixel, (x, y) from the fixated one, that a receptor reports which covers none.
         patch: (B, 3 N) uint8, written: what the receptors report; 127 where they lie outside of the scene.
@@ -416,10 +416,10 @@ def read_sectors(
         t = table[b]
         total, area = np.zeros(3 * count, np.int64), np.zeros(count, np.int64)
         for y in range(height):
-            shown = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
+            receptor = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
             row_bytes = scene[y]
             for x in range(width):
-                covers = np.int64(shown[x])
+                covers = np.int64(receptor[x])
                 if covers >= 0:
                     area[covers] += 1
                     for c in range(3):
@@ -444,7 +444,7 @@ def show_receptors(
 
     Args:
         fixation: (B, 2) float32, px.
-        table: (B,) int64, which footprint each lane uses.
+        table: (B,) int64, which acuity table each lane uses.
         covering: (T, 2 H - 1, 2 W - 1): by offset from the fixated pixel, the receptor shown there, -1 where hidden.
         acuities: (T, 2 H - 1, 2 W - 1) uint8, 0 where hidden.
         patch: (B, 3 N) uint8, what the receptors report.
@@ -460,11 +460,11 @@ def show_receptors(
         count = 0
         reports, glimpse = patch[b], out[b].reshape(height, 3 * width)
         for y in range(height):
-            shown = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
+            receptor = covering[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column]
             copy_bytes(out_acuity[b, y], acuities[t, y - row + height - 1][width - 1 - column : 2 * width - 1 - column])
             out_row = glimpse[y]
             for x in range(width):
-                report = 3 * np.int64(shown[x])
+                report = 3 * np.int64(receptor[x])
                 if report >= 0:
                     count += 1
                     for c in range(3):

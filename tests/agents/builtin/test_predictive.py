@@ -15,9 +15,9 @@ from foveasim.agents.mim.expected_gain import (
     cell_points,
     gain_map,
     hidden,
-    measure_footprint,
+    measure_acuity_table,
     read_belief_state,
-    shifted_footprint,
+    shift_acuity_table,
 )
 from foveasim.agents.mim.network import MimNetwork, make_network
 from foveasim.errors import AgentError, InvalidTypeError, InvalidValueError
@@ -107,20 +107,20 @@ MAKERS = {
 
 @pytest.mark.parametrize("retina", ["disc", "pyramid"])
 @pytest.mark.parametrize("size", [(40, 40), (36, 60)])
-def test_the_footprint_of_one_glimpse_foretells_every_other(retina, size):
+def test_the_acuity_table_of_one_glimpse_foretells_every_other(retina, size):
     eye = make_retina(retina)
     scene = as_scene(noise(1, size))
     here = torch.tensor([[-0.99, -0.99]])  # from a corner, every distance is seen
-    table = measure_footprint(eye(scene, norm_to_px(here, size)).acuity, here)
+    table = measure_acuity_table(eye(scene, norm_to_px(here, size)).acuity, here)
     places = torch.tensor([[0.0, 0.0], [0.3, -0.8], [0.99, 0.99], [-1.0, 0.4]])
-    foretold = shifted_footprint(table, places[None])[0]
+    foretold = shift_acuity_table(table, places[None])[0]
     for place, acuity in zip(places, foretold, strict=True):
         assert torch.equal(acuity, eye(scene, norm_to_px(place[None], size)).acuity[0])
 
 
 def test_distances_that_were_not_seen_have_the_acuity_of_the_greatest_that_was():
     acuity = torch.arange(0, 250, 10, dtype=torch.uint8).flip(0).expand(1, 5, 25).contiguous()
-    table = measure_footprint(acuity, torch.tensor([[0.0, 0.0]]))
+    table = measure_acuity_table(acuity, torch.tensor([[0.0, 0.0]]))
     row = (255 * table[0, 0]).round()
     assert row[0] == 120 and torch.equal(row[:13], torch.full((13,), 120.0))  # what is left and right is averaged
     assert torch.equal(row[12:], row[12].expand(13))
@@ -136,7 +136,7 @@ def test_the_gain_is_exact_where_a_cell_is_a_pixel(retina):
     known = torch.maximum(seen, eye(scene, norm_to_px(torch.tensor([[0.2, 0.5], [0.0, 0.0]]), size)).acuity)
     variance = torch.from_numpy(rng.uniform(0.1, 1, (2, *size)).astype(np.float32))
     variance = torch.where(known < 255, variance, 0.0)
-    found = gain_map(variance, known, measure_footprint(seen, here))
+    found = gain_map(variance, known, measure_acuity_table(seen, here))
     assert cell_grid(size) == size and found.shape == (2, *size)
 
     left = hidden(known.float() / 255)
@@ -156,7 +156,7 @@ def test_the_gain_over_cells_finds_nearly_the_best_pixel(retina, size):
     y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
     variance = (torch.exp(-((y - 20.0) ** 2 + (x - 60.0) ** 2) / 400) + 0.01)[None]
     variance = torch.where(seen.acuity < 255, variance, 0.0)
-    found = gain_map(variance, seen.acuity, measure_footprint(seen.glimpse_acuity, seen.fixation))
+    found = gain_map(variance, seen.acuity, measure_acuity_table(seen.glimpse_acuity, seen.fixation))
     left, true = hidden(seen.acuity.float() / 255), []
     points = norm_to_px(cell_points(size, torch.device("cpu")), size)
     prepared = eye.retina.prepare(eye.scene)
@@ -170,7 +170,7 @@ def test_the_gain_over_cells_finds_nearly_the_best_pixel(retina, size):
 
 def test_what_is_sharp_promises_nothing():
     acuity = torch.full((1, 48, 48), 255, dtype=torch.uint8)
-    table = measure_footprint(acuity, torch.zeros(1, 2))
+    table = measure_acuity_table(acuity, torch.zeros(1, 2))
     assert gain_map(torch.zeros(1, 48, 48), acuity, table).abs().max() == 0
 
 
