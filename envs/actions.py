@@ -15,15 +15,15 @@ from torch import Tensor
 from foveasim import geometry, validation
 from foveasim.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["ACTION_MODES", "ZOOMS", "ActionCode", "Intent"]
+__all__ = ["ACTION_MODES", "ZOOMS", "ActionCode", "GazeCommand"]
 
 ACTION_MODES = ("absolute", "relative", "grid")
 ZOOMS = (0.5, 1.0, 2.0)
 """Zooms of the grid's second choice. The zoom axis of the other modes runs continuously from the last to the first."""
 
 
-class Intent(NamedTuple):
-    """What the actions of B lanes ask for.
+class GazeCommand(NamedTuple):
+    """What the actions of B lanes request.
 
     Attributes:
         target_px: (B, 2) float32; it may lie outside of the scene where the mode is relative.
@@ -137,7 +137,9 @@ class ActionCode:
             torch._assert_async((action.abs() <= 1).all())
         return action
 
-    def intent(self, action: NDArray[Any] | Tensor, fixation_px: Any, half_px: Any, size: tuple[int, int]) -> Intent:
+    def decode(
+        self, action: NDArray[Any] | Tensor, fixation_px: Any, half_px: Any, size: tuple[int, int]
+    ) -> GazeCommand:
         """Turn validated actions into targets.
 
         Args:
@@ -147,24 +149,24 @@ class ActionCode:
             size: (H, W) of the scene, px.
         """
         if self.mode == "grid":
-            return self._grid_intent(action, fixation_px, size)
+            return self._decode_cells(action, fixation_px, size)
         origin = half_px if self.mode == "absolute" else fixation_px
         if not (self.zoom or self.stop):
-            return Intent(action * half_px + origin, None, None)
+            return GazeCommand(action * half_px + origin, None, None)
         zoom = 2.0 ** -action[:, 2] if self.zoom else None
         stop = action[:, -1] > 0 if self.stop else None
-        return Intent(action[:, :2] * half_px + origin, zoom, stop)
+        return GazeCommand(action[:, :2] * half_px + origin, zoom, stop)
 
-    def _grid_intent(self, action: Any, fixation_px: Any, size: tuple[int, int]) -> Intent:
+    def _decode_cells(self, action: Any, fixation_px: Any, size: tuple[int, int]) -> GazeCommand:
         cell = torch.as_tensor(action[:, 0] if self.zoom else action).long()
         centres = geometry.norm_to_px(geometry.grid_norm(*self.grid), size).to(cell.device)
         stop = cell == self.cells
         target = torch.where(stop[:, None], torch.as_tensor(fixation_px), centres[cell.clamp_max(self.cells - 1)])
         zoom = torch.tensor(ZOOMS, device=cell.device)[torch.as_tensor(action[:, 1]).long()] if self.zoom else None
         if isinstance(action, Tensor):
-            return Intent(target, zoom, stop if self.stop else None)
+            return GazeCommand(target, zoom, stop if self.stop else None)
         zooms = None if zoom is None else zoom.numpy()
-        return Intent(target.numpy(), zooms, stop.numpy() if self.stop else None)
+        return GazeCommand(target.numpy(), zooms, stop.numpy() if self.stop else None)
 
 
 def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -15,10 +15,10 @@ from foveasim import validation
 from foveasim.errors import InvalidValueError
 from foveasim.simulator.simulator import Simulator
 
-__all__ = ["ManyBox", "ObservationCode", "as_torch", "batch_observations"]
+__all__ = ["BatchedBox", "ObservationCode", "as_torch", "batch_observations"]
 
 
-class ManyBox(gym.spaces.Box):
+class BatchedBox(gym.spaces.Box):
     """The Box of B lanes, whose bounds are views of one lane's.
 
     Gymnasium's ``batch_space`` copies the bounds for every lane: four arrays of the observation's shape, 1.2 GB for
@@ -50,7 +50,7 @@ class ManyBox(gym.spaces.Box):
 
     def __eq__(self, other: object, /) -> bool:
         """Compare as a Box does, with another one of lanes without going through every lane."""
-        if isinstance(other, ManyBox):
+        if isinstance(other, BatchedBox):
             return self.shape == other.shape and self.lane == other.lane
         return super().__eq__(other)
 
@@ -60,7 +60,9 @@ _BOUNDS = ("low", "high", "bounded_below", "bounded_above")
 
 def batch_observations(space: gym.spaces.Dict, lanes: int) -> gym.spaces.Dict:
     """Return the space of B lanes' observations: what ``batch_space`` returns, in the memory of one lane."""
-    boxes: dict[str, gym.Space[Any]] = {key: ManyBox(cast("gym.spaces.Box", box), lanes) for key, box in space.items()}
+    boxes: dict[str, gym.Space[Any]] = {
+        key: BatchedBox(cast("gym.spaces.Box", box), lanes) for key, box in space.items()
+    }
     return gym.spaces.Dict(boxes, seed=copy.deepcopy(space.np_random))
 
 
@@ -135,8 +137,8 @@ class ObservationCode:
             "time": time_left,
         }
         if self.belief:
-            kept, kept_acuity = simulator.remembered
-            observation["belief"], observation["belief_acuity"] = kept, kept_acuity[..., None]
+            belief, belief_acuity = simulator.remembered
+            observation["belief"], observation["belief_acuity"] = belief, belief_acuity[..., None]
         if self.patch:
             patch = cast("Tensor", simulator.glimpse.patch)  # space() refused retinas without one
             stacked = patch.permute(0, 2, 3, 1, 4).flatten(3)

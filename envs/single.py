@@ -38,7 +38,7 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         InvalidValueError: An option out of range.
         UnknownNameError: An unknown name.
         SceneError: Scenes that cannot be read.
-        NoDisplayError: A window was asked for where there is no display.
+        NoDisplayError: A window was requested where there is no display.
 
     Example:
         >>> env = gym.make("foveasim/Glimpse-v0", retina="disc")
@@ -110,10 +110,10 @@ class FoveaEnv(gym.Env[dict[str, NDArray[Any]], Any]):
         try:
             terms, reward, terminated, _ = lanes.move(np.asarray(action)[None])
         except InvalidValueError as error:
-            asked, shape = self.action_space.shape, np.shape(action)
-            if shape == asked:
+            expected, shape = self.action_space.shape, np.shape(action)
+            if shape == expected:
                 raise
-            raise InvalidValueError(f"action must have the shape {asked}; got {shape}.") from error
+            raise InvalidValueError(f"action must have the shape {expected}; got {shape}.") from error
         if self.render_mode is not None:
             self._show()
         info = self._info()

@@ -1,4 +1,4 @@
-"""What an env asks of its eyes beyond looking: the hooks that a task of one's own fills in."""
+"""What a task adds to an env: the hooks that a task of one's own overrides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Task"]
 
 
 class Task:
-    """The part of ``FoveaVectorEnv`` that a task overrides; as it stands there is nothing to do but look.
+    """The part of ``FoveaVectorEnv`` that a task overrides; without it there is nothing to do but look.
 
     What goes out is as long as there are lanes and fresh each time. Visual search
     (:class:`foveasim.envs.tasks.search.SearchVectorEnv`) and classification
@@ -26,17 +26,17 @@ class Task:
 
     Attributes:
         simulator: The eyes and their scenes.
-        reward: What judges a saccade where :meth:`judge` does not.
+        reward: What scores a saccade where :meth:`score_saccades` does not.
     """
 
     simulator: Simulator
     reward: Reward
 
-    def begun(self, lanes: NDArray[np.bool_]) -> None:
-        """Take note of the lanes that began anew, (B,) bool. Their scenes stand before them; they have yet to look."""
+    def on_begin(self, lanes: NDArray[np.bool_]) -> None:
+        """Prepare for the episodes that begin in some lanes, (B,) bool: scenes are set, there is no glimpse yet."""
 
-    def judge(self) -> tuple[dict[str, Any], NDArray[np.bool_] | None]:
-        """Judge the saccades that were just made.
+    def score_saccades(self) -> tuple[dict[str, Any], NDArray[np.bool_] | None]:
+        """Score the saccades that were just made.
 
         Returns:
             The reward's terms, each (B,) float32, see :meth:`as_output`; and which lanes, (B,) bool, have done what the
@@ -62,11 +62,11 @@ class Task:
         return {}
 
     def as_array(self, values: Any) -> NDArray[Any]:
-        """Return what the simulator measured as an array, wherever it keeps it."""
+        """Return what the simulator measured as an array, wherever it is."""
         found: NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
         return found
 
     def as_output(self, values: NDArray[Any]) -> Any:
-        """Return an array as the env hands things out: on another device than the CPU, a tensor there."""
+        """Return an array as the env returns things: on another device than the CPU, a tensor there."""
         device = self.simulator.device
         return values if device.type == "cpu" else torch.from_numpy(values).to(device)

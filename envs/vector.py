@@ -290,7 +290,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
                 self.actions.validate(action, self.num_envs)  # which says what is wrong
         else:
             seen = simulator.measured
-            aim, zoom, stopped = self.actions.intent(action, seen.fixation_px, self._half, simulator.size)
+            aim, zoom, stopped = self.actions.decode(action, seen.fixation_px, self._half, simulator.size)
             if stopped is not None:
                 stopped = stopped if self._arrays else stopped.cpu().numpy()
                 moving = ~stopped if moving is None else moving & ~stopped
@@ -302,7 +302,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             if zoom is not None:
                 zoom = torch.where(torch.from_numpy(again).to(zoom.device), 1.0, zoom)
         simulator.sense(zoom)
-        terms, reached = self.judge()
+        terms, reached = self.score_saccades()
         parts = iter(terms.values())
         reward = sum(parts, next(parts))
         terminated: NDArray[np.bool_] = (simulator.measured.step if self._arrays else self._steps) >= self._budgets
@@ -402,7 +402,7 @@ class FoveaVectorEnv(Task, VectorEnv[Any, Any, Any]):
             chosen = torch.from_numpy(mask).to(place.device)[:, None]
             for point in (simulator.fixation_px, simulator.start_px, simulator.target_px):
                 point.copy_(torch.where(chosen, place, point))
-        self.begun(mask)
+        self.on_begin(mask)
 
     def _trace_start(self, mask: NDArray[np.bool_]) -> None:
         points, coverage = self.simulator.fixation_px.tolist(), self.simulator.coverage.tolist()

@@ -49,7 +49,7 @@ class AgentError(FoveasimError, ValueError):
 
 
 class NoDisplayError(FoveasimError, RuntimeError):
-    """A window was asked for where there is no display."""
+    """A window was requested where there is no display."""
 
 
 class MissingDependencyError(FoveasimError, ImportError):

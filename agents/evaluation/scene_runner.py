@@ -212,8 +212,8 @@ class SceneRunner:
                 checked = action_code.validate(action, len(chunk))
             except FoveasimError as error:
                 raise AgentError(f"agent {label!r}: {error}") from error
-            intent = action_code.intent(checked, simulator.measured.fixation_px, half, size)
-            simulator.step(torch.as_tensor(intent.target_px))
+            command = action_code.decode(checked, simulator.measured.fixation_px, half, size)
+            simulator.step(torch.as_tensor(command.target_px))
             yield simulator, took_ms
 
     def _simulator(self, lanes: int) -> Simulator:

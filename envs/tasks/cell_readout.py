@@ -1,4 +1,4 @@
-"""A readout without a network: naive Bayes over the mean colours of cells, of which the unseen ones say nothing."""
+"""A readout without a network: naive Bayes over the mean colours of cells, of which unseen ones count for nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Readout(Protocol):
         """Return how sure each class is.
 
         Args:
-            image: (B, H, W, 3) uint8, what was seen. Not to be written to, nor kept.
+            image: (B, H, W, 3) uint8, what was seen. Not to be written to, nor stored.
             acuity: (B, H, W) uint8, 0 where nothing was.
 
         Returns:
@@ -86,11 +86,11 @@ class CellReadout:
             colour, weight = _cell_colours(image, acuity, cells)
             return self.scores(colour, weight).log_softmax(1)
         colours, weights = _cell_means(image.numpy(), acuity.numpy(), cells)
-        said = np.empty((len(image), len(self.mean)), np.float32)
+        log_probability = np.empty((len(image), len(self.mean)), np.float32)
         _kernels().weigh_classes(
-            colours, weights, self.mean.cpu().numpy(), self.std.cpu().numpy(), float(self.temperature), said
+            colours, weights, self.mean.cpu().numpy(), self.std.cpu().numpy(), float(self.temperature), log_probability
         )
-        return torch.from_numpy(said)
+        return torch.from_numpy(log_probability)
 
     def scores(self, colour: Tensor, weight: Tensor) -> Tensor:
         """Return the log-likelihood of every class up to a constant, (B, C).

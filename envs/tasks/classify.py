@@ -31,8 +31,8 @@ class ClassifyVectorEnv(FoveaVectorEnv):
 
     ## Description
     An eye looks at a scene of one of C classes. After every glimpse a *readout*, a function that never learns while the
-    env runs, says from what has been seen how probable each class is. The agent chooses where to look, and when it has
-    seen enough. It is paid for what its glimpses tell about the class, and pays for each of them.
+    env runs, gives each class a probability from what has been seen. The agent chooses where to look, and when it has
+    seen enough. It is paid for what its glimpses reveal about the class, and pays for each of them.
 
     The class is not part of the action: a policy of stable-baselines3 then has an action of three numbers, reward says
     at every step what a glimpse was worth, and how well two policies look can be compared, for the same readout judges
@@ -171,8 +171,8 @@ class ClassifyVectorEnv(FoveaVectorEnv):
             )
         return super().begin(seed, options)
 
-    def begun(self, lanes: NDArray[np.bool_]) -> None:
-        """Take note of the classes of the lanes that began, (B,) bool; they have not looked yet."""
+    def on_begin(self, lanes: NDArray[np.bool_]) -> None:
+        """Read the classes of the lanes that begin, (B,) bool; there is no glimpse yet."""
         label = self.as_array(self.simulator.label)
         unknown = lanes & ((label < 0) | (label >= len(self.classes)))
         if unknown.any():
@@ -182,7 +182,7 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         self._judged_step[lanes] = 0
         self._unread |= lanes
 
-    def judge(self) -> tuple[dict[str, Any], None]:
+    def score_saccades(self) -> tuple[dict[str, Any], None]:
         """Return the terms ``log_likelihood_gain`` and ``glimpse_cost``."""
         fresh, before = self._unread.copy(), self._log_likelihood.copy()
         step = self.as_array(self.simulator.measured.step)
@@ -218,7 +218,7 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         }
 
     def _read(self) -> None:
-        """Ask the readout about the lanes that have seen something since it was last asked."""
+        """Apply the readout to the lanes that have seen something since it was last applied."""
         lanes = np.flatnonzero(self._unread)
         if not lanes.size:
             return
@@ -229,9 +229,9 @@ class ClassifyVectorEnv(FoveaVectorEnv):
             image, acuity = image[at], acuity[at]
         think = getattr(self.readout, "think", None)
         with torch.inference_mode():
-            said, thought = (self.readout(image, acuity), ()) if think is None else think(image, acuity)
-        share = self._shares(said, len(image))
-        self._keep(lanes, thought)
+            log_probability, thought = (self.readout(image, acuity), ()) if think is None else think(image, acuity)
+        share = self._shares(log_probability, len(image))
+        self._store_thought(lanes, thought)
         self._posterior[lanes] = share
         self._log_likelihood[lanes] = np.log(share[np.arange(lanes.size), self._label[lanes]])
         self._unread[lanes] = False
@@ -250,14 +250,18 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         with torch.inference_mode():
             return self._shares(self.readout(image, acuity), len(image)).astype(np.float32)
 
-    def _shares(self, said: object, count: int) -> NDArray[np.float64]:
-        """Return the probabilities of the scenes' classes, (count, C), from what the readout said."""
-        if not isinstance(said, torch.Tensor) or tuple(said.shape) != (count, len(self.classes)):
-            came = tuple(said.shape) if isinstance(said, torch.Tensor) else type(said).__name__
+    def _shares(self, log_probability: object, count: int) -> NDArray[np.float64]:
+        """Return the probabilities of the scenes' classes, (count, C), from what the readout returned."""
+        if not isinstance(log_probability, torch.Tensor) or tuple(log_probability.shape) != (count, len(self.classes)):
+            came = (
+                tuple(log_probability.shape)
+                if isinstance(log_probability, torch.Tensor)
+                else type(log_probability).__name__
+            )
             raise InvalidTypeError(
                 f"readout must return a tensor of log-probabilities {(count, len(self.classes))}; got {came}."
             )
-        share = np.exp(said[:, self._columns].double().cpu().numpy())
+        share = np.exp(log_probability[:, self._columns].double().cpu().numpy())
         total = share.sum(1)
         if not bool((np.abs(total - 1) < 1e-3).all()):
             raise InvalidValueError(
@@ -267,8 +271,8 @@ class ClassifyVectorEnv(FoveaVectorEnv):
         found: NDArray[np.float64] = (1 - self.lapse) * share / total[:, None] + self.lapse / len(self.classes)
         return found
 
-    def _keep(self, lanes: NDArray[np.intp], thought: tuple[torch.Tensor, ...]) -> None:
-        """Keep what the readout made of some lanes, in fresh tensors where all were asked about."""
+    def _store_thought(self, lanes: NDArray[np.intp], thought: tuple[torch.Tensor, ...]) -> None:
+        """Store what the readout computed for some lanes, in fresh tensors where it was applied to all."""
         if lanes.size == self.num_envs or not thought:
             self.thought = thought
             return

@@ -111,8 +111,8 @@ class SearchVectorEnv(FoveaVectorEnv):
         num_envs = validation.whole("num_envs", num_envs, 1, 1 << 20)
         validation.check_lane_memory(num_envs, size)
         self.cost_per_s = validation.number("cost_per_s", cost_per_s, 0, 1e6)
-        asked = dict(zip(_OF_SCENES, (kinds, set_sizes, item_px, split, scene_seed, photos, count), strict=True))
-        self.source = _source(scenes, size, {name: value for name, value in asked.items() if value is not None})
+        requested = dict(zip(_OF_SCENES, (kinds, set_sizes, item_px, split, scene_seed, photos, count), strict=True))
+        self.source = _source(scenes, size, {name: value for name, value in requested.items() if value is not None})
         side = self.source.display(0).target.shape[0]
         self._targets = np.zeros((num_envs, side, side, 3), np.uint8)
         self._sought_px = np.zeros((num_envs, 2), np.float32)
@@ -134,7 +134,7 @@ class SearchVectorEnv(FoveaVectorEnv):
             )
         return super().begin(seed, options)
 
-    def begun(self, lanes: NDArray[np.bool_]) -> None:
+    def on_begin(self, lanes: NDArray[np.bool_]) -> None:
         """Take note of what the marked lanes, (B,) bool, are to find."""
         index = self.simulator.index.tolist()
         for lane in np.flatnonzero(lanes).tolist():
@@ -147,7 +147,7 @@ class SearchVectorEnv(FoveaVectorEnv):
         self._found &= ~lanes
         self._clock_ms[lanes] = 0
 
-    def judge(self) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    def score_saccades(self) -> tuple[dict[str, Any], NDArray[np.bool_]]:
         """Return the terms ``found`` and ``time_cost``, and which lanes, (B,) bool, have found their target."""
         clock = self.as_array(self.simulator.measured.clock_ms)
         passed = (clock - self._clock_ms).astype(np.float32)
@@ -213,18 +213,18 @@ class SearchEnv(FoveaEnv):
     many = SearchVectorEnv
 
 
-def _source(scenes: object, size: tuple[int, int], asked: dict[str, Any]) -> SearchSource:
+def _source(scenes: object, size: tuple[int, int], requested: dict[str, Any]) -> SearchSource:
     if scenes is None:
-        if "scene_seed" in asked:
-            asked["seed"] = asked.pop("scene_seed")
-        return SearchScenes(size=size, **asked)
+        if "scene_seed" in requested:
+            requested["seed"] = requested.pop("scene_seed")
+        return SearchScenes(size=size, **requested)
     if isinstance(scenes, type) or not isinstance(scenes, SearchSource):
         raise InvalidTypeError(
-            f"scenes must be a search source, which says what is to be found; got {scenes!r} ({type(scenes).__name__}"
+            f"scenes must be a search source, which defines the target; got {scenes!r} ({type(scenes).__name__}"
             "). Make one: foveasim.scenes.search.SearchScenes(photos='folder', kinds='photos')."
         )
-    if asked:
-        raise InvalidValueError(f"{', '.join(asked)}: cannot be given along with scenes; give them to the source.")
+    if requested:
+        raise InvalidValueError(f"{', '.join(requested)}: cannot be given along with scenes; give them to the source.")
     if tuple(scenes.size) != tuple(size):
         raise InvalidValueError(f"size must be that of the displays, {tuple(scenes.size)}; got {tuple(size)}.")
     return scenes

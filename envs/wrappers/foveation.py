@@ -278,13 +278,13 @@ class Foveation:
         px_per_deg: float | None = None,
         render_height_px: int = 360,
     ) -> None:
-        shown, acted = (
+        observed, acted = (
             (env.single_observation_space, env.single_action_space)
             if isinstance(env, gym.vector.VectorEnv)
             else (env.observation_space, env.action_space)
         )
         self.lanes = lanes
-        self.pixels = Pixels.find(shown, key)
+        self.pixels = Pixels.find(observed, key)
         size = validation.size_hw("the env's picture", self.pixels.size)
         self.actions = MotorAndGaze(acted, gaze, flat, grid)
         if not isinstance(saccades, Saccades | None):
@@ -305,9 +305,9 @@ class Foveation:
             patch=patch,
         )
         seen = self.eyes.space().spaces
-        self.keep = _kept(keep, shown, self.pixels, seen)
-        kept = {name: shown[name] for name in self.keep} if isinstance(shown, gym.spaces.Dict) else {}
-        self.observation_space = gym.spaces.Dict({**seen, **kept})
+        self.keep = _check_keep(keep, observed, self.pixels, seen)
+        passed_on = {name: observed[name] for name in self.keep} if isinstance(observed, gym.spaces.Dict) else {}
+        self.observation_space = gym.spaces.Dict({**seen, **passed_on})
         self.action_space = self.actions.space()
         self.render_height_px = validation.whole("render_height_px", render_height_px, 32, 4096)
 
@@ -317,7 +317,7 @@ class Foveation:
         eyes.move(self.actions.target_px(gaze, eyes.fixation_px, eyes.half_px, eyes.size))
 
     def observe(self, observation: Any) -> dict[str, Any]:
-        """Return what the eyes see, and what is kept of the env's own observation, both with a lane axis."""
+        """Return what the eyes see, and what is passed on of the env's own observation, both with a lane axis."""
         return {**self.eyes.observe(), **{name: observation[name] for name in self.keep}}
 
     def draw(self, lane: int) -> NDArray[np.uint8]:
@@ -384,13 +384,13 @@ def _step_ms(env: Any, step_ms: float | None) -> float:
     fps = env.metadata.get("render_fps")
     if not fps:
         raise InvalidValueError(
-            "step_ms must say how long a step of the env takes, because belief fades with time and the env's metadata "
+            "step_ms must be the duration of a step of the env, because belief fades with time and the env's metadata "
             "has no render_fps. Give step_ms=…, or half_life_ms=None to forget nothing."
         )
     return 1000 / float(fps)
 
 
-def _kept(
+def _check_keep(
     keep: Sequence[str], space: gym.Space[Any], pixels: Pixels, seen: Mapping[str, gym.Space[Any]]
 ) -> tuple[str, ...]:
     """Return the entries of the env's own observation that are handed on."""

@@ -34,9 +34,9 @@ class FoveateObservation(
 
     ## Observation Space
     ``Dict`` as in ``foveasim/Glimpse-v0``, without ``time``: ``glimpse`` (H, W, 3) uint8, ``acuity`` (H, W, 1) uint8,
-    ``fixation`` (2,) float32 in [-1, 1], and where asked for ``belief`` (H, W, 3) and ``belief_acuity`` (H, W, 1), and
+    ``fixation`` (2,) float32 in [-1, 1], and on request ``belief`` (H, W, 3) and ``belief_acuity`` (H, W, 1), and
     ``patch`` (h, w, 3 S). Pixels whose acuity is 0 change nothing of it (but for a retina that ``leaks``). Entries of
-    the env's own Dict observation are dropped unless they are named in ``keep``: positions would tell what is hidden.
+    the env's own Dict observation are dropped unless they are named in ``keep``: positions would reveal what is hidden.
 
     Frames are (H, W, 3), or grey as (H, W, 1) or (H, W), of which all three channels of the glimpse are equal. Their
     bounds say what their numbers mean: 0 to 255 of any dtype, or 0 to 1. Stacks of frames are refused, because they
@@ -58,7 +58,7 @@ class FoveateObservation(
 
     ## Info
     ``fixation_px`` (2,), ``target_px`` (2,), ``amplitude_deg``, ``duration_ms`` beside the env's own. The env's info is
-    handed on as it is: whether it tells what is hidden is the env's affair.
+    handed on as it is: whether it reveals what is hidden is the env's affair.
 
     ## Rendering
     With ``render_mode="rgb_array"`` the frame, and beside it what the eye sees, both marked with the fixation. Other

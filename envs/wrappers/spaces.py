@@ -139,7 +139,7 @@ class MotorAndGaze:
     Attributes:
         motor: The env's own action space.
         gaze: What (x, y) of the gaze means, "absolute" or "relative", as in :class:`foveasim.envs.actions.ActionCode`.
-        flat: Whether an action is one array, as most programs want it, not a Dict of ``motor`` and ``gaze``: the motor
+        flat: Whether an action is one array, as most programs need it, not a Dict of ``motor`` and ``gaze``: the motor
             action and then (x, y), a ``Box``; or where the motor action is discrete, its choices and then the cell of
             a grid, a ``MultiDiscrete``.
         grid: (rows, columns) of that grid. Its cells' centres stand for (x, y), row by row; an odd grid has one at (0,
@@ -263,5 +263,5 @@ class MotorAndGaze:
             half_px: (1, 2) float32, half the frame's width and height.
             size: (H, W) of the frame, px.
         """
-        target: Tensor = self._code.intent(torch.from_numpy(aim), fixation_px, half_px, size).target_px
+        target: Tensor = self._code.decode(torch.from_numpy(aim), fixation_px, half_px, size).target_px
         return target

@@ -66,8 +66,8 @@ class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1
         self.single_observation_space = sight.observation_space
         self.single_action_space = sight.action_space
         seen = batch_observations(sight.eyes.space(), envs.num_envs)
-        kept = {name: cast("gym.spaces.Dict", envs.observation_space)[name] for name in sight.keep}
-        self.observation_space = gym.spaces.Dict({**seen.spaces, **kept})
+        passed_on = {name: cast("gym.spaces.Dict", envs.observation_space)[name] for name in sight.keep}
+        self.observation_space = gym.spaces.Dict({**seen.spaces, **passed_on})
         self.action_space = batch_space(sight.action_space, envs.num_envs)
         self._done = np.zeros(envs.num_envs, bool)
         self._every = np.ones(envs.num_envs, bool)
@@ -150,14 +150,14 @@ class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1
         last = frames.clone()
         last[lanes] = sight.pixels.read({key: pictures} if key else pictures)
         sight.eyes.look(last)
-        seen, said = sight.eyes.observe(), self._info(done)
-        told = np.full(self.num_envs, None, dtype=object)
+        seen, step_info = sight.eyes.observe(), self._info(done)
+        final_obs = np.full(self.num_envs, None, dtype=object)
         for lane, final in zip(lanes, finals, strict=True):
-            told[lane] = {**{name: value[lane] for name, value in seen.items()}, **{n: final[n] for n in names}}
+            final_obs[lane] = {**{name: value[lane] for name, value in seen.items()}, **{n: final[n] for n in names}}
         sight.eyes.begin(done)
         sight.eyes.look_again(frames, done)
-        final_info = {**info.get("final_info", {}), **said}
-        return {**info, "final_obs": told, "final_info": final_info}
+        final_info = {**info.get("final_info", {}), **step_info}
+        return {**info, "final_obs": final_obs, "final_info": final_info}
 
     def render(self) -> tuple[Any, ...] | None:
         """Return a picture of frame and glimpse for each lane; or what the env returns in another render mode."""

@@ -470,7 +470,7 @@ class _AgentSpec:
         size = seen["scene"].shape[1], seen["scene"].shape[2]
         half_px = np.array([size[1] / 2, size[0] / 2], np.float32)
         fixation_px = (seen["fixation"] + 1) * half_px
-        target = torch.as_tensor(self.code.intent(action, fixation_px, half_px, size).target_px)
+        target = torch.as_tensor(self.code.decode(action, fixation_px, half_px, size).target_px)
         x, y = geometry.px_to_norm(geometry.clamp_px(target, size), size)[0].tolist()
         return x, y
 

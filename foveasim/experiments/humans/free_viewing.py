@@ -267,7 +267,7 @@ class FreeViewingRunner:
         except FoveasimError as error:
             raise AgentError(f"agent {label!r}: {error}") from error
         here = simulator.measured.fixation_px
-        target = np.where(done[:, None], here, action_code.intent(checked, here, half, size).target_px)
+        target = np.where(done[:, None], here, action_code.decode(checked, here, half, size).target_px)
         simulator.step(torch.from_numpy(target.astype(np.float32)))
 
     def _simulator(self, lanes: int) -> Simulator:
