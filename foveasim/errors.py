@@ -33,7 +33,7 @@ class UnknownNameError(FoveasimError, ValueError):
 
 
 class UntrustedError(FoveasimError, ValueError):
-    """A file would run code, and nobody said that it may; see ``foveasim.trust``."""
+    """A file would run code, and nobody allowed it; see ``foveasim.trust``."""
 
 
 class SceneError(FoveasimError, ValueError):

@@ -42,7 +42,7 @@ MIN_SIDE_PX = 8
 """Shortest side of a picture: below it there is nothing to foveate."""
 
 DEFAULT_SHORT_SIDE_DEG = 96 / 3.5
-"""Visual angle of a scene's short side where nobody says otherwise: 96 px at 3.5 px/deg (Weiler et al. 2024, fovea
+"""Visual angle of a scene's short side by default: 96 px at 3.5 px/deg (Weiler et al. 2024, fovea
 filter)."""
 
 

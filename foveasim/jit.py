@@ -30,7 +30,7 @@ def is_compiled() -> bool:
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function when it is first called, and keep its type for mypy.
 
-    Compiled code is kept where numba finds a place: in ``NUMBA_CACHE_DIR``, beside the function's file, or in the
+    Compiled code is cached where numba finds a place: in ``NUMBA_CACHE_DIR``, beside the function's file, or in the
     user's cache folder. Without one, or where writing fails, kernels are compiled in every process; one line in the log
     says so. With ``NUMBA_DISABLE_JIT=1`` Python runs the function, to the same end but far slower.
 
@@ -123,7 +123,7 @@ class _OptionalCache:
         if not _OptionalCache._reported:
             _OptionalCache._reported = True
             _LOG.warning(
-                "foveasim cannot keep compiled code (%s), so every start compiles anew, for up to a minute. "
+                "foveasim cannot cache compiled code (%s), so every start compiles anew, for up to a minute. "
                 "Set NUMBA_CACHE_DIR to a folder that can be written.",
                 " ".join(str(error).split()),
             )

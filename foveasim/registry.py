@@ -89,8 +89,8 @@ def describe(error: BaseException) -> str:
         >>> describe(ValueError("too many eyes"))
         'ValueError: too many eyes'
     """
-    said = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().partition("\n")[0]
-    return f"{type(error).__name__}{f': {said}' if said else ''}{_place(error)}"
+    message = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().partition("\n")[0]
+    return f"{type(error).__name__}{f': {message}' if message else ''}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:

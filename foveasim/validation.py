@@ -162,7 +162,7 @@ def torch_device(name: str, value: object) -> torch.device:
 
 
 def check_memory(name: str, needed_bytes: float, remedy: str) -> None:
-    """Refuse what this machine has no memory for, before it is asked for and the system ends the process.
+    """Refuse what this machine has no memory for, before it is allocated and the system ends the process.
 
     Args:
         name: The arguments that ask for it, for the message.

@@ -24,7 +24,7 @@ from foveasim.jit import jit
 def double(number: int) -> int:
     return 2 * number
 """
-COMPLAINT = "foveasim cannot keep compiled code"
+COMPLAINT = "foveasim cannot cache compiled code"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -35,7 +35,7 @@ class MapMemory:
 
     def __init__(self, compute: Callable[[Tensor, Tensor | None], Tensor], max_entries: int = 1000) -> None:
         self._compute, self._max_entries = compute, validation.whole("max_entries", max_entries, 1, 10**6)
-        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._cached: OrderedDict[bytes, Tensor] = OrderedDict()
         self._lock = Lock()
 
     def look_up(self, image: Tensor, acuity: Tensor | None = None) -> Tensor:
@@ -49,7 +49,7 @@ class MapMemory:
             return self._compute(image, acuity)
         names = _names(image, acuity)
         with self._lock:
-            found = {name: self._kept[name] for name in names if name in self._kept}
+            found = {name: self._cached[name] for name in names if name in self._cached}
         missing = [place for place, name in enumerate(names) if name not in found]
         first = list({names[place]: place for place in reversed(missing)}.values())
         if first:
@@ -57,10 +57,10 @@ class MapMemory:
             found |= {names[place]: one for place, one in zip(first, made, strict=True)}
         with self._lock:
             for name in names:
-                self._kept[name] = found[name]
-                self._kept.move_to_end(name)
-            while len(self._kept) > self._max_entries:
-                self._kept.popitem(last=False)
+                self._cached[name] = found[name]
+                self._cached.move_to_end(name)
+            while len(self._cached) > self._max_entries:
+                self._cached.popitem(last=False)
         return torch.stack([found[name] for name in names])
 
 

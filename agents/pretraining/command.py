@@ -128,15 +128,15 @@ def train(
         if config.overwrite:
             _remove_run(trainer)
         with TrainingLog(Path(config.out), config.tensorboard, after=trainer, quiet=quiet) as log:
-            log.say(
+            log.print(
                 f"{len(pool):,} images, {config.network} with "
                 f"{sum(p.numel() for p in trainer.parameters.values()):,} parameters on "
                 f"{processes.count} x {config.device}"
             )
             if trainer.progress >= 1:
-                log.say(f"nothing is left to do: {trainer.checkpoint} is at step {trainer.step}")
+                log.print(f"nothing is left to do: {trainer.checkpoint} is at step {trainer.step}")
             for change in trainer.changes:
-                log.say(f"other than in the run so far: {change}")
+                log.print(f"other than in the run so far: {change}")
             _train(trainer, log, held_out)
     processes.wait()
     return trainer
@@ -184,7 +184,7 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
                 loss = trainer.train_step()
             except KeyboardInterrupt:
                 if trainer.checkpoint.is_file():
-                    log.say(f"stopped in the midst of a step. Go on from {trainer.checkpoint} with --resume true.")
+                    log.print(f"stopped in the midst of a step. Go on from {trainer.checkpoint} with --resume true.")
                 raise
             log.step(trainer, loss)
             if int(trainer.progress * config.snapshots) > kept:
@@ -210,7 +210,7 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
         sheet = _sheet(trainer, held_out)
         log.picture(trainer, sheet)
         _write_picture(Path(config.out) / "pictures.png", sheet)
-        log.say(f"wrote {path}")
+        log.print(f"wrote {path}")
 
 
 def _leave(trainer: Trainer, log: TrainingLog, stop: InterruptFlag) -> NoReturn:
@@ -222,7 +222,7 @@ def _leave(trainer: Trainer, log: TrainingLog, stop: InterruptFlag) -> NoReturn:
     stop.finishing = True
     log.note(trainer)
     trainer.save()
-    log.say(f"stopped after step {trainer.step}: {trainer.checkpoint} is written. Go on with --resume true.")
+    log.print(f"stopped after step {trainer.step}: {trainer.checkpoint} is written. Go on with --resume true.")
     raise KeyboardInterrupt
 
 

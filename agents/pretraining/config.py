@@ -23,7 +23,7 @@ class PretrainConfig:
     Attributes:
         data: Images to train on: folders, tar archives, STL-10's binary files; ``PATH`` or ``PATH@SPLIT``.
         shares: How often each of them is drawn from; None draws every image equally often.
-        cache: Folder in which decoded images are kept and memory-mapped, for data larger than memory; None decodes
+        cache: Folder in which decoded images are cached and memory-mapped, for data larger than memory; None decodes
             them into memory.
         validate: Images for validation, as ``data``; empty for none.
         out: Folder for the network, checkpoints, log and picture.

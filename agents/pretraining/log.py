@@ -88,7 +88,7 @@ class TrainingLog:
             with self._writing():
                 self._writer.close()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
@@ -141,19 +141,19 @@ class TrainingLog:
         if not self._bar.disable:
             self._bar.update(self._task, completed=trainer.progress, figures=figures)
         else:
-            self.say(figures)
+            self.print(figures)
 
     def evaluation(self, trainer: Trainer, evaluation: Evaluation) -> None:
         """Take note of a validation."""
         pairs = list(zip(evaluation.fixations, evaluation.relative, strict=True))
         self._record(trainer, {f"relative_error_{n}": value for n, value in pairs})
         figures = ", ".join(f"{value:.3f} after {n}" for n, value in pairs)
-        self.say(f"step {trainer.step}: validation error relative to the visible mean {figures} fixations")
+        self.print(f"step {trainer.step}: validation error relative to the visible mean {figures} fixations")
 
     def figure(self, trainer: Trainer, name: str, value: float) -> None:
         """Take note of a figure."""
         self._record(trainer, {name: value})
-        self.say(f"step {trainer.step}: {name.replace('_', ' ')} {value:.5f}")
+        self.print(f"step {trainer.step}: {name.replace('_', ' ')} {value:.5f}")
 
     def picture(self, trainer: Trainer, sheet: NDArray[np.uint8]) -> None:
         """Show a picture, (H, W, 3) uint8, in TensorBoard."""

@@ -14,7 +14,7 @@ from foveasim import validation as check
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.images.pool import centred
 from foveasim.images.reading import SPLITS, read_pool, split_names
-from foveasim.images.splits import Source, remedy
+from foveasim.images.splits import ImageSource, remedy
 from foveasim.scenes.source import SCENES, fit_picture, open_scenes
 
 __all__ = ["LabelledData", "LabelledImages", "check_source", "read_labelled"]
@@ -185,7 +185,7 @@ def _read(spec: str, argument: str, size: tuple[int, int], seed: int) -> _Source
     path = Path(spec).expanduser()
     if spec and (path.is_dir() or (path.is_file() and tarfile.is_tarfile(path))):
         whole = [str(path)]
-        if Source.of(str(path)).stl10:
+        if ImageSource.of(str(path)).stl10:
             whole = [f"{path}@train", f"{path}@test"]
         return _read_pool(whole, argument, spec, size)
     stem, _, split = spec.rpartition("@")

@@ -56,7 +56,7 @@ class SegmentConfig:
         side: Square root of the number of pixels that a picture has while it is cut; larger is finer and slower.
         seed: Of the colour models' beginnings.
         workers: How many pictures are cut at the same time, None for one on each core. The masks do not depend on it.
-        cache: Folder where the decoded images are kept; see :func:`foveasim.images.reading.read_pool`.
+        cache: Folder where the decoded images are cached; see :func:`foveasim.images.reading.read_pool`.
     """
 
     data: list[str] | str = field(default_factory=list)

@@ -56,7 +56,7 @@ class CarefulEntry(tarfile.TarInfo):
 
 
 class TarScenes:
-    """Image files inside an archive, decoded when they are first asked for.
+    """Image files inside an archive, decoded when they are first used.
 
     Args:
         path: The archive.
@@ -65,7 +65,7 @@ class TarScenes:
         label: A class for each.
         labels: Names of the classes.
         px_per_deg: Of the files' pixels; None makes each short side span 27.4 degrees.
-        cache_bytes: Bound on the decoded pictures that are kept.
+        cache_bytes: Bound on the decoded pictures that are cached.
 
     Raises:
         SceneError: No image with a readable header. Unreadable ones among others are skipped with one warning.

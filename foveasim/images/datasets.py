@@ -243,14 +243,14 @@ def open_imagenette(
     """Open Imagenette, any of its sizes, from its folder or from an archive.
 
     Pictures are sorted by split, class and name. An uncompressed archive is read in place; of a compressed one the
-    encoded files are kept in memory (Imagenette at 160 px: 0.1 GB).
+    encoded files are held in memory (Imagenette at 160 px: 0.1 GB).
 
     Args:
         path: The folder with ``train`` and ``val``, the one that holds it (``imagenette2-160``, ...), or a ``.tar`` or
             ``.tgz``. Class folders are called by WordNet number (``n01440764``) or by name (``cassette_player``).
         split: ``"train"``, ``"val"``, ``"test"`` (see :data:`IMAGENETTE_SPLITS`) or ``"all"``.
         px_per_deg: Of the files' pixels; None makes each short side span 27.4 degrees.
-        cache_bytes: Bound on the decoded pictures that are kept.
+        cache_bytes: Bound on the decoded pictures that are cached.
 
     Returns:
         A scene source. Its ``labels`` are the ten names of :data:`IMAGENETTE_CLASSES`, whatever the split holds.
@@ -345,15 +345,15 @@ def _tar_entries(path: Path) -> list[_Entry]:
         with tarfile.open(path, "r:", tarinfo=CarefulEntry) as archive:
             return list(_members(archive, lambda member: (member.offset_data, member.size)))
     except tarfile.ReadError:
-        pass  # compressed, or not an archive at all, which the second attempt tells
+        pass  # compressed, or not an archive at all, which the second attempt finds out
     except OSError as error:
         raise SceneError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
-    kept = 0
+    total = 0
 
     def content(member: tarfile.TarInfo) -> bytes:
-        nonlocal kept
-        kept += member.size
-        if kept > UNPACKED_BYTES:
+        nonlocal total
+        total += member.size
+        if total > UNPACKED_BYTES:
             raise SceneError(f"{path}: more than {UNPACKED_BYTES >> 30} GiB of images. Unpack it, and open the folder.")
         file = archive.extractfile(member)
         return b"" if file is None else file.read()

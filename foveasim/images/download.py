@@ -1,4 +1,4 @@
-"""``foveasim data get``: download a data set, check it, unpack it. Nothing is downloaded unless this is asked for."""
+"""``foveasim data get``: download a data set, check it, unpack it. Nothing is downloaded without this command."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = [
     "Dataset",
     "DownloadError",
     "DownloadProgress",
+    "describe_partial",
     "disk",
     "fetch",
     "get",
-    "kept",
-    "kept_bytes",
+    "partial_bytes",
     "run",
 ]
 
@@ -75,7 +75,7 @@ class DownloadProgress:
     ) -> None:
         self._bars.stop()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -92,15 +92,15 @@ class DownloadProgress:
             Takes the bytes that were done since it was called last; it is ``report`` of this object as well.
         """
         task = self._bars.add_task(what, total=total, completed=done)
-        said_s = time.monotonic()
+        printed_s = time.monotonic()
 
         def report(count: int) -> None:
-            nonlocal done, said_s
+            nonlocal done, printed_s
             done += count
             self._bars.update(task, completed=done)
-            if not self._console.is_terminal and time.monotonic() - said_s >= LINE_EVERY_S:
-                said_s = time.monotonic()
-                self.say(f"{what}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+            if not self._console.is_terminal and time.monotonic() - printed_s >= LINE_EVERY_S:
+                printed_s = time.monotonic()
+                self.print(f"{what}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB")
 
         self.report = report
         yield report
@@ -116,7 +116,7 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP status of faults that may 
 
 
 class DownloadError(FoveasimError, OSError):
-    """A data set could not be fetched or stored. The message says what is kept and how to go on."""
+    """A data set could not be fetched or stored. The message says what is saved and how to go on."""
 
 
 def fetch(url: str, part: Path, size: int, progress: DownloadProgress, waits_s: Sequence[float] = WAITS_S) -> None:
@@ -126,18 +126,18 @@ def fetch(url: str, part: Path, size: int, progress: DownloadProgress, waits_s: 
         url: Where from.
         part: The file, which may hold the beginning already.
         size: Of the whole, bytes.
-        progress: Told how far it is.
+        progress: Shows how far it is.
         waits_s: Pauses in s before a lost connection is tried again.
 
     Raises:
         DownloadError: It could not be done.
     """
-    if kept_bytes(part) > size:
-        progress.say(f"{part.name} is longer than the archive; beginning again")
+    if partial_bytes(part) > size:
+        progress.print(f"{part.name} is longer than the archive; beginning again")
         part.unlink()
-    with progress.bar("downloading", size, kept_bytes(part)):
+    with progress.bar("downloading", size, partial_bytes(part)):
         waits = iter(waits_s)
-        while (had := kept_bytes(part)) < size:
+        while (had := partial_bytes(part)) < size:
             try:
                 _transfer(url, part, had, size, progress)
                 fault = "the server closed the connection"
@@ -152,7 +152,7 @@ def fetch(url: str, part: Path, size: int, progress: DownloadProgress, waits_s: 
                 fault = str(error.reason)
             except (HTTPException, OSError) as error:  # disk errors have become DownloadErrors
                 fault = str(error) or type(error).__name__
-            have = kept_bytes(part)
+            have = partial_bytes(part)
             if have == size:
                 break
             if have - had >= PROGRESS_BYTES:
@@ -160,11 +160,11 @@ def fetch(url: str, part: Path, size: int, progress: DownloadProgress, waits_s: 
             wait_s = next(waits, None)
             if wait_s is None:
                 raise DownloadError(
-                    f"cannot fetch {url}: {fault}. {kept(part)} Check the connection (behind a proxy, https_proxy) "
-                    f"and run the same command again, which goes on from there; or put the archive itself into "
-                    f"{part.parent} and run it."
+                    f"cannot fetch {url}: {fault}. {describe_partial(part)} Check the connection (behind a proxy, "
+                    f"https_proxy) and run the same command again, which goes on from there; or put the archive itself "
+                    f"into {part.parent} and run it."
                 )
-            progress.say(f"{fault} at {have / 1e6:,.1f} of {size / 1e6:,.1f} MB; trying again in {wait_s:g} s")
+            progress.print(f"{fault} at {have / 1e6:,.1f} of {size / 1e6:,.1f} MB; trying again in {wait_s:g} s")
             time.sleep(wait_s)
 
 
@@ -176,7 +176,7 @@ def _transfer(url: str, part: Path, have: int, size: int, progress: DownloadProg
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as response:
         start = _start(response, url, have, size)
         if start < have:
-            progress.say("the server cannot go on in the middle; beginning again")
+            progress.print("the server cannot go on in the middle; beginning again")
             progress.report(-have)
         # Unbuffered, so that what a full disk refuses is noticed here and not when the file is closed.
         with disk(part):
@@ -200,7 +200,7 @@ def _start(response: HTTPResponse, url: str, have: int, size: int) -> int:
         start = int(span.partition("-")[0]) if span.partition("-")[0].isdigit() else -1
         if start != have:
             raise DownloadError(
-                f"{url}: asked for bytes from {have}, the server sent {span or 'others'}. Try a mirror."
+                f"{url}: requested bytes from {have}, the server sent {span or 'others'}. Try a mirror."
             )
     if total not in (str(size), "*"):
         kind = response.headers.get("Content-Type", "unknown")
@@ -214,8 +214,8 @@ def _start(response: HTTPResponse, url: str, have: int, size: int) -> int:
 def _refused(url: str, part: Path, error: HTTPError) -> DownloadError:
     why = "its file is shorter than what is here; it is another one" if error.code == 416 else error.reason
     return DownloadError(
-        f"{url}: the server refuses, HTTP {error.code} ({why}). {kept(part)} Try a mirror by --url, or put the "
-        f"archive itself into {part.parent} and run the same command again."
+        f"{url}: the server refuses, HTTP {error.code} ({why}). {describe_partial(part)} Try a mirror by --url, or put "
+        f"the archive itself into {part.parent} and run the same command again."
     )
 
 
@@ -225,16 +225,18 @@ def _write(file: FileIO, block: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def kept_bytes(part: Path) -> int:
+def partial_bytes(part: Path) -> int:
     """Return the size of what has come so far, bytes."""
     return part.stat().st_size if part.exists() else 0
 
 
-def kept(part: Path) -> str:
-    """Say what there is to go on with: the whole file or its part."""
+def describe_partial(part: Path) -> str:
+    """Return a sentence on what is there to go on with: the whole file or its part."""
     whole = part.with_suffix("")
     found = whole if whole.exists() else part
-    return f"{kept_bytes(found) / 1e6:,.1f} MB are kept in {found}." if kept_bytes(found) else "Nothing was kept."
+    return (
+        f"{partial_bytes(found) / 1e6:,.1f} MB are saved in {found}." if partial_bytes(found) else "Nothing was saved."
+    )
 
 
 @contextlib.contextmanager
@@ -251,8 +253,8 @@ def disk(part: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(
-                f"the disk of {part.parent} is full. {kept(part)} Free some space and run the same command again, "
-                "which goes on from there."
+                f"the disk of {part.parent} is full. {describe_partial(part)} Free some space and run the same "
+                "command again, which goes on from there."
             ) from error
         raise DownloadError(
             f"cannot write to {error.filename or part.parent}: {error.strerror or error}. Choose another folder."
@@ -351,7 +353,7 @@ def run(config: DataConfig) -> int:
         UnknownNameError: No such data set.
         DownloadError: See :func:`get`.
         SceneError: See :func:`get`.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, after a line that says what is kept.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after a line that says what is saved.
     """
     if config.dataset not in DATASETS:
         near = get_close_matches(config.dataset, DATASETS, 1)
@@ -395,7 +397,7 @@ def get(
             another process is at work in ``folder``.
         SceneError: The archive cannot be unpacked safely, or what lies in ``folder`` already is not whole.
         InvalidValueError: ``url`` is neither http nor https.
-        KeyboardInterrupt: Ctrl-C, after a line that says what is kept.
+        KeyboardInterrupt: Ctrl-C, after a line that says what is saved.
     """
     address = dataset.url if url is None else url
     if urlsplit(address).scheme not in ("http", "https"):
@@ -420,16 +422,16 @@ def get(
                     _check_sum(archive, dataset, progress)
                     _check_space(folder, dataset.unpacked_bytes)
                 else:
-                    _check_space(folder, dataset.bytes - kept_bytes(part) + dataset.unpacked_bytes)
-                    progress.say(f"{dataset.title}: {dataset.bytes / 1e6:,.0f} MB from {address} ({dataset.terms})")
+                    _check_space(folder, dataset.bytes - partial_bytes(part) + dataset.unpacked_bytes)
+                    progress.print(f"{dataset.title}: {dataset.bytes / 1e6:,.0f} MB from {address} ({dataset.terms})")
                     if part.exists():
-                        progress.say(f"going on at {kept_bytes(part) / 1e6:,.1f} MB")
+                        progress.print(f"going on at {partial_bytes(part) / 1e6:,.1f} MB")
                     fetch(address, part, dataset.bytes, progress, waits_s)
                     _check_sum(part, dataset, progress)
                     part.rename(archive)
                 _unpack(dataset, archive, target, unfinished, progress, keep_archive=keep_archive)
             except KeyboardInterrupt:
-                progress.say(f"{kept(part)} The same command goes on from there.")
+                progress.print(f"{describe_partial(part)} The same command goes on from there.")
                 raise
     return target
 
@@ -491,10 +493,10 @@ def _check_sum(path: Path, dataset: Dataset, progress: DownloadProgress) -> None
     if digest.hexdigest() != dataset.sha256:
         if path.suffix == ".part":  # there is nothing to go on with
             path.unlink()
-        kept = "was removed" if path.suffix == ".part" else "was not touched: remove it"
+        state = "was removed" if path.suffix == ".part" else "was not touched: remove it"
         raise DownloadError(
             f"{path}: SHA-256 is {digest.hexdigest()}, not {dataset.sha256}: damaged on its way, or another file. "
-            f"It {kept}; run the same command to download it anew, by --url from a mirror if it happens again."
+            f"It {state}; run the same command to download it anew, by --url from a mirror if it happens again."
         )
 
 

@@ -35,7 +35,7 @@ PHOTOS = Path(__file__).parent / "photos"
 
 
 class FileScenes:
-    """Image files, decoded when they are first asked for.
+    """Image files, decoded when they are first used.
 
     Opening reads every file's header (0.05 ms each where they are in the disk cache), which finds empty files, other
     files in disguise and pictures that are too small or too large. A file whose pixels turn out to be damaged raises
@@ -49,7 +49,7 @@ class FileScenes:
         px_per_deg: Of the files' pixels; None makes each short side span 27.4 degrees.
         skip_unreadable: Drop files with an unreadable header, with one warning that names and counts them, instead of
             raising.
-        cache_bytes: Bound on the decoded pictures that are kept.
+        cache_bytes: Bound on the decoded pictures that are cached.
 
     Raises:
         SceneError: No file, none that can be read, or one that cannot be read and must not be skipped.
@@ -71,7 +71,7 @@ class FileScenes:
         if not paths:
             raise SceneError("no image file was given. Give at least one.")
         resolution(px_per_deg, (1, 1))
-        kept: list[tuple[Path, str, int]] = []
+        readable: list[tuple[Path, str, int]] = []
         broken: list[SceneError] = []
         for number, path in enumerate(paths):
             try:
@@ -81,17 +81,19 @@ class FileScenes:
                     raise
                 broken.append(error)
                 continue
-            kept.append((path, path.name if names is None else names[number], -1 if label is None else label[number]))
+            readable.append(
+                (path, path.name if names is None else names[number], -1 if label is None else label[number])
+            )
         if broken:
             first = "\n  ".join(str(error) for error in broken[:5])
             rest = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
-            if not kept:
+            if not readable:
                 raise SceneError(f"none of {len(broken)} image files can be read:\n  {first}{rest}")
             warnings.warn(
                 f"skipped {len(broken)} of {len(paths)} image files:\n  {first}{rest}", UserWarning, stacklevel=3
             )
         self.labels = labels
-        self._files = kept
+        self._files = readable
         self._px_per_deg = px_per_deg
         self._cache = PictureCache(cache_bytes)
 

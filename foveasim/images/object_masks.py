@@ -44,7 +44,7 @@ MIN_OBJECT_PX = 100
 """A mask with fewer sure pixels is of no use, as in the paper (96 x 96 px)."""
 
 MAX_OBJECT_SHARE = 0.9
-"""A mask with a greater share of sure pixels tells no object from what surrounds it."""
+"""A mask with a greater share of sure pixels separates no object from what surrounds it."""
 
 _READ_AT_ONCE = 512
 

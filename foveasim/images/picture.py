@@ -47,7 +47,7 @@ CACHE_BYTES = 1 << 30
 
 MID_GREY = 128
 """What lies behind transparent pixels and in the bars of ``fit="pad"``: black and white content both stay visible on it
-and, unlike a mean colour, it tells nothing about pixels that the eye has not seen."""
+and, unlike a mean colour, it reveals nothing about pixels that the eye has not seen."""
 
 FITS = ("crop", "pad", "stretch")
 """The ways of :func:`fit_picture`."""
@@ -101,12 +101,12 @@ class Picture:
 
 
 class PictureCache:
-    """Keeps the pictures that were used last, up to a number of bytes. Safe to use from several threads.
+    """Caches the pictures that were used last, up to a number of bytes. Safe to use from several threads.
 
     Pickled or copied, it becomes an empty cache with the same bound: a worker process must not get decoded pictures.
 
     Args:
-        max_bytes: Bound on the sum of the images' sizes. 0 keeps nothing.
+        max_bytes: Bound on the sum of the images' sizes. 0 caches nothing.
 
     Raises:
         InvalidTypeError: ``max_bytes`` is not a number.
@@ -116,35 +116,35 @@ class PictureCache:
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self.max_bytes = int(validation.number("cache_bytes", max_bytes, 0))
         self.bytes = 0
-        self._kept: OrderedDict[int, Picture] = OrderedDict()
+        self._cached: OrderedDict[int, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[PictureCache], tuple[int]]:
         return PictureCache, (self.max_bytes,)
 
     def __len__(self) -> int:
-        """Pictures kept."""
-        return len(self._kept)
+        """Number of cached pictures."""
+        return len(self._cached)
 
     def get(self, key: int) -> Picture | None:
-        """Return the picture kept under ``key``, which becomes the most recently used one, or None."""
+        """Return the picture cached under ``key``, which becomes the most recently used one, or None."""
         with self._lock:
-            found = self._kept.get(key)
+            found = self._cached.get(key)
             if found is not None:
-                self._kept.move_to_end(key)
+                self._cached.move_to_end(key)
             return found
 
     def put(self, key: int, picture: Picture) -> None:
-        """Keep ``picture``; the least recently used ones make room. One that is larger than the bound is not kept."""
+        """Cache ``picture``; the least recently used ones make room. One larger than the bound is not cached."""
         size = picture.image.nbytes
         if size > self.max_bytes:
             return
         with self._lock:
-            before = self._kept.pop(key, None)
+            before = self._cached.pop(key, None)
             self.bytes += size - (0 if before is None else before.image.nbytes)
-            self._kept[key] = picture
+            self._cached[key] = picture
             while self.bytes > self.max_bytes:
-                _, dropped = self._kept.popitem(last=False)
+                _, dropped = self._cached.popitem(last=False)
                 self.bytes -= dropped.image.nbytes
 
 
@@ -163,7 +163,7 @@ def check_index(index: int, count: int) -> int:
 
 
 def describe_source(source: Sized, *facts: str) -> str:
-    """Return the ``repr`` of a scene source: its class, how many scenes it has, its classes, and what else is to say.
+    """Return the ``repr`` of a scene source: its class, how many scenes it has, its classes, and other facts.
 
     Example:
         >>> describe_source([1, 2], "size=(96, 96)")

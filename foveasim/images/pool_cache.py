@@ -1,4 +1,4 @@
-"""Decoded images kept in a file, which the next run maps into memory instead of decoding them again.
+"""Decoded images cached in a file, which the next run maps into memory instead of decoding them again.
 
 A pool of one list of sources is two files, ``SOURCES-STATE.raw``, all pixels one after the other, and
 ``SOURCES-STATE.json``, the rest. SOURCES stands for their paths and splits, STATE for names, sizes and times of their
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from foveasim.errors import SceneError
 from foveasim.images.pool import ImagePool, offsets
-from foveasim.images.splits import Source
+from foveasim.images.splits import ImageSource
 from foveasim.runs.whole_files import remove_parts, whole_file, write_atomically
 
 __all__ = ["open_pool", "write_pool"]
@@ -26,22 +26,22 @@ __all__ = ["open_pool", "write_pool"]
 FORMAT = 1  # part of every name, so that a change of the format makes older caches stale
 
 
-def open_pool(folder: Path, sources: Sequence[Source]) -> ImagePool | None:
-    """Map the images that were kept of these sources.
+def open_pool(folder: Path, sources: Sequence[ImageSource]) -> ImagePool | None:
+    """Map the cached images of these sources.
 
     Args:
         folder: Of the cache.
         sources: What would be read otherwise.
 
     Returns:
-        The pool, its ``pixels`` a read-only memory map; None where nothing is kept, or of another state of the
+        The pool, its ``pixels`` a read-only memory map; None where nothing is cached, or of another state of the
         sources, or not all of it.
     """
     stem = folder / "-".join(_stem(sources))
     try:
-        kept = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-        size = np.array(kept["size"], np.int32).reshape(-1, 2)
-        names, source = tuple(map(str, kept["names"])), np.array(kept["source"], np.int64)
+        metadata = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        size = np.array(metadata["size"], np.int32).reshape(-1, 2)
+        names, source = tuple(map(str, metadata["names"])), np.array(metadata["source"], np.int64)
         pixels = np.memmap(stem.with_suffix(".raw"), np.uint8, "r")
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -52,9 +52,9 @@ def open_pool(folder: Path, sources: Sequence[Source]) -> ImagePool | None:
 
 
 def write_pool(
-    folder: Path, sources: Sequence[Source], read: Iterator[tuple[int, str, NDArray[np.uint8]]]
+    folder: Path, sources: Sequence[ImageSource], read: Iterator[tuple[int, str, NDArray[np.uint8]]]
 ) -> ImagePool:
-    """Keep the images of these sources, and map what was kept.
+    """Cache the images of these sources, and map the cache.
 
     Args:
         folder: Of the cache; made where it is missing.
@@ -79,8 +79,8 @@ def write_pool(
                 size.append((image.shape[0], image.shape[1]))
                 names.append(name)
                 source.append(number)
-        kept = json.dumps({"size": size, "names": names, "source": source})
-        write_atomically(stem.with_suffix(".json"), kept.encode())
+        metadata = json.dumps({"size": size, "names": names, "source": source})
+        write_atomically(stem.with_suffix(".json"), metadata.encode())
         for old in folder.glob(f"{own}-*"):
             if old.suffix in (".raw", ".json") and old.stem != stem.name:
                 old.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def write_pool(
         with contextlib.suppress(OSError):
             raw.unlink()
         raise SceneError(
-            f"cannot keep the decoded images in {folder} ({error.strerror}). Make room, or give another folder as "
+            f"cannot cache the decoded images in {folder} ({error.strerror}). Make room, or give another folder as "
             "cache, or none."
         ) from error
     pool = open_pool(folder, sources)
@@ -99,7 +99,7 @@ def write_pool(
     return pool
 
 
-def _stem(sources: Sequence[Source]) -> tuple[str, str]:
+def _stem(sources: Sequence[ImageSource]) -> tuple[str, str]:
     """Return what stands for the sources, and what for their state."""
     own, state = hashlib.sha256(f"{FORMAT}".encode()), hashlib.sha256()
     for source in sources:

@@ -1,4 +1,4 @@
-"""Images for pretraining and evaluation: read once from tar files, folders and STL-10, kept as uint8 in one block."""
+"""Images for pretraining and evaluation: read once from tar files, folders and STL-10, stored as uint8 in one block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foveasim.errors import InvalidValueError, SceneError
 from foveasim.images.pool import ImagePool, offsets
 from foveasim.images.pool_cache import open_pool, write_pool
-from foveasim.images.splits import SPLITS, SUFFIXES, Source, split_names
+from foveasim.images.splits import SPLITS, SUFFIXES, ImageSource, split_names
 
 __all__ = ["SPLITS", "read_pool", "split_names"]
 
@@ -24,7 +24,7 @@ def read_pool(specs: str | Sequence[str], *, cache: str | Path | None = None, pr
         specs: Each a folder or a tar archive of images, ``PATH`` or ``PATH@SPLIT`` (see :func:`split_names`), or a
             folder with STL-10's binary files, ``PATH@unlabeled`` (also where no split is given), ``PATH@train`` or
             ``PATH@test``. One may come as a plain string.
-        cache: A folder where the decoded images are kept. They are then mapped into memory instead of read, now and
+        cache: A folder where the decoded images are cached. They are then mapped into memory instead of read, now and
             the next time, so that they may be more than the memory holds. Sources that have changed are read anew.
         progress: Show a bar while decoding, where there is a terminal.
 
@@ -40,14 +40,14 @@ def read_pool(specs: str | Sequence[str], *, cache: str | Path | None = None, pr
         specs = [specs] if specs else []
     if not specs:
         raise InvalidValueError("data must name at least one folder or tar archive of images; got none.")
-    sources = [Source.of(spec) for spec in specs]
+    sources = [ImageSource.of(spec) for spec in specs]
     if cache is None:
         return _gather(_read(sources, progress))
     folder = Path(cache).expanduser()
     return open_pool(folder, sources) or write_pool(folder, sources, _read(sources, progress))
 
 
-def _read(sources: Sequence[Source], progress: bool) -> Iterator[tuple[int, str, NDArray[np.uint8]]]:
+def _read(sources: Sequence[ImageSource], progress: bool) -> Iterator[tuple[int, str, NDArray[np.uint8]]]:
     """Yield number of the source, name and image of everything that can be decoded."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn

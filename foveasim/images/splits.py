@@ -23,7 +23,7 @@ from foveasim.images.datasets import STL10_FOLDER, STL10_SPLITS, Stl10Scenes
 from foveasim.images.files import PHOTOS
 from foveasim.images.picture import MAX_PIXELS, open_image
 
-__all__ = ["SPLITS", "SUFFIXES", "Source", "remedy", "split_names"]
+__all__ = ["SPLITS", "SUFFIXES", "ImageSource", "remedy", "split_names"]
 
 SPLITS = ("all", "train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -73,7 +73,7 @@ def split_names(names: Sequence[str], split: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """A folder, a tar archive or STL-10's binary files, and which part of it.
 
     Attributes:
@@ -89,7 +89,7 @@ class Source:
     stl10: bool
 
     @classmethod
-    def of(cls, spec: str) -> Source:
+    def of(cls, spec: str) -> ImageSource:
         """Read ``PATH`` or ``PATH@SPLIT``; ``photos``, where there is no such path, are those that come with foveasim.
 
         Raises:
@@ -122,7 +122,7 @@ class Source:
         """Yield name and image, (H, W, 3) uint8, of each; where it cannot be decoded, the error that says why.
 
         Args:
-            found: Told how many there are, before the first.
+            found: Called with how many there are, before the first.
         """
         if self.stl10:
             yield from _stl10(self.path, self.split, found)

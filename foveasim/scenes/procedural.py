@@ -44,7 +44,7 @@ class ProceduralScenes(ABC):
         count: Number of pictures.
         seed: Different seeds give different pictures.
         px_per_deg: Of the pictures' pixels; None makes the short side span 27.4 degrees.
-        cache_bytes: Bound on the pictures that are kept.
+        cache_bytes: Bound on the pictures that are cached.
 
     Raises:
         InvalidTypeError: An argument of a wrong type.

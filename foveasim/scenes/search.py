@@ -133,8 +133,8 @@ def portrait(item: Item, radius_px: float, side_px: int) -> NDArray[np.uint8]:
     # On the same pixel phase as in the display, where items begin at whole pixels.
     middle = round(side_px / 2 - radius_px) + radius_px
     paint_item(levels, item, (middle, middle), radius_px)
-    shown: NDArray[np.uint8] = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
-    return shown
+    pixels: NDArray[np.uint8] = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 SEARCH_KINDS = ("colour", "shape", "conjunction", "letters", "textures", "photos")
@@ -230,7 +230,7 @@ class SearchScenes(NoiseScenes):
         count: Number of displays.
         seed: Different seeds give different displays.
         px_per_deg: Of the displays' pixels; None makes the short side span 27.4 degrees.
-        cache_bytes: Bound on the pictures that are kept.
+        cache_bytes: Bound on the pictures that are cached.
 
     Raises:
         InvalidTypeError: An argument of a wrong type.
@@ -311,8 +311,8 @@ class SearchScenes(NoiseScenes):
         target = plan.items[0]
         if target.shape in ("T", "L"):
             target = Item(target.shape, target.colour)
-        shown = portrait(target, radius, self.target_side_px)
-        return Display(plan.kind, plan.places.astype(np.float32), radius, self._px_per_deg, shown)
+        picture = portrait(target, radius, self.target_side_px)
+        return Display(plan.kind, plan.places.astype(np.float32), radius, self._px_per_deg, picture)
 
     def paint(self, index: int) -> Float:
         """Return picture ``index``, (H, W, 3) float64; what lies outside of 0 to 1 is clipped."""

@@ -20,13 +20,13 @@ __all__ = ["SignScenes"]
 _STEP = 0.3  # of a light or dark disc from the ground
 _SPREAD = 0.1  # range of the ground's level, and of each disc's
 _DISC = 0.88  # diameter of a disc, in cells
-_CODE = -1  # number of the draw that says where the class shows; displays count from 0
+_CODE = -1  # number of the draw that places the class; displays count from 0
 
 Float = NDArray[np.float64]
 
 
 class SignScenes(ProceduralScenes):
-    """Light and dark discs in the cells of a grid, of which a few tell the class and the others nothing.
+    """Light and dark discs in the cells of a grid, of which a few encode the class and the others nothing.
 
     Class c is written in binary: one cell for each bit, light for 1. The other cells are light or dark at random. Where
     the cells of the code lie depends on the seed alone, so that a gaze policy can learn to look there. They lie at the
@@ -40,7 +40,7 @@ class SignScenes(ProceduralScenes):
         count: Number of scenes; scene i is of class i modulo ``classes``.
         seed: Different seeds give other scenes and another code.
         px_per_deg: Of the scenes' pixels; None makes the short side span 27.4 degrees.
-        cache_bytes: Bound on the pictures that are kept.
+        cache_bytes: Bound on the pictures that are cached.
 
     Raises:
         InvalidTypeError: An argument of a wrong type.
@@ -89,7 +89,7 @@ class SignScenes(ProceduralScenes):
 
     @property
     def code_norm(self) -> NDArray[np.float32]:
-        """(bits, 2) float32, normalised: the middles of the cells that tell the class, the highest bit first."""
+        """(bits, 2) float32, normalised: the middles of the cells that encode the class, the highest bit first."""
         rows, cols = self.cells
         row, col = np.divmod(self._where, cols)
         return np.stack(((2 * col + 1) / cols - 1, (2 * row + 1) / rows - 1), 1).astype(np.float32)

@@ -201,7 +201,7 @@ class FittedScenes:
         source: Where the pictures come from.
         size: (H, W) in px, or None to leave every picture as it is.
         fit: See :func:`fit_picture`.
-        cache_bytes: Bound on the fitted pictures that are kept.
+        cache_bytes: Bound on the fitted pictures that are cached.
 
     Raises:
         InvalidTypeError: ``size`` is not a pair of whole numbers.

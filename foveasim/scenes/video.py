@@ -98,13 +98,13 @@ class VideoScenes:
         if first is None:
             raise SceneError(f"{self._path}: no frame can be read. Convert it to MP4: ffmpeg -i IN OUT.mp4")
         _check_frame(first, str(self._path))
-        self._shown, self._number = first, 0
+        self._frame, self._number = first, 0
         self._readable: int | None = None
         self._px_per_deg = resolution(self._given_px_per_deg, (first.shape[0], first.shape[1]))
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the open file behind: a copy, in a worker process for instance, opens it again."""
-        left = ("_clip", "_shown", "_number", "_readable")
+        left = ("_clip", "_frame", "_number", "_readable")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -142,8 +142,8 @@ class VideoScenes:
                 frame = self._clip.read(number)
             if frame is None:
                 raise SceneError(f"{self._path}: frame {number} can no longer be read. Is the file still there?")
-            self._shown, self._number = frame, number
-        return Picture(self._shown, -1, self._path.name, self._px_per_deg)
+            self._frame, self._number = frame, number
+        return Picture(self._frame, -1, self._path.name, self._px_per_deg)
 
     def _wanted(self, time_ms: float) -> int:
         duration = self._clip.duration_ms()
@@ -204,7 +204,7 @@ class _FileClip:
         return self._next
 
     def read(self, number: int) -> NDArray[np.uint8] | None:
-        """Return a frame, or None where the file ends before; :meth:`readable` then tells where."""
+        """Return a frame, or None where the file ends before; :meth:`readable` then returns where."""
         if number < self._next or number > self._next + _SEEK_FRAMES:
             frame = self._seek(number)
             if frame is not None:

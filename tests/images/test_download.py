@@ -171,7 +171,7 @@ def test_a_connection_lost_for_good_says_how_to_go_on(
 ) -> None:
     server.drop_after = [60_000, 0, 0]
     with pytest.raises(
-        DownloadError, match=r"0\.1 MB are kept in .*part\. .*run the same command again, which goes on"
+        DownloadError, match=r"0\.1 MB are saved in .*part\. .*run the same command again, which goes on"
     ):
         get(small, tmp_path, waits_s=NO_WAIT)
     assert (tmp_path / "small.tar.gz.part").read_bytes() == ARCHIVE[:60_000]
@@ -192,7 +192,7 @@ def test_progress_earns_new_tries(
 
 def test_no_server_says_how_to_go_on(tmp_path: Path, server: Server, small: Dataset) -> None:
     nowhere = replace(small, url="http://127.0.0.1:9/small.tar.gz")
-    with pytest.raises(DownloadError, match=r"refused.* Nothing was kept\. .*put the archive itself into"):
+    with pytest.raises(DownloadError, match=r"refused.* Nothing was saved\. .*put the archive itself into"):
         get(nowhere, tmp_path, waits_s=NO_WAIT)
     (tmp_path / "small.tar.gz").write_bytes(ARCHIVE)
     get(nowhere, tmp_path)
@@ -238,7 +238,7 @@ def test_another_file_is_refused(tmp_path: Path, server: Server, small: Dataset)
 def test_a_range_that_was_not_asked_for_is_refused(tmp_path: Path, server: Server, small: Dataset) -> None:
     (tmp_path / "small.tar.gz.part").write_bytes(ARCHIVE[:100])
     server.headers = {"Content-Range": f"bytes 50-{len(ARCHIVE) - 1}/{len(ARCHIVE)}"}
-    with pytest.raises(DownloadError, match="asked for bytes from 100, the server sent 50-"):
+    with pytest.raises(DownloadError, match="requested bytes from 100, the server sent 50-"):
         get(small, tmp_path)
 
 
@@ -311,7 +311,7 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_archive(
         raise OSError(28, "No space left on device", "a.bin")
 
     monkeypatch.setattr("foveasim.images.archives.unpack", full)
-    with pytest.raises(DownloadError, match=r"is full\. 0\.1 MB are kept in .*small\.tar\.gz\."):
+    with pytest.raises(DownloadError, match=r"is full\. 0\.1 MB are saved in .*small\.tar\.gz\."):
         get(small, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["small.tar.gz"]
 
@@ -377,7 +377,7 @@ def test_ctrl_c_keeps_what_came_and_says_so(tmp_path: Path, server: Server, smal
         server.stall.set()
         process.kill()
     assert process.returncode == 130
-    assert re.search(r"0\.1 MB are kept in .*small\.tar\.gz\.part\. The same command goes on from there\.", said)
+    assert re.search(r"0\.1 MB are saved in .*small\.tar\.gz\.part\. The same command goes on from there\.", said)
     assert "Traceback" not in complained and "stopped" in complained
     assert part.read_bytes() == ARCHIVE[: len(ARCHIVE) // 2]
     server.stall = None

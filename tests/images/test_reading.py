@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     assert len(read_pool(str(tmp_path / "set"), cache=tmp_path / "cache")) == 1
     (tmp_path / "file").write_text("")
-    with pytest.raises(SceneError, match="cannot keep the decoded images"):
+    with pytest.raises(SceneError, match="cannot cache the decoded images"):
         read_pool(str(tmp_path / "set"), cache=tmp_path / "file")
 
 

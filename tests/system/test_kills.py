@@ -278,7 +278,7 @@ def test_sigterm_says_what_is_kept_of_a_download(
     monkeypatch.setattr(download, "fetch", asked)
     assert main(["data", "get", "imagenette", str(tmp_path)]) == 130
     assert "0.3 MB are kept" in " ".join(capsys.readouterr().out.split())
-    assert download.kept_bytes(tmp_path / "imagenette2-160.tgz.part") == 300_000
+    assert download.partial_bytes(tmp_path / "imagenette2-160.tgz.part") == 300_000
 
 
 # all of it, at random

@@ -29,7 +29,7 @@ from foveasim.agents.readout.labelled import check_source
 from foveasim.errors import FoveasimError, InvalidValueError, WeightsError
 from foveasim.experiments.paper.run import UNTRAINED, Job, SharedOptions, follow_parent, pretrain_config, run_job
 from foveasim.eye.retina import make_retina
-from foveasim.images.splits import Source
+from foveasim.images.splits import ImageSource
 from foveasim.runs.interrupts import GRACE_S, InterruptFlag
 from foveasim.runs.outputs import check_folder, find_inputs
 from foveasim.runs.whole_files import write_atomically
@@ -226,7 +226,7 @@ def _refuse_early(config: PaperConfig, shared: SharedOptions) -> None:
     if config.test is not None:
         check_source("test", config.test)
     for spec in config.unlabelled:
-        Source.of(spec)
+        ImageSource.of(spec)
     for network in config.networks:
         make_network(network, **config.options.get("network_options", {}))
     for job in config.jobs():

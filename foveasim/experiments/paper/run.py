@@ -31,7 +31,7 @@ from foveasim.errors import WeightsError
 from foveasim.images.object_masks import Unmasked, with_masks
 from foveasim.images.pool import ImagePool
 from foveasim.images.reading import read_pool
-from foveasim.images.splits import Source
+from foveasim.images.splits import ImageSource
 from foveasim.runs.whole_files import write_atomically
 
 __all__ = [
@@ -221,7 +221,7 @@ def _unlabelled(data: tuple[str, ...], cache: str, masks: str | None, unmasked: 
 def pretraining_part(data: str) -> str:
     """Return the part of labelled data that is pretrained on without its labels; STL-10 has one for nothing else."""
     path = Path(data).expanduser()
-    return f"{data}@unlabeled" if path.exists() and Source.of(str(path)).stl10 else f"{data}@train"
+    return f"{data}@unlabeled" if path.exists() and ImageSource.of(str(path)).stl10 else f"{data}@train"
 
 
 def pretrain_config(job: Job, shared: SharedOptions) -> PretrainConfig:
