@@ -55,7 +55,7 @@ class Ensemble(MimNetwork):
 
     @property
     def predicts_std(self) -> bool:
-        """Whether it tells how sure it is: always."""
+        """Whether it predicts a standard deviation: always."""
         return True
 
     def forward(self, image: Tensor, acuity: Tensor) -> Output:

@@ -87,7 +87,7 @@ def read_belief_state(observation: Mapping[str, Any], device: torch.device) -> B
         device: Where to compute.
 
     Raises:
-        AgentError: A key is missing; the message says how to ask for it.
+        AgentError: A key is missing; the message says how to request it.
         InvalidTypeError: An image that is not uint8.
         InvalidValueError: An image that is not (B, H, W, 3).
     """

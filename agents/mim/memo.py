@@ -19,9 +19,9 @@ __all__ = ["MapMemory"]
 class MapMemory:
     """Remembers what a function made of pictures: all eyes of one image begin with the same view.
 
-    An agent that sees whole scenes is shown the same picture at every step; in a comparison with people, fifteen eyes
+    An agent that sees whole scenes gets the same picture at every step; in a comparison with people, fifteen eyes
     on each image see the same before their first saccade. The function must make the same of a picture whatever others
-    stand beside it. It may be asked by several threads.
+    stand beside it. Several threads may use it.
 
     Args:
         compute: (B, H, W, 3) uint8 and acuity (B, H, W) uint8, or None where all is sharp → (B, ...) maps.

@@ -10,7 +10,7 @@ Convention:
     Networks take (B, C, H, W) float in [0, 1]. A contiguous uint8 (B, H, W, 3) image seen through
     ``permute(0, 3, 1, 2)`` already lies channels-last in memory, so that nothing is copied but the conversion itself.
     A pixel that was not seen has the colour that the retina fills it with, or that of :func:`fill_unseen`, never that
-    of an empty belief: a network that reads only the image could not tell it from a thing of that colour.
+    of an empty belief: a network that reads only the image could not distinguish it from a thing of that colour.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class MimNetwork(nn.Module, ABC):
 
     @property
     def predicts_std(self) -> bool:
-        """Whether it tells how sure it is."""
+        """Whether it predicts a standard deviation."""
         return False
 
     def __init__(self, config: Any) -> None:

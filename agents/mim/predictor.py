@@ -82,7 +82,7 @@ class BeliefPredictor:
     """Predicts from observations with a frozen network, and remembers its last prediction.
 
     Args:
-        network: A network that tells how sure it is, the name of a shipped one, or a ``.safetensors`` file.
+        network: A network that predicts a standard deviation, the name of a shipped one, or a ``.safetensors`` file.
         device: Where to compute.
         precision: "float32", or "bfloat16" for the network: twice as quick on CPUs with AMX (2.8 ms instead of 6.0 for
             a picture of 96 x 96), slow on others.
@@ -126,7 +126,7 @@ class BeliefPredictor:
     def predict(self, belief: Tensor, acuity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict scenes from beliefs (B, H, W, 3) and (B, H, W), uint8, on the device.
 
-        The last answer is kept: who is asked the same again, by an env's readout and then by an agent, has it at once.
+        The last answer is cached: an agent that asks what an env's readout has asked before has it at once.
 
         Returns:
             Image (B, H, W, 3), standard deviation (B, H, W) and latent (B, C, h, w), all float32; not to be written to.

@@ -58,11 +58,11 @@ def _sharpness(
 ) -> NDArray[np.float32]:
     growth = (known.size / (size[0] * size[1])) ** 0.5 / 255
     found = growth * _by_area(known.astype(np.float32), size)
-    kept: NDArray[np.float32] = np.minimum(found if share is None else found / np.maximum(share, _MIN_SHARE), 1)
+    acuity: NDArray[np.float32] = np.minimum(found if share is None else found / np.maximum(share, _MIN_SHARE), 1)
     if share is not None:
-        kept *= share
-        kept[kept <= _MIN_SHARE] = 0
-    return kept
+        acuity *= share
+        acuity[acuity <= _MIN_SHARE] = 0
+    return acuity
 
 
 def _by_area(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

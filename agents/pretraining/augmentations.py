@@ -312,7 +312,7 @@ def as_float(values: Tensor) -> Tensor:
     """Turn bytes into what a network takes: float32, 0 to 1, of the same shape and order in memory.
 
     On the CPU a kernel, bit by bit what torch's division gives (measured on one core for 96 x 96 x 3: 5 us;
-    ``.float() / 255``: 89 us, because two large blocks of memory are asked of the system anew each time).
+    ``.float() / 255``: 89 us, because two large blocks of memory are allocated anew each time).
 
     Args:
         values: uint8, any shape. An image (B, H, W, 3) stays so: ``as_float(image).permute(0, 3, 1, 2)`` is what a

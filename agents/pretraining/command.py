@@ -175,7 +175,7 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
     config = trainer.config
     evaluation: Evaluation | None = None
     saved_s, validated_s = trainer.elapsed_s, trainer.elapsed_s
-    kept = int(trainer.progress * config.snapshots)
+    snapshots = int(trainer.progress * config.snapshots)
     with _whole_steps(trainer.processes) as stop:
         while trainer.progress < 1:
             if stop.requested:
@@ -184,11 +184,11 @@ def _train(trainer: Trainer, log: TrainingLog, held_out: NDArray[np.uint8] | Non
                 loss = trainer.train_step()
             except KeyboardInterrupt:
                 if trainer.checkpoint.is_file():
-                    log.print(f"stopped in the midst of a step. Go on from {trainer.checkpoint} with --resume true.")
+                    log.print(f"stopped in the middle of a step. Go on from {trainer.checkpoint} with --resume true.")
                 raise
             log.step(trainer, loss)
-            if int(trainer.progress * config.snapshots) > kept:
-                kept = int(trainer.progress * config.snapshots)
+            if int(trainer.progress * config.snapshots) > snapshots:
+                snapshots = int(trainer.progress * config.snapshots)
                 trainer.export(None, f"step-{trainer.step:08d}")
             if held_out is not None and trainer.elapsed_s - validated_s >= 60 * config.validate_minutes:
                 validated_s = trainer.elapsed_s
@@ -268,8 +268,8 @@ def _sheet(trainer: Trainer, held_out: NDArray[np.uint8] | None) -> NDArray[np.u
             predicted = network(batch.image, batch.acuity)[0]
             if trainer.config.loss != "all":
                 predicted = compose(batch.image, batch.acuity, predicted)
-        shown = (batch.image, predicted, batch.target)
-        columns += [torch.cat(list(part.float().clamp(0, 1)), 1) for part in shown]
+        panels = (batch.image, predicted, batch.target)
+        columns += [torch.cat(list(part.float().clamp(0, 1)), 1) for part in panels]
     sheet = torch.cat(columns, 2).permute(1, 2, 0)
     return (sheet * 255).round().to(torch.uint8).cpu().numpy()
 

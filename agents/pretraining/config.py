@@ -1,4 +1,4 @@
-"""What a pretraining run is told: :class:`PretrainConfig`, and the presets that ship, YAML files in ``presets/``."""
+"""Options of a pretraining run: :class:`PretrainConfig`, and the presets that ship, YAML files in ``presets/``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PretrainConfig:
         gaze: ``free`` fixates anywhere in the scene, ``centre`` its centre, as the paper does.
         max_fixations: Each lane makes 1 to this many fixations before the prediction.
         skew: How much oftener few fixations are drawn than many: 1 draws all numbers equally often; 2, with 8 at most,
-            a single one 35 % of the time, which is where the least is known and most is left to learn.
+            a single one 35 % of the time, where little is known and much is left to learn.
         walk_share: Share of lanes whose free gaze walks from the centre.
         human_share: Share of lanes whose free gaze is spread as people's is; the others fixate uniformly.
         centre_share: Share of lanes of free gaze, of all kinds, that begin at the centre.
@@ -205,9 +205,9 @@ class PretrainConfig:
                 "(--loss all) for a plain autoencoder."
             )
         if self.masks is None and (self.loss == "object" or self.attends_objects):
-            asks = "loss='object'" if self.loss == "object" else "attend='object'"
+            option = "loss='object'" if self.loss == "object" else "attend='object'"
             raise InvalidValueError(
-                f"{asks} needs the masks of the main objects. Make them by `foveasim segment DATA MASKS` and give "
+                f"{option} needs the masks of the main objects. Make them by `foveasim segment DATA MASKS` and give "
                 "masks='MASKS' (--masks MASKS)."
             )
 

@@ -1,4 +1,4 @@
-"""How a training run shows itself: a progress bar or plain lines, log.jsonl and, where asked for, TensorBoard."""
+"""Progress of a training run: a progress bar or plain lines, log.jsonl and, on request, TensorBoard."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TrainingLog:
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def step(self, trainer: Trainer, loss: Tensor) -> None:
-        """Take note of a step.
+        """Log a step.
 
         Raises:
             InvalidValueError: The loss is not finite.
@@ -144,14 +144,14 @@ class TrainingLog:
             self.print(figures)
 
     def evaluation(self, trainer: Trainer, evaluation: Evaluation) -> None:
-        """Take note of a validation."""
+        """Log a validation."""
         pairs = list(zip(evaluation.fixations, evaluation.relative, strict=True))
         self._record(trainer, {f"relative_error_{n}": value for n, value in pairs})
         figures = ", ".join(f"{value:.3f} after {n}" for n, value in pairs)
         self.print(f"step {trainer.step}: validation error relative to the visible mean {figures} fixations")
 
     def figure(self, trainer: Trainer, name: str, value: float) -> None:
-        """Take note of a figure."""
+        """Log a figure."""
         self._record(trainer, {name: value})
         self.print(f"step {trainer.step}: {name.replace('_', ' ')} {value:.5f}")
 
@@ -202,7 +202,7 @@ class TrainingLog:
 
 
 def _time(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a time for people.
 
     Example:
         >>> _time(42), _time(605), _time(9000)
@@ -216,12 +216,12 @@ def _time(seconds: float) -> str:
 
 def _cut(path: Path, step: int) -> None:
     """Remove the rows of later steps, and one that was not written to its end."""
-    kept: list[bytes] = []
+    rows: list[bytes] = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             row = json.loads(line)
         except ValueError:
             continue
         if row["step"] <= step and line.endswith(b"\n"):
-            kept.append(line)
-    write_atomically(path, b"".join(kept))
+            rows.append(line)
+    write_atomically(path, b"".join(rows))

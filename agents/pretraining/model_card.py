@@ -36,10 +36,10 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What there is to say of a training run so far.
+    """Facts of a training run so far.
 
     Attributes:
-        config: How it was asked for.
+        config: Its options.
         network: The config of its network, as what JSON can hold.
         parameters: How many numbers are trained.
         training_images: How many there are.
@@ -126,8 +126,8 @@ def _fixations(card: Mapping[str, Any]) -> str:
 
 def _kinds_of_gaze(card: Mapping[str, Any]) -> str:
     kinds = {"walk_share": "walking", "human_share": "spread as people's", "centre_share": "beginning at the centre"}
-    told = [f"{100 * card[name]:.0f} % {kind}" for name, kind in kinds.items() if card.get(name)]
-    return f" ({', '.join(told)})" if told else ""
+    shares = [f"{100 * card[name]:.0f} % {kind}" for name, kind in kinds.items() if card.get(name)]
+    return f" ({', '.join(shares)})" if shares else ""
 
 
 def write_markdown(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:

@@ -33,12 +33,12 @@ def _tile(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8
         for part in (image, mask)
     )
     light = 0.4 + 0.6 * confidence[..., None].astype(np.float32) / 255
-    shown = np.asarray(np.rint(picture * light), np.uint8)
+    displayed = np.asarray(np.rint(picture * light), np.uint8)
     outlines = cv2.findContours((confidence >= OBJECT_SURE).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-    cv2.drawContours(shown, outlines, -1, OUTLINE, 1)
+    cv2.drawContours(displayed, outlines, -1, OUTLINE, 1)
     tile = np.full((TILE_PX, TILE_PX, 3), BACKGROUND, np.uint8)
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
-    tile[top : top + height, left : left + width] = shown
+    tile[top : top + height, left : left + width] = displayed
     return tile
 
 
@@ -66,10 +66,10 @@ def mask_sheet(pool: ImagePool, paths: Sequence[Path], usable: NDArray[np.bool_]
     blocks: list[NDArray[np.uint8]] = []
     for good, rows in ROWS.items():
         numbers = np.flatnonzero(usable == good).tolist()
-        shown = _spread(numbers, rows * COLUMNS)
-        lines = max(1, -(-len(shown) // COLUMNS))
+        displayed = _spread(numbers, rows * COLUMNS)
+        lines = max(1, -(-len(displayed) // COLUMNS))
         block = np.full((HEAD_PX + lines * step, COLUMNS * step + GAP_PX, 3), BACKGROUND, np.uint8)
-        for place, number in enumerate(shown):
+        for place, number in enumerate(displayed):
             image = pool.images[number]
             mask = read_mask(paths[number], (image.shape[0], image.shape[1]))
             if mask is None:
@@ -77,7 +77,7 @@ def mask_sheet(pool: ImagePool, paths: Sequence[Path], usable: NDArray[np.bool_]
             top, left = HEAD_PX + place // COLUMNS * step, GAP_PX + place % COLUMNS * step
             block[top : top + TILE_PX, left : left + TILE_PX] = _tile(image, mask)
         canvas = Image.fromarray(block)
-        text = f"{'usable' if good else 'not usable'}: {len(numbers):,} of {len(pool):,}; {len(shown)} are shown"
+        text = f"{'usable' if good else 'not usable'}: {len(numbers):,} of {len(pool):,}; {len(displayed)} are shown"
         ImageDraw.Draw(canvas).text((GAP_PX + 2, 6), text, fill=(235, 235, 235), font=ImageFont.load_default(16))
         blocks.append(np.asarray(canvas, np.uint8))
     return np.concatenate(blocks)

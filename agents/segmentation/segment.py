@@ -125,12 +125,12 @@ def _main_pieces(vote: NDArray[np.bool_]) -> NDArray[np.float32]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(vote.astype(np.uint8), connectivity=8)
     area = stats[:, cv2.CC_STAT_AREA].copy()
     area[0] = 0
-    kept = (area >= max(1, MIN_PIECE * area.max())).astype(np.float32)
-    return np.asarray(kept[labels], np.float32)
+    large = (area >= max(1, MIN_PIECE * area.max())).astype(np.float32)
+    return np.asarray(large[labels], np.float32)
 
 
 def object_confidence(image: NDArray[np.uint8], side: int = 64, seed: int = 0) -> NDArray[np.uint8]:
-    """Tell how surely each pixel belongs to the main object of a picture.
+    """Estimate how surely each pixel belongs to the main object of a picture.
 
     What stands out in colour from the picture's borders, and lies towards its middle, begins as the object: once half
     of the picture, once 35 % and once 20 %. Each time GrabCut cuts object from background by a model of both their
@@ -225,7 +225,7 @@ def _settings(config: SegmentConfig) -> dict[str, int]:
 
 
 def _written(config: SegmentConfig) -> dict[str, Any]:
-    """What the file says of the options: the same for a run that was resumed."""
+    """Return what the file holds of the options: the same for a run that was resumed."""
     return {name: value for name, value in asdict(config).items() if name not in ("resume", "overwrite")}
 
 
@@ -255,19 +255,19 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[int, int], Non
 
     rate = TextColumn("{task.fields[rate]:.0f} images/s")
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    begun = said = time.monotonic()
+    begun_s = printed_s = time.monotonic()
     finished = 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, rate=0.0)
 
         def advance(count: int, made: int) -> None:
-            nonlocal said, finished
+            nonlocal printed_s, finished
             finished += count
             now = time.monotonic()
-            speed = made / max(now - begun, 1e-9)
+            speed = made / max(now - begun_s, 1e-9)
             bar.update(task, advance=count, rate=speed)
-            if not console.is_terminal and now - said >= LINE_EVERY_S:
-                said = now
+            if not console.is_terminal and now - printed_s >= LINE_EVERY_S:
+                printed_s = now
                 console.print(f"{finished:,} of {total:,} images, {speed:.0f} images/s", highlight=False)
 
         yield advance
@@ -296,14 +296,14 @@ def run(config: SegmentConfig) -> SegmentReport:
     folder = check_folder(config.out, reads, resume=config.resume, overwrite=config.overwrite)
     pool = read_pool(config.data, cache=config.cache, progress=True)
     paths = mask_paths(folder, pool.names)
-    begun = time.monotonic()
+    begun_s = time.monotonic()
     try:
         _claim(folder, config)
         with _one_thread_each(), _progress(console, len(pool)) as advance:
             sure, made = _segment(pool, paths, config, advance)
         share = sure / pool.size.astype(np.int64).prod(1)
         usable = (sure >= MIN_OBJECT_PX) & (share <= MAX_OBJECT_SHARE)
-        report = _report(pool, sure, share, usable, made, time.monotonic() - begun)
+        report = _report(pool, sure, share, usable, made, time.monotonic() - begun_s)
         record = {"foveasim": __version__, "settings": _settings(config), "config": _written(config), **asdict(report)}
         write_atomically(folder / "segment.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
         write_atomically(folder / "segment.png", _png(cv2.cvtColor(mask_sheet(pool, paths, usable), cv2.COLOR_RGB2BGR)))

@@ -121,7 +121,7 @@ def test_a_step_that_is_too_slow_for_sigterm_is_given_up(
     monkeypatch.setattr(interrupts, "GRACE_S", 0.05)
     assert main(pretraining(folder, tmp_path, "--checkpoint_steps=2")) == 130
     assert step_of(tmp_path) == 2
-    assert "stopped in the midst of a step. Go on from" in capsys.readouterr().out
+    assert "stopped in the middle of a step. Go on from" in capsys.readouterr().out
 
 
 def test_a_validation_does_not_hold_up_the_end(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

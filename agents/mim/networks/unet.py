@@ -105,7 +105,7 @@ class UNetNetwork(MimNetwork):
 
     @property
     def predicts_std(self) -> bool:
-        """Whether it tells how sure it is."""
+        """Whether it predicts a standard deviation."""
         return bool(self.config.std)
 
     def encode(self, image: Tensor, acuity: Tensor) -> Tensor:

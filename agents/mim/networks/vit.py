@@ -94,8 +94,8 @@ class _Attention(nn.Module):
     def weights(self, x: Tensor) -> Tensor:
         """Return how much each token asks each other one, (B, heads, T, T), rows of sum 1."""
         query, key = self._by_head(self.query, x), self._by_head(self.key, x)
-        asked: Tensor = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
-        return asked.softmax(3)
+        logits: Tensor = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+        return logits.softmax(3)
 
     def _by_head(self, layer: nn.Linear, x: Tensor) -> Tensor:
         return layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
