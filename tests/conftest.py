@@ -157,10 +157,10 @@ def answers() -> Callable[..., object]:
         try:
             return call()
         except FoveasimError as error:
-            said = str(error)
-            assert not about or any(name in said for name in about), f"names none of {about}: {said}"
-            assert len(said.split()) >= 5, f"says too little: {said}"
-            assert SPEAKS.search(said), f"says neither what was expected nor what to do: {said}"
+            message = str(error)
+            assert not about or any(name in message for name in about), f"names none of {about}: {message}"
+            assert len(message.split()) >= 5, f"says too little: {message}"
+            assert SPEAKS.search(message), f"says neither what was expected nor what to do: {message}"
             return error
 
     return ask
@@ -191,8 +191,8 @@ def unexpected_skips(config: pytest.Config) -> list[str]:
     if not CI or terminal is None:
         return []
     reasons = [(report.nodeid, str(report.longrepr[2])) for report in terminal.stats.get("skipped", ())]
-    said = [(place, reason.removeprefix("Skipped: ")) for place, reason in reasons]
-    return [f"{place}: {why}" for place, why in said if not any(re.match(allowed, why) for allowed in ALLOWED_SKIPS)]
+    skipped = [(place, reason.removeprefix("Skipped: ")) for place, reason in reasons]
+    return [f"{place}: {why}" for place, why in skipped if not any(re.match(allowed, why) for allowed in ALLOWED_SKIPS)]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

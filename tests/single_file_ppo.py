@@ -43,15 +43,17 @@ def train(env_id: str, updates: int = 2, lanes: int = 2, steps: int = 32, seed: 
     optimiser = torch.optim.Adam(agent.parameters(), lr=3e-4, eps=1e-5)
     seen, ended = torch.Tensor(envs.reset(seed=seed)[0]), torch.zeros(lanes)
     for _ in range(updates):
-        kept: list[list[torch.Tensor]] = [[], [], [], [], [], []]
+        rollout: list[list[torch.Tensor]] = [[], [], [], [], [], []]
         for _ in range(steps):
             with torch.no_grad():
                 action, likelihood, _, value = agent.act(seen)
             after, reward, terminated, truncated, _ = envs.step(action.numpy())
-            for column, entry in zip(kept, (seen, action, likelihood, value, torch.Tensor(reward), ended), strict=True):
+            for column, entry in zip(
+                rollout, (seen, action, likelihood, value, torch.Tensor(reward), ended), strict=True
+            ):
                 column.append(entry)
             seen, ended = torch.Tensor(after), torch.Tensor(terminated | truncated)
-        old_seen, actions, likelihoods, values, rewards, ends = (torch.stack(column) for column in kept)
+        old_seen, actions, likelihoods, values, rewards, ends = (torch.stack(column) for column in rollout)
         with torch.no_grad():
             next_value, running, advantages = agent.act(seen)[3], torch.zeros(lanes), torch.zeros_like(rewards)
             for t in reversed(range(steps)):

@@ -185,7 +185,7 @@ def test_a_module_that_imports_what_is_missing_names_both_and_the_line(module: s
 
 
 @pytest.mark.parametrize(
-    ("source", "said", "line", "cause"),
+    ("source", "expected", "line", "cause"),
     [
         ("x = 1\ndef f(:\n    pass\n", "SyntaxError: invalid syntax", 2, SyntaxError),
         ("\n\nfrom math import tua\n", "ImportError: cannot import name 'tua'", 3, ImportError),
@@ -196,7 +196,7 @@ def test_a_module_that_imports_what_is_missing_names_both_and_the_line(module: s
     ],
 )
 def test_a_module_that_cannot_be_imported_says_what_and_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str, line: int, cause: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, expected: str, line: int, cause: type[BaseException]
 ) -> None:
     (tmp_path / "broken_at_import.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
@@ -205,7 +205,9 @@ def test_a_module_that_cannot_be_imported_says_what_and_where(
         made.make("broken_at_import:Class")
     message = str(raised.value)
     assert message.startswith("cannot import 'broken_at_import' of 'broken_at_import:Class': ")
-    assert said in message and f"broken_at_import.py, line {line})" in message and "Mend what raises there" in message
+    assert (
+        expected in message and f"broken_at_import.py, line {line})" in message and "Mend what raises there" in message
+    )
     assert isinstance(raised.value.__cause__, cause)
     with pytest.raises(FoveasimError) as raised_plainly:
         load_object("broken_at_import:Class")

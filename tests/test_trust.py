@@ -29,8 +29,8 @@ BY_FILE = {
 def test_a_config_cannot_name_code(planted: Path, text: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(text.format(code="planted:Agent") + "\nseconds: 0.01\n", encoding="utf-8")
     assert main([command, "--config", "config.yaml"]) == 1
-    assert "'planted:Agent' names code" in (said := capsys.readouterr().err)
-    assert "add --trust" in said
+    assert "'planted:Agent' names code" in (printed := capsys.readouterr().err)
+    assert "add --trust" in printed
     assert not planted.exists()
 
 
@@ -58,8 +58,8 @@ def test_a_recorded_episode_cannot_either(
     Path("bad.episode.json").write_text(json.dumps(content), encoding="utf-8")
     capsys.readouterr()
     assert main(["record", "--replay", "bad.episode.json"]) == 1
-    said = capsys.readouterr().err
-    assert "'planted:Agent' names code" in said or "id must be of an env of foveasim" in said
+    printed = capsys.readouterr().err
+    assert "'planted:Agent' names code" in printed or "id must be of an env of foveasim" in printed
     assert not planted.exists()
 
 

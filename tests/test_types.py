@@ -81,8 +81,8 @@ def test_select_keeps_dtypes_and_leaves_its_inputs_alone(make: type[Lanes]) -> N
         if isinstance(got, Tensor) and isinstance(before, Tensor):
             assert (got.dtype, got.shape) == (before.dtype, before.shape)
             got.zero_()
-    for kept, value in ((mine, 1), (theirs, 2)):
-        assert all(bool((leaf == value).all()) for leaf in leaves(kept) if isinstance(leaf, Tensor))
+    for selected, value in ((mine, 1), (theirs, 2)):
+        assert all(bool((leaf == value).all()) for leaf in leaves(selected) if isinstance(leaf, Tensor))
 
 
 def test_select_of_a_select_is_the_last_word() -> None:

@@ -108,13 +108,13 @@ def test_options_of_numbers_and_of_yes_or_no_are_what_can_only_be_meant(tmp_path
     for text, number in (("1e-4", 0.0001), ("'1e-4'", 0.0001), ("2", 2.0)):
         config.write_text(f"speed: {text}", encoding="utf-8")
         assert same((parsed("--speed", text).speed, parsed("--config", str(config)).speed), (number, number))
-    for text, said in (("no", False), ("yes", True), ("on", True), ("false", False)):
+    for text, expected in (("no", False), ("yes", True), ("on", True), ("false", False)):
         config.write_text(f"headless: {text}", encoding="utf-8")
-        assert (parsed("--headless", text).headless, parsed("--config", str(config)).headless) == (said, said)
+        assert (parsed("--headless", text).headless, parsed("--config", str(config)).headless) == (expected, expected)
 
 
 @pytest.mark.parametrize(
-    ("option", "text", "said"),
+    ("option", "text", "expected"),
     [
         ("seed", "12:30", "--seed must be a whole number; got '12:30'"),
         ("seed", "!!int x", "'x' is no int"),
@@ -131,14 +131,14 @@ def test_options_of_numbers_and_of_yes_or_no_are_what_can_only_be_meant(tmp_path
     ],
 )
 def test_what_cannot_be_is_said_without_a_traceback(
-    tmp_path: Path, option: str, text: str, said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, option: str, text: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"{option}: {text}\n", encoding="utf-8")
     with pytest.raises(SystemExit) as left:
         parsed("--config", str(config))
     assert left.value.code == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
     if option in ("seed", "speed", "agent_arguments"):
         with pytest.raises(SystemExit) as left:
             parsed(f"--{option}={text}")

@@ -177,10 +177,10 @@ def test_hidden_pixels_never_reach_an_observation(retina: str) -> None:
 def test_observations_are_never_written_to_again() -> None:
     env = make(belief=True, privileged=True)
     observation, _ = env.reset(seed=0)
-    kept = {key: value.copy() for key, value in observation.items()}
+    before = {key: value.copy() for key, value in observation.items()}
     env.step(np.array([0.7, 0.1], np.float32))
     env.reset()
-    for key, value in kept.items():
+    for key, value in before.items():
         np.testing.assert_array_equal(observation[key], value)
 
 

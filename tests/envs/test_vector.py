@@ -79,7 +79,7 @@ def test_lanes_that_end_at_odds_begin_anew_in_the_same_step(retina: str, half_li
     many.reset(seed=5)
     for lane, env in enumerate(ones):
         env.reset(seed=5 + lane)
-    rng, kept, partial = np.random.default_rng(2), [], 0
+    rng, saved, partial = np.random.default_rng(2), [], 0
     for _ in range(9):
         action = rng.uniform(-1, 1, (lanes, 3)).astype(np.float32)
         observation, reward, terminated, _, info = many.step(action)
@@ -88,21 +88,21 @@ def test_lanes_that_end_at_odds_begin_anew_in_the_same_step(retina: str, half_li
         for lane, env in enumerate(ones):
             alone, gain, ended, _, tale = env.step(action[lane])
             if ended:
-                final, said = info["final_obs"][lane], info["final_info"]
-                kept.append((final, copy.deepcopy(final)))
+                final, final_info = info["final_obs"][lane], info["final_info"]
+                saved.append((final, copy.deepcopy(final)))
                 for key, value in alone.items():
                     np.testing.assert_array_equal(final[key], value, err_msg=f"final {key}")
-                assert said["_reward_terms"][lane]
-                assert said["reward_terms"]["coverage_gain"][lane] == tale["reward_terms"]["coverage_gain"]
+                assert final_info["_reward_terms"][lane]
+                assert final_info["reward_terms"]["coverage_gain"][lane] == tale["reward_terms"]["coverage_gain"]
                 alone, tale = env.reset()
-            kept.append((observation, copy.deepcopy(observation)))
+            saved.append((observation, copy.deepcopy(observation)))
             for key, value in alone.items():
                 np.testing.assert_array_equal(observation[key][lane], value, err_msg=key)
             assert info["coverage"][lane] == tale["coverage"]
             assert reward[lane] == pytest.approx(gain, abs=1e-7)
             assert terminated[lane] == ended
     assert partial > 2
-    for now, then in kept:
+    for now, then in saved:
         for key, value in then.items():
             np.testing.assert_array_equal(now[key], value, err_msg=key)
 
@@ -120,9 +120,9 @@ def test_one_lanes_scene_is_shown_without_a_copy(lanes: int, retina: str) -> Non
     simulator = FoveaVectorEnv(lanes, **options(retina=retina)).simulator
     simulator.reset(index=list(range(7, 7 + lanes)))
     for lane in range(lanes):
-        shown = simulator.scene_image(lane)
-        np.testing.assert_array_equal(shown.numpy(), PICTURES[7 + lane])
-        assert shown.data_ptr() == simulator.scene_image(lane).data_ptr()
+        observed = simulator.scene_image(lane)
+        np.testing.assert_array_equal(observed.numpy(), PICTURES[7 + lane])
+        assert observed.data_ptr() == simulator.scene_image(lane).data_ptr()
 
 
 def test_partial_reset_leaves_the_other_lanes_alone() -> None:
@@ -231,14 +231,14 @@ def test_spawned_worker_sees_the_same_episode() -> None:
         "o, _ = env.reset(seed=3); o = env.step(np.array([0.3, -0.6], np.float32))[0]\n"
         "print(hashlib.sha256(b''.join(o[k].tobytes() for k in sorted(o))).hexdigest())"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     import hashlib
 
     env = FoveaEnv(scenes="photos", size=(48, 48))
     env.reset(seed=3)
     observation = env.step(np.array([0.3, -0.6], np.float32))[0]
     here = hashlib.sha256(b"".join(observation[key].tobytes() for key in sorted(observation))).hexdigest()
-    assert said == here
+    assert printed == here
 
 
 def test_ppo_trains_on_it_unmodified() -> None:
@@ -252,36 +252,36 @@ def test_ppo_trains_on_it_unmodified() -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
+    "duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
 )
-def test_a_copy_goes_on_alone(how: Callable[[FoveaVectorEnv], FoveaVectorEnv]) -> None:
+def test_a_copy_goes_on_alone(duplicate: Callable[[FoveaVectorEnv], FoveaVectorEnv]) -> None:
     env = FoveaVectorEnv(2, **options(retina="disc"))
     env.reset(seed=0)
     first, second, third = walk(2, 3)
     env.step(first)
-    twin = how(env)
+    twin = duplicate(env)
     one, two = env.step(second), twin.step(second)
     for key in one[0]:
         np.testing.assert_array_equal(one[0][key], two[0][key], err_msg=key)
-    kept = env.simulator.state.clone()
+    saved = env.simulator.state.clone()
     twin.step(third)
-    assert torch.equal(env.simulator.state.fixation_px, kept.fixation_px)
-    assert torch.equal(env.simulator.state.belief.acuity, kept.belief.acuity)
-    assert not torch.equal(twin.simulator.state.fixation_px, kept.fixation_px)
+    assert torch.equal(env.simulator.state.fixation_px, saved.fixation_px)
+    assert torch.equal(env.simulator.state.belief.acuity, saved.belief.acuity)
+    assert not torch.equal(twin.simulator.state.fixation_px, saved.fixation_px)
 
 
 @pytest.mark.parametrize(
-    "how", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
+    "duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
 )
 @pytest.mark.parametrize("retina", ["disc", "pyramid"])
 def test_a_copy_sees_the_scenes_of_its_next_episodes(
-    how: Callable[[FoveaVectorEnv], FoveaVectorEnv], retina: str
+    duplicate: Callable[[FoveaVectorEnv], FoveaVectorEnv], retina: str
 ) -> None:
     env = FoveaVectorEnv(2, **options(retina=retina, budget=2))
     env.reset(seed=0)
     moves = walk(2, 8)
     env.step(moves[0])
-    twin = how(env)
+    twin = duplicate(env)
     for move in moves[1:]:
         one, two = env.step(move), twin.step(move)
         for key in one[0]:
@@ -315,12 +315,12 @@ def test_a_small_cache_changes_nothing(cache_mb: float) -> None:
 @pytest.mark.parametrize("retina", ["disc", "pyramid"])
 def test_observations_of_many_lanes_are_never_written_to_again(retina: str) -> None:
     env = FoveaVectorEnv(20, **options(retina=retina, privileged=True))
-    shown = [env.reset(seed=0)[0]]
-    kept = [{key: value.copy() for key, value in shown[0].items()}]
+    observed = [env.reset(seed=0)[0]]
+    saved = [{key: value.copy() for key, value in observed[0].items()}]
     for action in walk(20, 7):
-        shown.append(env.step(action)[0])
-        kept.append({key: value.copy() for key, value in shown[-1].items()})
-    for there, then in zip(shown, kept, strict=True):
+        observed.append(env.step(action)[0])
+        saved.append({key: value.copy() for key, value in observed[-1].items()})
+    for there, then in zip(observed, saved, strict=True):
         for key in then:
             np.testing.assert_array_equal(there[key], then[key], err_msg=key)
 

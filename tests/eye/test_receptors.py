@@ -46,8 +46,8 @@ def test_receptors_average_their_boxes() -> None:
     glimpse = Window(size_deg=24.0, patch_px=8)(scene_of(image, 1.0), torch.tensor([[30.5, 30.5]]))  # boxes of 3 px
     boxes = image[0, 18:42, 18:42].reshape(8, 3, 8, 3, 3).double().mean((1, 3))
     assert (patch_of(glimpse)[0, 0].double() - boxes).abs().max() <= 0.5
-    shown = patch_of(glimpse)[0, 0].repeat_interleave(3, 0).repeat_interleave(3, 1)
-    assert torch.equal(glimpse.image[0, 18:42, 18:42], shown)
+    reported = patch_of(glimpse)[0, 0].repeat_interleave(3, 0).repeat_interleave(3, 1)
+    assert torch.equal(glimpse.image[0, 18:42, 18:42], reported)
     assert glimpse.acuity.unique().tolist() == [0, 85]
 
 

@@ -49,7 +49,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
 
 
 @pytest.mark.parametrize(
-    ("member", "said"),
+    ("member", "message"),
     [
         (entry("../out.txt", size=3), "leads out"),
         (entry("a/../../out.txt", size=3), "leads out"),
@@ -65,9 +65,9 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
         (entry("device", tarfile.CHRTYPE), "is no plain file"),
     ],
 )
-def test_archives_cannot_write_outside(tmp_path: Path, member: tarfile.TarInfo, said: str) -> None:
+def test_archives_cannot_write_outside(tmp_path: Path, member: tarfile.TarInfo, message: str) -> None:
     path = archive_with(tmp_path / "bad.tar.gz", entry("fine.txt", size=2), member, entry("link/after.txt", size=3))
-    with pytest.raises(SceneError, match=f"{said}.*was not unpacked"):
+    with pytest.raises(SceneError, match=f"{message}.*was not unpacked"):
         unpack(path, tmp_path / "in" / "side", max_bytes=1000)
     assert listing(tmp_path) == ["bad.tar.gz", "in/side/fine.txt"]
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))

@@ -77,7 +77,7 @@ def test_stl10_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("indices", "error", "said"),
+    ("indices", "error", "message"),
     [
         ([9], InvalidValueError, "from 0 to 8; got 9"),
         ([-1, 2], InvalidValueError, "got -1 to 2"),
@@ -86,9 +86,9 @@ def test_stl10_batches(tmp_path: Path) -> None:
         ([True], InvalidTypeError, "whole numbers; got bool"),
     ],
 )
-def test_stl10_refuses_indices(tmp_path: Path, indices: list[int], error: type[Exception], said: str) -> None:
+def test_stl10_refuses_indices(tmp_path: Path, indices: list[int], error: type[Exception], message: str) -> None:
     source = Stl10Scenes(stl10(tmp_path, noise(9)), split="train")
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         source.batch(indices)
 
 
@@ -124,7 +124,7 @@ def test_stl10_missing_names_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("train_X.bin", b"", "train_X.bin: 0 bytes are no whole number"),
         (
@@ -139,10 +139,10 @@ def test_stl10_missing_names_the_command(tmp_path: Path) -> None:
         ("class_names.txt", b"\n", "holds no class names"),
     ],
 )
-def test_stl10_damage_is_told(tmp_path: Path, file: str, content: bytes | None, said: str) -> None:
+def test_stl10_damage_is_reported(tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
     folder = stl10(tmp_path / "stl10_binary", noise(2))
     (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
-    with pytest.raises(SceneError, match=f"{said}.*foveasim data get stl10 {tmp_path}$"):
+    with pytest.raises(SceneError, match=f"{message}.*foveasim data get stl10 {tmp_path}$"):
         Stl10Scenes(tmp_path, split="train")
 
 
@@ -259,8 +259,8 @@ def test_unreadable_images_of_an_archive_are_named_and_skipped(tmp_path: Path) -
 
 def test_decoded_pictures_are_kept_up_to_a_bound(tmp_path: Path) -> None:
     path = pack(imagenette(tmp_path / "imagenette2-160"), tmp_path / "a.tar")
-    kept = open_imagenette(path)
-    assert kept.picture(1) is kept.picture(1)
+    opened = open_imagenette(path)
+    assert opened.picture(1) is opened.picture(1)
     none = open_imagenette(path, cache_bytes=0)
     assert none.picture(1) is not none.picture(1)
-    assert isinstance(copy.deepcopy(kept)._cache, PictureCache) and len(copy.deepcopy(kept)._cache) == 0
+    assert isinstance(copy.deepcopy(opened)._cache, PictureCache) and len(copy.deepcopy(opened)._cache) == 0

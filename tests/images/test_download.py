@@ -37,7 +37,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     endless: bool = False  # no length, and more than there should be
     stall: threading.Event | None = None  # wait for it in the middle
-    asked: list[str | None] = field(default_factory=list)
+    requested: list[str | None] = field(default_factory=list)
     url: str = ""
 
 
@@ -47,12 +47,12 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
-            asked = self.headers.get("Range")
-            server.asked.append(asked)
+            requested = self.headers.get("Range")
+            server.requested.append(requested)
             if server.status:
                 self.send_error(server.status.pop(0))
                 return
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+            start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested and server.ranges else 0
             if start and start >= len(server.content):
                 self.send_error(416)
                 return
@@ -142,9 +142,9 @@ def test_get_downloads_checks_and_unpacks(tmp_path: Path, server: Server, small:
     assert path == tmp_path / "new" / "data" / "small"
     assert listing(path.parent) == WHOLE and not list(path.parent.glob(".*"))
     assert (path / "a.bin").read_bytes() == CONTENT["small/a.bin"]
-    assert server.asked == [None]
+    assert server.requested == [None]
     assert get(small, path.parent) == path
-    assert server.asked == [None], "what is there is not downloaded again"
+    assert server.requested == [None], "what is there is not downloaded again"
 
 
 def test_the_archive_is_kept_on_request_and_used(tmp_path: Path, server: Server, small: Dataset) -> None:
@@ -152,7 +152,7 @@ def test_the_archive_is_kept_on_request_and_used(tmp_path: Path, server: Server,
     assert listing(tmp_path) == ["small.tar.gz", *WHOLE]
     (tmp_path / "small").rename(tmp_path / "elsewhere")
     get(small, tmp_path)
-    assert server.asked == [None]
+    assert server.requested == [None]
     assert "small.tar.gz" not in listing(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_a_lost_connection_is_gone_on_with(
 ) -> None:
     server.drop_after = [30_000, 20_000]
     get(small, tmp_path, waits_s=NO_WAIT)
-    assert server.asked == [None, "bytes=30000-", "bytes=50000-"]
+    assert server.requested == [None, "bytes=30000-", "bytes=50000-"]
     assert listing(tmp_path) == WHOLE
     assert "at 0.0 of 0.1 MB; trying again in 0 s" in capsys.readouterr().out
 
@@ -176,7 +176,7 @@ def test_a_connection_lost_for_good_says_how_to_go_on(
         get(small, tmp_path, waits_s=NO_WAIT)
     assert (tmp_path / "small.tar.gz.part").read_bytes() == ARCHIVE[:60_000]
     get(small, tmp_path)
-    assert server.asked[-1] == "bytes=60000-"
+    assert server.requested[-1] == "bytes=60000-"
     assert "going on at 0.1 MB" in capsys.readouterr().out
     assert listing(tmp_path) == WHOLE
 
@@ -187,7 +187,7 @@ def test_progress_earns_new_tries(
     monkeypatch.setattr("foveasim.images.download.PROGRESS_BYTES", 10_000)
     server.drop_after = [10_000] * 8
     get(small, tmp_path, waits_s=(0.0,))
-    assert len(server.asked) == 9
+    assert len(server.requested) == 9
 
 
 def test_no_server_says_how_to_go_on(tmp_path: Path, server: Server, small: Dataset) -> None:
@@ -204,7 +204,7 @@ def test_a_server_without_ranges_begins_again(
 ) -> None:
     server.ranges, server.drop_after = False, [30_000]
     get(small, tmp_path, waits_s=NO_WAIT)
-    assert server.asked == [None, "bytes=30000-"]
+    assert server.requested == [None, "bytes=30000-"]
     assert listing(tmp_path) == WHOLE
     assert "beginning again" in capsys.readouterr().out
 
@@ -212,10 +212,10 @@ def test_a_server_without_ranges_begins_again(
 def test_a_busy_server_is_asked_again_and_a_refusal_is_final(tmp_path: Path, server: Server, small: Dataset) -> None:
     server.status = [503, 429]
     get(small, tmp_path / "busy", waits_s=NO_WAIT)
-    server.asked, server.status = [], [404]
+    server.requested, server.status = [], [404]
     with pytest.raises(DownloadError, match=r"HTTP 404 .*--url"):
         get(small, tmp_path / "gone", waits_s=NO_WAIT)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_another_file_is_refused(tmp_path: Path, server: Server, small: Dataset) -> None:
@@ -256,13 +256,13 @@ def test_a_wrong_checksum_removes_what_came(tmp_path: Path, server: Server, smal
 def test_a_part_that_is_too_long_is_begun_again(tmp_path: Path, server: Server, small: Dataset) -> None:
     (tmp_path / "small.tar.gz.part").write_bytes(ARCHIVE + b"x")
     get(small, tmp_path)
-    assert server.asked == [None] and listing(tmp_path) == WHOLE
+    assert server.requested == [None] and listing(tmp_path) == WHOLE
 
 
 def test_a_whole_part_is_not_downloaded_again(tmp_path: Path, server: Server, small: Dataset) -> None:
     (tmp_path / "small.tar.gz.part").write_bytes(ARCHIVE)
     get(small, tmp_path)
-    assert server.asked == [] and listing(tmp_path) == WHOLE
+    assert server.requested == [] and listing(tmp_path) == WHOLE
 
 
 def test_what_is_there_but_not_whole_is_left_alone(tmp_path: Path, server: Server, small: Dataset) -> None:
@@ -273,7 +273,7 @@ def test_what_is_there_but_not_whole_is_left_alone(tmp_path: Path, server: Serve
     (path / "a.bin").unlink()
     with pytest.raises(SceneError, match=r"0 of 1 files a\.bin"):
         get(small, tmp_path)
-    assert listing(tmp_path) == ["small/sub/b.bin"] and server.asked == [None]
+    assert listing(tmp_path) == ["small/sub/b.bin"] and server.requested == [None]
 
 
 def test_remains_of_a_killed_run_are_cleared(tmp_path: Path, small: Dataset) -> None:
@@ -291,7 +291,7 @@ def test_too_little_space_is_told_before(
     monkeypatch.setattr("foveasim.images.download.shutil.disk_usage", lambda path: usage._replace(free=250_000))
     with pytest.raises(DownloadError, match=r"0\.0 GB are free, 0\.0 GB are needed\. .*another disk"):
         get(small, tmp_path)
-    assert server.asked == []
+    assert server.requested == []
     (tmp_path / "small.tar.gz.part").write_bytes(ARCHIVE[:60_000])  # what is there need not be stored again
     get(small, tmp_path)
 
@@ -336,7 +336,7 @@ def test_two_at_once_are_refused(tmp_path: Path, server: Server, small: Dataset)
     thread = threading.Thread(target=first)
     thread.start()
     try:
-        while not server.asked:
+        while not server.requested:
             thread.join(0.01)
         with pytest.raises(DownloadError, match="another process is getting data"):
             get(small, tmp_path)
@@ -372,17 +372,17 @@ def test_ctrl_c_keeps_what_came_and_says_so(tmp_path: Path, server: Server, smal
                 break
             threading.Event().wait(0.01)
         process.send_signal(signal.SIGINT)
-        said, complained = process.communicate(timeout=20)
+        printed, complained = process.communicate(timeout=20)
     finally:
         server.stall.set()
         process.kill()
     assert process.returncode == 130
-    assert re.search(r"0\.1 MB are saved in .*small\.tar\.gz\.part\. The same command goes on from there\.", said)
+    assert re.search(r"0\.1 MB are saved in .*small\.tar\.gz\.part\. The same command goes on from there\.", printed)
     assert "Traceback" not in complained and "stopped" in complained
     assert part.read_bytes() == ARCHIVE[: len(ARCHIVE) // 2]
     server.stall = None
     get(small, tmp_path)
-    assert server.asked == [None, f"bytes={len(ARCHIVE) // 2}-"]
+    assert server.requested == [None, f"bytes={len(ARCHIVE) // 2}-"]
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/small.tar.gz", "file:///etc/hostname", "small.tar.gz"])

@@ -195,10 +195,10 @@ def test_a_cache_is_mapped_the_next_time(tmp_path: Path, monkeypatch: pytest.Mon
         write(tmp_path / "set" / f"{i}.png", (i, 50, 60), (20 + i, 30))
     specs, cache = [str(tmp_path / "set")], tmp_path / "cache"
     fresh = read_pool(specs)
-    kept = read_pool(specs, cache=cache)
+    cached = read_pool(specs, cache=cache)
     monkeypatch.setattr("foveasim.images.splits._decode", None)  # nothing is decoded again
     again = read_pool(specs, cache=str(cache))
-    for other in (kept, again):
+    for other in (cached, again):
         assert (other.pixels == fresh.pixels).all() and not other.pixels.flags.writeable
         assert (other.offset == fresh.offset).all() and (other.size == fresh.size).all()
         assert other.names == fresh.names and (other.source == fresh.source).all()

@@ -117,10 +117,10 @@ def test_photographs_of_the_splits_differ_and_the_targets_shows_nothing_else() -
     for split, own in (("train", {30, 90, 150, 210}), ("test", {60, 120, 180, 240})):
         source = scenes(kinds="photos", photos=flat, split=split, set_sizes=(5,))
         for index in range(8):
-            shown = [int(around(source, index, item)[6, 6, 0]) for item in range(5)]
+            levels = [int(around(source, index, item)[6, 6, 0]) for item in range(5)]
             ground = int(np.median(source.picture(index).image))
-            assert {*shown, ground} <= own
-            assert shown[0] not in {*shown[1:], ground}
+            assert {*levels, ground} <= own
+            assert levels[0] not in {*levels[1:], ground}
 
 
 def test_shapes_have_their_area_and_are_clipped_at_the_edge() -> None:

@@ -149,8 +149,10 @@ def test_a_run_writes_everything(tmp_path: Path, folder: Path, capsys: pytest.Ca
     arguments = words(folder, out, *more, "--snapshots=2", "--licence=made for the test", steps=4)
     arguments[1] += "@train"
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "8 images, lean with" in said and "100 %" not in said and f"wrote {out / 'lean.safetensors'}" in said
+    printed = capsys.readouterr().out
+    assert (
+        "8 images, lean with" in printed and "100 %" not in printed and f"wrote {out / 'lean.safetensors'}" in printed
+    )
     assert {path.name for path in out.iterdir()} == {
         *("checkpoint.safetensors", "lean.md", "lean.safetensors", "log.jsonl", "pictures.png"),
         *("step-00000002.safetensors", "step-00000004.safetensors"),
@@ -271,9 +273,9 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(
     press(5, 1)
     assert main(words(folder, cut)) == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    said = capfd.readouterr()
-    assert "stopping after this step" in said.err and "foveasim pretrain: stopped." in said.err
-    assert "stopped after step 5" in said.out and "--resume true" in said.out
+    printed = capfd.readouterr()
+    assert "stopping after this step" in printed.err and "foveasim pretrain: stopped." in printed.err
+    assert "stopped after step 5" in printed.out and "--resume true" in printed.out
     assert json.loads((cut / "log.jsonl").read_text().splitlines()[-1])["step"] == 5
     assert main(words(folder, cut, "--resume", "--lr=0.002")) == 0  # the default
     assert "other than" not in capfd.readouterr().out
@@ -305,8 +307,8 @@ def test_what_a_resumed_run_does_otherwise_is_said(
     assert main(words(folder, tmp_path / "out", steps=3)) == 0
     capsys.readouterr()
     assert main(words(folder, tmp_path / "out", "--resume", "--lr=0.001", steps=6)) == 0
-    said = capsys.readouterr().out
-    assert "other than in the run so far: lr 0.002 → 0.001" in said and "steps 3 → 6" in said
+    printed = capsys.readouterr().out
+    assert "other than in the run so far: lr 0.002 → 0.001" in printed and "steps 3 → 6" in printed
 
 
 def test_tensorboard_holds_scalars_and_pictures(tmp_path: Path) -> None:
@@ -326,19 +328,19 @@ def test_tensorboard_holds_scalars_and_pictures(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     logged = [row["validation_loss"] for row in rows if "validation_loss" in row]
     assert [point.value for point in validated] == pytest.approx(logged)
-    shown = events.Images("seen_predicted_there")[-1].encoded_image_string
-    picture = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)
+    recorded = events.Images("seen_predicted_there")[-1].encoded_image_string
+    picture = cv2.imdecode(np.frombuffer(recorded, np.uint8), cv2.IMREAD_COLOR)
     assert np.array_equal(picture, cv2.imread(str(tmp_path / "pictures.png")))
 
 
 def test_tensorboard_shows_pictures_without_validation_too(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    shown: list[int] = []
+    recorded: list[int] = []
     pool = ImagePool.of(noise(4, (48, 48)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress.TrainingLog, "picture", lambda self, trainer, sheet: shown.append(trainer.step))
+        patch.setattr(progress.TrainingLog, "picture", lambda self, trainer, sheet: recorded.append(trainer.step))
         train(config(tmp_path, tensorboard=True, checkpoint_steps=2), pool, quiet=True)
-    assert shown == [2, 4, 6, 6]
+    assert recorded == [2, 4, 6, 6]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
@@ -382,8 +384,8 @@ def test_a_full_disk_is_one_clear_line_and_older_files_stay(
         monkeypatch.setattr(os, "fsync", sync_full)
     capsys.readouterr()
     assert main(words(folder, out, "--resume", steps=6)) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and full in said and "No space left on device" in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and full in printed and "No space left on device" in printed
     monkeypatch.undo()
     assert (out / full).read_bytes() == before[full]
     assert not list(out.glob("*.part")) and not list(out.glob(".*"))
@@ -395,8 +397,12 @@ def test_a_folder_that_cannot_be_written_is_said(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     assert main(words(folder, tmp_path / "file" / "out")) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "out must be a folder that can be written to" in said and "Choose another" in said
+    printed = capsys.readouterr().err
+    assert (
+        printed.count("\n") == 1
+        and "out must be a folder that can be written to" in printed
+        and "Choose another" in printed
+    )
 
 
 def test_masks_come_into_the_run(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -406,10 +412,10 @@ def test_masks_come_into_the_run(tmp_path: Path, folder: Path, capsys: pytest.Ca
     mask[10:30, 10:30] = 255
     for number in range(7):
         assert cv2.imwrite(str(masks / f"{number:02d}.png"), mask)
-    asked = ["--loss=object", f"--masks={masks}"]
-    assert main(words(folder, tmp_path / "drop", *asked, steps=1)) == 0
+    requested = ["--loss=object", f"--masks={masks}"]
+    assert main(words(folder, tmp_path / "drop", *requested, steps=1)) == 0
     assert "7 images" in capsys.readouterr().out
-    assert main(words(folder, tmp_path / "keep", *asked, "--unmasked=keep", steps=1)) == 0
+    assert main(words(folder, tmp_path / "keep", *requested, "--unmasked=keep", steps=1)) == 0
     assert "12 images" in capsys.readouterr().out
     assert main(words(folder, tmp_path / "none", "--loss=object", steps=1)) == 1
     assert "foveasim segment" in capsys.readouterr().err

@@ -153,8 +153,8 @@ def test_what_cannot_be_shared_is_refused(
 
     monkeypatch.setattr(command, "join_processes", lambda device: nullcontext((ProcessGroup(1, 2), device)))
     assert main(words(folder, tmp_path / "out", *more)) == 1
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

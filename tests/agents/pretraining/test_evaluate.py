@@ -76,8 +76,8 @@ def test_a_file_that_is_no_archive_is_one_clear_line(
     with pytest.raises(SceneError, match=r"notes\.txt"):
         read_pool(str(tmp_path / "notes.txt"))
     assert main(["evaluate", "unet", "--data", str(tmp_path / "notes.txt")]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "notes.txt" in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "notes.txt" in printed
 
 
 def test_a_folder_given_once_on_the_command_line_is_a_list_of_one(

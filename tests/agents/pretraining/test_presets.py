@@ -112,9 +112,9 @@ def test_another_budget_takes_the_place_of_the_presets() -> None:
 
 def test_an_unknown_preset_lists_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", "--preset", "nonsense"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "no preset 'nonsense'" in said
-    assert all(name in said for name in PRESETS.names())
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "no preset 'nonsense'" in printed
+    assert all(name in printed for name in PRESETS.names())
     for near in ("periphery", "paper/perifery", "paper/Periphery"):
         assert main(["pretrain", f"--preset={near}"]) == 1
         assert "Did you mean 'paper/periphery'?" in capsys.readouterr().err
@@ -138,19 +138,19 @@ def test_print_config_shows_what_a_preset_sets(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as left:
         main(["pretrain", "--preset", "paper/fovea_filter", "--lr", "3e-4", "--print_config"])
     assert left.value.code == 0
-    shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["retinas"] == {"pyramid": {"preset": "paper"}} and shown["lr"] == 3e-4 and shown["epochs"] == 500
-    assert set(shown) >= set(PretrainConfig.__dataclass_fields__)
+    preset = yaml.safe_load(capsys.readouterr().out)
+    assert preset["retinas"] == {"pyramid": {"preset": "paper"}} and preset["lr"] == 3e-4 and preset["epochs"] == 500
+    assert set(preset) >= set(PretrainConfig.__dataclass_fields__)
     file = tmp_path / "all.yaml"
-    file.write_text(yaml.safe_dump(shown))
+    file.write_text(yaml.safe_dump(preset))
     assert vars(parsed("--config", str(file))) == vars(parsed("--preset=paper/fovea_filter", "--lr=3e-4"))
 
 
 def test_help_tells_of_presets(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pretrain", "--help"])
-    said = capsys.readouterr().out
-    assert "--preset NAME" in said and all(name in said.replace("\n", " ") for name in PRESETS.names())
+    printed = capsys.readouterr().out
+    assert "--preset NAME" in printed and all(name in printed.replace("\n", " ") for name in PRESETS.names())
 
 
 def test_a_preset_with_an_unknown_option_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

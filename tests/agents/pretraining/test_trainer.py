@@ -349,8 +349,8 @@ def test_pictures_are_the_same_each_time_and_of_every_eye(tmp_path: Path) -> Non
     for place in range(2):
         one, two = trainer.sample(3, place), trainer.sample(3, place)
         assert torch.equal(one.image, two.image) and one.image.shape == (3, 3, 48, 48)
-    shown = trainer.sample(3, 0, ramps(2)).target
-    assert torch.equal(shown, torch.from_numpy(ramps(2)).permute(0, 3, 1, 2).float() / 255)
+    target = trainer.sample(3, 0, ramps(2)).target
+    assert torch.equal(target, torch.from_numpy(ramps(2)).permute(0, 3, 1, 2).float() / 255)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:

@@ -71,13 +71,13 @@ def test_it_names_classes_from_glimpses_better_than_chance(fitted: BeliefReadout
 def test_answers_are_logarithms_of_probabilities_and_repeat(
     fitted: BeliefReadout, folder: Path, data: LabelledData
 ) -> None:
-    said = fitted(*belief())
-    assert said.shape == (3, 2)
-    torch.testing.assert_close(said.exp().sum(1), torch.ones(3))
+    log_probabilities = fitted(*belief())
+    assert log_probabilities.shape == (3, 2)
+    torch.testing.assert_close(log_probabilities.exp().sum(1), torch.ones(3))
     again = fit_belief_readout(folder / "net.safetensors", data, FIT)
-    torch.testing.assert_close(again(*belief()), said)
+    torch.testing.assert_close(again(*belief()), log_probabilities)
     other = fit_belief_readout(folder / "net.safetensors", data, BeliefFit(**{**vars(FIT), "seed": 1}))
-    assert not torch.equal(other(*belief()), said)
+    assert not torch.equal(other(*belief()), log_probabilities)
 
 
 def test_hidden_pixels_do_not_matter(fitted: BeliefReadout) -> None:

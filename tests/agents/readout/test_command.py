@@ -271,11 +271,11 @@ def test_finetuning_that_only_harms_leaves_everything_as_it_was() -> None:
     train, validation = colours((6, 6, 6)), colours((4, 4, 4), 1)
     cpu = torch.device("cpu")
     probe = fit_lbfgs(extract(network, train, cpu), extract(network, validation, cpu), 3)
-    kept = network.mix.detach().clone()
+    before = network.mix.detach().clone()
     upside_down = dataclasses.replace(train, labels=(train.labels + 1) % 3)
     found = finetune(network, probe, upside_down, validation, lr=0.05, patience=2)
     assert found.epochs == 0 and len(found.history) == 2
-    assert torch.equal(network.mix, kept) and torch.equal(found.weight, probe.weight)
+    assert torch.equal(network.mix, before) and torch.equal(found.weight, probe.weight)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -303,8 +303,8 @@ def test_the_command_writes_everything(
         "--probes=[lbfgs]",
     ]
     assert main(["readout", *words, "--memory_map", "--precision=float16"]) == 0
-    said = capsys.readouterr().out
-    assert "24 training, 9 validation and 9 test images" in said and "chance 33.3 %" in said
+    printed = capsys.readouterr().out
+    assert "24 training, 9 validation and 9 test images" in printed and "chance 33.3 %" in printed
     names = ["network-lbfgs", "random-lbfgs", "pixels-lbfgs", "finetuned-lbfgs"]
     pngs = {"accuracy.png", *(f"confusion-{name}.png" for name in names)}
     assert {p.name for p in out.iterdir()} == pngs | {"readout.json", "predictions.csv", "finetuned.safetensors"}
@@ -350,8 +350,8 @@ def test_a_sweep_reads_out_as_the_command_does(
 ) -> None:
     config = ReadoutConfig(str(weights), str(folder), out=str(tmp_path / "a"), size=32, epochs=3, lr=0.01, seed=2)
     config.features, config.strengths = ["network", "pixels"], [1e-2, 1e-3]
-    told = run(config)
-    assert [r.name for r in told] == [f"{f}-{p}" for f in config.features for p in ("adam", "lbfgs", "ridge")]
+    results = run(config)
+    assert [r.name for r in results] == [f"{f}-{p}" for f in config.features for p in ("adam", "lbfgs", "ridge")]
     capsys.readouterr()
     data = read_labelled(str(folder), (32, 32))
     network = load_network(weights)
@@ -360,7 +360,7 @@ def test_a_sweep_reads_out_as_the_command_does(
     quiet = [r for n in (network, None) for r in read_out(n, data, ["adam", "lbfgs", "ridge"], options, seed=2)]
     assert capsys.readouterr() == ("", "")
     assert torch.equal(random, torch.random.get_rng_state()) and threads == torch.get_num_threads()
-    for a, b in zip(told, quiet, strict=True):
+    for a, b in zip(results, quiet, strict=True):
         assert a.name == b.name and a.history == b.history and (a.called == b.called).all()
         assert (a.accuracy, a.validation, a.strength, a.epochs) == (b.accuracy, b.validation, b.strength, b.epochs)
     (named,) = read_out(network, data, ["ridge"], name="periphery", precision="float16")

@@ -183,8 +183,8 @@ def test_run_over_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     out = tmp_path / "out"
     words = [str(tmp_path / "runs/mim/*.safetensors"), f"--data={data}", f"--out={out}", "--size=48", "--batch=5"]
     assert main(["latent", *words]) == 0
-    said = capsys.readouterr().out
-    assert "mim/untrained" in said and "2,000" in said and "negative" in said
+    printed = capsys.readouterr().out
+    assert "mim/untrained" in printed and "2,000" in printed and "negative" in printed
     with (out / "latent.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["images_seen"], row["network"]) for row in rows] == [("0", "unet"), ("1000", "unet"), ("2000", "unet")]

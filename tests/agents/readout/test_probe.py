@@ -66,10 +66,10 @@ def test_lbfgs_finds_the_minimum(strength: float, count: int, units: int) -> Non
     found = fit_lbfgs(train, train, 4, strengths=[strength], tolerance=3e-4)
     assert found.strength == strength
     expected = naive_minimum(train, 4, strength)
-    shown = found.scores(train.features).double()
+    scores = found.scores(train.features).double()
     # a constant added to all scores changes nothing
-    shown, expected = shown - shown.mean(1, keepdim=True), expected - expected.mean(1, keepdim=True)
-    torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-3)
+    scores, expected = scores - scores.mean(1, keepdim=True), expected - expected.mean(1, keepdim=True)
+    torch.testing.assert_close(scores, expected, rtol=2e-2, atol=2e-3)
 
 
 def standardised(features: torch.Tensor) -> torch.Tensor:
@@ -120,8 +120,8 @@ def test_a_space_holds_standardised_features(shape: tuple[int, int], monkeypatch
         coordinates = space.coordinates(torch.randn(len(features), 2, generator=generator))
         vectors.append(torch.cat((coordinates, torch.randn(1, 2, generator=generator), space.scores(coordinates))))
     plain, bias = space.classifier(vectors[0])
-    shown = features @ plain.T + bias
-    torch.testing.assert_close(shown, vectors[0][space.size + 1 :] + vectors[0][space.size], rtol=1e-3, atol=1e-3)
+    scores = features @ plain.T + bias
+    torch.testing.assert_close(scores, vectors[0][space.size + 1 :] + vectors[0][space.size], rtol=1e-3, atol=1e-3)
     weights = [c[0] / space.scale.clamp(min=1e-30) for c in (space.classifier(v) for v in vectors)]
     product = (weights[0] * weights[1]).sum()
     torch.testing.assert_close(space.dot(vectors[0], vectors[1], bias=False), product, rtol=1e-3, atol=1e-3)

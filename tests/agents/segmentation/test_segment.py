@@ -141,9 +141,9 @@ def test_masks_that_are_there_are_kept_and_counted(data: Path, tmp_path: Path) -
     assert again.made == 1
     assert again.usable == before.usable - 1
     assert again.unusable == ("class0/0.png", "plain.png")
-    kept = read_mask(out / "class0" / "0.png", (48, 64))
-    assert kept is not None
-    assert not kept.any()
+    saved = read_mask(out / "class0" / "0.png", (48, 64))
+    assert saved is not None
+    assert not saved.any()
 
 
 def test_a_stopped_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +175,9 @@ def test_masks_made_otherwise_are_not_mixed(data: Path, tmp_path: Path) -> None:
 
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", str(data), str(tmp_path / "out"), "--workers", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "usable" in said
-    assert "83.3" in said
+    printed = capsys.readouterr().out
+    assert "usable" in printed
+    assert "83.3" in printed
     (tmp_path / "file").write_text("")
     assert main(["segment", str(data), str(tmp_path / "file")]) == 1
     assert "Choose another --out" in capsys.readouterr().err

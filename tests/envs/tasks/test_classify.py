@@ -163,11 +163,11 @@ def test_hidden_pixels_never_reach_an_observation(retina: str) -> None:
 
 
 def test_the_class_never_reaches_an_observation() -> None:
-    shown = []
+    observations = []
     for labels in ([0] * 6, [2] * 6):
         env = make(scenes=ArrayScenes(PICTURES, label=labels, labels=("a", "b", "c")))
-        shown.append([env.reset(seed=0)[0], env.step(np.array([0.5, 0.5, -1], np.float32))[0]])
-    for one, two in zip(*shown, strict=True):
+        observations.append([env.reset(seed=0)[0], env.step(np.array([0.5, 0.5, -1], np.float32))[0]])
+    for one, two in zip(*observations, strict=True):
         for key in one:
             np.testing.assert_array_equal(one[key], two[key], err_msg=key)
 
@@ -187,12 +187,12 @@ def test_lane_i_is_the_single_env(mode: str) -> None:
         observation, reward, terminated, _, info = envs.step(actions)
         for lane, env in enumerate(ones):
             if done[lane] and mode == "NextStep":
-                (alone, said), gain, ended = env.reset(), 0.0, False
+                (alone, single_info), gain, ended = env.reset(), 0.0, False
             else:
-                alone, gain, ended, _, said = env.step(actions[lane])
-            told = info["final_info"] if ended and mode == "SameStep" else info
+                alone, gain, ended, _, single_info = env.step(actions[lane])
+            lane_info = info["final_info"] if ended and mode == "SameStep" else info
             for key in ("predicted", "correct", "log_likelihood", "glimpses"):
-                assert told[key][lane] == pytest.approx(said[key], abs=1e-5), key
+                assert lane_info[key][lane] == pytest.approx(single_info[key], abs=1e-5), key
             if ended and mode == "SameStep":
                 alone, _ = env.reset()
             for key, value in alone.items():
@@ -459,8 +459,8 @@ def test_the_threshold_keeps_accuracy() -> None:
     glimpses = Glimpses(posterior, np.zeros(4, np.int64))
     chosen = threshold_within(glimpses, 0.01)
     assert 0.6 < chosen <= 0.95
-    kept = stop_early(glimpses, [chosen])
-    assert (kept.accuracy[0], kept.glimpses[0]) == (1, (3 * 2 + 1) / 4)
+    stopped = stop_early(glimpses, [chosen])
+    assert (stopped.accuracy[0], stopped.glimpses[0]) == (1, (3 * 2 + 1) / 4)
 
 
 def test_curves_are_drawn(tmp_path: Any) -> None:

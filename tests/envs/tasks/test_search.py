@@ -115,16 +115,16 @@ def test_an_eye_that_begins_on_the_target_has_to_move_to_it() -> None:
 
 def test_the_target_is_shown_and_changes_with_the_episode() -> None:
     env = make(kinds="colour")
-    shown = []
+    targets = []
     for seed in range(5):
         observation, _ = env.reset(seed=seed)
         display = env.lanes.source.display(int(env.simulator.index[0]))
         np.testing.assert_array_equal(observation["target"], display.target)
-        shown.append(observation["target"].tobytes())
-    assert len(set(shown)) > 2
-    kept = observation["target"].copy()
+        targets.append(observation["target"].tobytes())
+    assert len(set(targets)) > 2
+    before = observation["target"].copy()
     env.reset(seed=0)
-    np.testing.assert_array_equal(observation["target"], kept)
+    np.testing.assert_array_equal(observation["target"], before)
 
 
 class Altered(SearchScenes):
@@ -182,12 +182,12 @@ def test_lane_i_is_the_single_env(mode: str) -> None:
         observation, reward, terminated, _, info = envs.step(actions)
         for lane, env in enumerate(ones):
             if done[lane] and mode == "NextStep":
-                (alone, said), gain, ended = env.reset(), 0.0, False
+                (alone, single_info), gain, ended = env.reset(), 0.0, False
             else:
-                alone, gain, ended, _, said = env.step(actions[lane])
-            told = info["final_info"] if ended and mode == "SameStep" else info
+                alone, gain, ended, _, single_info = env.step(actions[lane])
+            lane_info = info["final_info"] if ended and mode == "SameStep" else info
             for key in ("found", "set_size", "reaction_ms", "distance_deg"):
-                assert told[key][lane] == pytest.approx(said[key], abs=1e-5), key
+                assert lane_info[key][lane] == pytest.approx(single_info[key], abs=1e-5), key
             if ended and mode == "SameStep":
                 np.testing.assert_array_equal(info["final_obs"][lane]["target"], alone["target"])
                 alone, _ = env.reset()

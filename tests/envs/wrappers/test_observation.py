@@ -428,10 +428,10 @@ def test_lane_i_equals_a_single_env(mode: AutoresetMode, retina: str) -> None:
     ended, finals = np.zeros(3, bool), 0
     for t in range(len(gazes) + 1):
         assert envs.observation_space.contains(batch)
-        for lane, (seen, said) in enumerate(expected):
+        for lane, (seen, single_info) in enumerate(expected):
             same(seen, {key: value[lane] for key, value in batch.items()})
             for key in ("fixation_px", "target_px", "amplitude_deg", "duration_ms", "place"):
-                np.testing.assert_array_equal(info[key][lane], said[key], err_msg=key)
+                np.testing.assert_array_equal(info[key][lane], single_info[key], err_msg=key)
         if t == len(gazes):
             break
         if mode == AutoresetMode.DISABLED and ended.any():
@@ -446,13 +446,13 @@ def test_lane_i_equals_a_single_env(mode: AutoresetMode, retina: str) -> None:
             if mode == AutoresetMode.NEXT_STEP and before[lane]:
                 expected[lane] = single.reset()
                 continue
-            seen, _, over, _, said = single.step(look(*gazes[t, lane]))
+            seen, _, over, _, single_info = single.step(look(*gazes[t, lane]))
             assert over == ended[lane]
-            expected[lane] = seen, said
+            expected[lane] = seen, single_info
             if mode == AutoresetMode.SAME_STEP and over:
                 finals += 1
                 same(seen, info["final_obs"][lane])
-                np.testing.assert_array_equal(info["final_info"]["fixation_px"][lane], said["fixation_px"])
+                np.testing.assert_array_equal(info["final_info"]["fixation_px"][lane], single_info["fixation_px"])
                 expected[lane] = single.reset()
     assert (finals > 2) == (mode == AutoresetMode.SAME_STEP)
 

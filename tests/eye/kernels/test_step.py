@@ -40,7 +40,7 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
     lanes = 3
     there = Belief(torch.full((lanes, *size, 3), 127, dtype=torch.uint8), torch.zeros(lanes, *size, dtype=torch.uint8))
     image, acuity = there.image.flatten(2).numpy().copy(), there.acuity.numpy().copy()
-    kept, kept_acuity, covered = image.copy(), acuity.copy(), np.zeros((2, lanes), np.float32)
+    remembered, remembered_acuity, covered = image.copy(), acuity.copy(), np.zeros((2, lanes), np.float32)
     copied, copied_acuity = np.zeros((lanes, *size, 3), np.uint8), np.zeros((lanes, *size), np.uint8)
     acuity_alone, coverage, coverage_alone = (
         acuity.copy(),
@@ -57,7 +57,7 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
         widen_coverage(acuity_alone, new_acuity, coverage_alone, 1, lanes)
         for lane in range(lanes):
             more = (covered, copied, copied_acuity, lane, lane + 1)
-            remember_glimpses(kept, kept_acuity, new_image, new_acuity, *more)
+            remember_glimpses(remembered, remembered_acuity, new_image, new_acuity, *more)
         glimpse = Glimpse(torch.from_numpy(new_image), torch.from_numpy(new_acuity))
         there = beliefs.integrate(there, glimpse)
         assert np.array_equal(image, there.image.flatten(2).numpy())
@@ -66,8 +66,8 @@ def test_belief_is_integrated_as_by_torch(size: tuple[int, int]) -> None:
         assert np.array_equal(coverage, beliefs.coverage(there).numpy())
         assert np.array_equal(coverage_alone, (coverage, before))
         assert np.array_equal(covered, coverage_alone)
-        assert np.array_equal(kept, image) and np.array_equal(copied.reshape(image.shape), image)
-        assert np.array_equal(kept_acuity, acuity) and np.array_equal(copied_acuity, acuity)
+        assert np.array_equal(remembered, image) and np.array_equal(copied.reshape(image.shape), image)
+        assert np.array_equal(remembered_acuity, acuity) and np.array_equal(copied_acuity, acuity)
 
 
 @pytest.mark.parametrize(("lanes", "size"), [(152, (96, 96)), (178, (61, 130)), (9, (24, 40))])
