@@ -15,11 +15,11 @@ __all__ = [
     "exists",
     "is_file",
     "is_folder",
-    "locked",
     "make_folder",
     "move_new",
-    "part_of",
+    "part_path",
     "remove_parts",
+    "try_lock",
     "whole_file",
     "write_atomically",
 ]
