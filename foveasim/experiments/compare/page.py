@@ -24,7 +24,7 @@ from foveasim.experiments.compare.files import Comparison
 from foveasim.experiments.compare.statistics import ComparisonResult
 from foveasim.runs.whole_files import write_atomically
 
-__all__ = ["report_data", "report_page", "write_report"]
+__all__ = ["render_page", "report_data", "write_report"]
 
 LONG_SIDE_PX = 320
 """Longest side of a picture in the report; larger scenes are shrunk to it."""
@@ -48,10 +48,10 @@ def write_report(path: Path, comparison: Comparison) -> None:
     Raises:
         OSError: The file cannot be written; an older one is untouched then.
     """
-    write_atomically(path, report_page(report_data(comparison)).encode())
+    write_atomically(path, render_page(report_data(comparison)).encode())
 
 
-def report_page(data: Mapping[str, Any]) -> str:
+def render_page(data: Mapping[str, Any]) -> str:
     """Return the page that shows data, from :func:`report_data`. Nothing in it can end the script that holds it."""
     here = files("foveasim.player")
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))

@@ -37,7 +37,7 @@ from tiny_runs import Work, archive_of_noise, look_at, served, tell, told, works
 from foveasim.agents.pretraining.trainer import Trainer
 from foveasim.agents.rl import engine_sb3 as rl_training  # noqa: F401  # imported before the fork
 from foveasim.cli import commands
-from foveasim.runs.progress import Show
+from foveasim.runs.progress import TrainingDisplay
 
 END_S = 5.0
 """How long a run may take after a signal, in time of the processor: the clock is that of everything else that runs."""
@@ -87,18 +87,18 @@ def start(words: list[str], out: Path, plan: Plan, log: Path) -> int:
 
 def _count_steps() -> None:
     """Note how far a run is, in memory that outlives it."""
-    step, steps = Trainer.train_step, Show.steps
+    train_step, update_steps = Trainer.train_step, TrainingDisplay.update_steps
 
     def stepped(self: Trainer) -> torch.Tensor:
-        loss = step(self)
+        loss = train_step(self)
         tell(0, self.step)
         return loss
 
-    def shown(self: Show, done: int) -> None:
+    def counted(self: TrainingDisplay, done: int) -> None:
         tell(0, done)
-        steps(self, done)
+        update_steps(self, done)
 
-    Trainer.train_step, Show.steps = stepped, shown  # type: ignore[method-assign]
+    Trainer.train_step, TrainingDisplay.update_steps = stepped, counted  # type: ignore[method-assign]
 
 
 def _count_touches(out: Path, deadly: int) -> None:
