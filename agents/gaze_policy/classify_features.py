@@ -71,7 +71,7 @@ class ClassifyFeatureExtractor:
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Do nothing: all there is to know is in the observation."""
 
-    def extract(
+    def extract_features(
         self,
         observation: Mapping[str, Any],
         grid: tuple[int, int],

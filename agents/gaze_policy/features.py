@@ -232,7 +232,7 @@ class FeatureExtractor(Protocol):
     def reset(self, lanes: NDArray[np.bool_]) -> None:
         """Begin a new episode in the marked lanes, (B,) bool."""
 
-    def extract(
+    def extract_features(
         self, observation: Mapping[str, Any], grid: tuple[int, int], lanes: NDArray[np.intp] | None = None
     ) -> Features:
         """Return what the policy sees; of ``lanes``, whose episodes have ended, without remembering it."""

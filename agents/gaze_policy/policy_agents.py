@@ -95,7 +95,9 @@ class TaskAgent:
         """
         with torch.inference_mode():
             size = observation["belief"].shape[1:3] if "belief" in observation else (96, 96)
-            features = self.extractor.extract(observation, self.policy.features.grid((int(size[0]), int(size[1]))))
+            features = self.extractor.extract_features(
+                observation, self.policy.features.grid((int(size[0]), int(size[1])))
+            )
             self._noise.check(len(features.points))
             answer, _ = self._actor(features.maps, features.numbers)
             cells = answer[:, : features.points.shape[1]]

@@ -98,7 +98,7 @@ class SearchFeatureExtractor:
             self._tried, self._fresh = None, np.array(lanes)
         self._fresh = self._fresh | lanes
 
-    def extract(
+    def extract_features(
         self, observation: Mapping[str, Any], grid: tuple[int, int], lanes: NDArray[np.intp] | None = None
     ) -> Features:
         """Return what the policy sees, on a grid of (rows, columns).

@@ -245,7 +245,7 @@ class TaskObservation(FeatureObservation):
             rows = [info["final_obs"][lane] for lane in which]
             seen = {key: _stack([row[key] for row in rows]) for key in rows[0]}
             with torch.inference_mode():
-                last = self._to_arrays(self.extractor.extract(seen, self.grid, which))
+                last = self._to_arrays(self.extractor.extract_features(seen, self.grid, which))
             finals = np.full(self.num_envs, None, dtype=object)
             for row, lane in enumerate(which.tolist()):
                 finals[lane] = {k: v[row] for k, v in last.items()} if isinstance(last, dict) else last[row]
@@ -286,7 +286,7 @@ class TaskObservation(FeatureObservation):
         self.observed = observation
         known = {"predicted": predicted} if predicted and hasattr(self.extractor, "belief_predictor") else {}
         with torch.inference_mode():
-            self.features = self.extractor.extract(observation, self.grid, **known)
+            self.features = self.extractor.extract_features(observation, self.grid, **known)
         return self._to_arrays(self.features)
 
 

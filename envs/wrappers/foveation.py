@@ -156,7 +156,7 @@ class FrameEyes:
         if self._belief is not None and self._forgetting is not None:
             self._forgetting.decay(self._belief.acuity, self._step_ms)
 
-    def look(self, frames: Tensor) -> None:
+    def sense(self, frames: Tensor) -> None:
         """Look at frames, (B, H, W, 3) uint8, which are not written to."""
         self.frames = frames
         self._glimpse = self._sense(frames)
@@ -165,7 +165,7 @@ class FrameEyes:
             if self._forgetting is not None:
                 self._forgetting.update(self._belief.acuity, self._glimpse.acuity)
 
-    def look_again(self, frames: Tensor, lanes: NDArray[np.bool_]) -> None:
+    def sense_lanes(self, frames: Tensor, lanes: NDArray[np.bool_]) -> None:
         """Look with some eyes only, (B,) bool, after they began anew within a step; the glimpses of the others stay."""
         at = torch.from_numpy(np.flatnonzero(lanes))
         self.frames = frames

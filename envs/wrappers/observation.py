@@ -133,7 +133,7 @@ class FoveateObservation(
         observation, info = self.env.reset(seed=seed, options=options)
         self.foveation.eyes.begin(np.ones(1, bool), seed)
         self._began = True
-        return self._look(observation), {**info, **self._info()}
+        return self._observe(observation), {**info, **self._info()}
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], Any, bool, bool, dict[str, Any]]:
         """Let the env take the motor action, move the eye, and look at the frame that came of it.
@@ -154,7 +154,7 @@ class FoveateObservation(
         motor, gaze = self.foveation.actions.split(action, 1, batched=False)
         observation, reward, terminated, truncated, info = self.env.step(motor)
         self.foveation.aim(gaze)
-        return self._look(observation), reward, terminated, truncated, {**info, **self._info()}
+        return self._observe(observation), reward, terminated, truncated, {**info, **self._info()}
 
     def render(self) -> Any:
         """Return a picture of frame and glimpse, (H, W, 3) uint8; or what the env returns in another render mode."""
@@ -164,12 +164,12 @@ class FoveateObservation(
             raise gym.error.ResetNeeded("call reset() before render().")
         return self.foveation.draw(0)
 
-    def _look(self, observation: Any) -> dict[str, NDArray[Any]]:
+    def _observe(self, observation: Any) -> dict[str, NDArray[Any]]:
         sight = self.foveation
         key = sight.pixels.key
         frame = observation[key] if key else observation
         batch = np.asarray(frame)[None]
-        sight.eyes.look(sight.pixels.read({key: batch} if key else batch))
+        sight.eyes.sense(sight.pixels.read({key: batch} if key else batch))
         seen = {name: value[0] for name, value in sight.eyes.observe().items()}
         return {**seen, **{name: observation[name] for name in sight.keep}}
 

@@ -99,9 +99,9 @@ class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1
         eyes.begin(mask, seed)
         frames = self.foveation.pixels.read(observation)
         if mask.all():
-            eyes.look(frames)
+            eyes.sense(frames)
         else:
-            eyes.look_again(frames, mask)
+            eyes.sense_lanes(frames, mask)
         self._began = True
         self._done = self._done & ~mask
         return self.foveation.observe(observation), {**info, **self._info(mask)}
@@ -134,7 +134,7 @@ class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1
         if self.autoreset_mode == AutoresetMode.SAME_STEP and done.any():
             info = self._finish(observation, frames, done, info)
         else:
-            sight.eyes.look(frames)
+            sight.eyes.sense(frames)
         return sight.observe(observation), reward, terminated, truncated, {**info, **self._info(self._every)}
 
     def _finish(self, observation: Any, frames: Any, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
@@ -149,13 +149,13 @@ class FoveateVectorObservation(VectorWrapper):  # not generic before gymnasium 1
         pictures = np.stack([final[key] if key else final for final in finals])
         last = frames.clone()
         last[lanes] = sight.pixels.read({key: pictures} if key else pictures)
-        sight.eyes.look(last)
+        sight.eyes.sense(last)
         seen, step_info = sight.eyes.observe(), self._info(done)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for lane, final in zip(lanes, finals, strict=True):
             final_obs[lane] = {**{name: value[lane] for name, value in seen.items()}, **{n: final[n] for n in names}}
         sight.eyes.begin(done)
-        sight.eyes.look_again(frames, done)
+        sight.eyes.sense_lanes(frames, done)
         final_info = {**info.get("final_info", {}), **step_info}
         return {**info, "final_obs": final_obs, "final_info": final_info}
 

@@ -246,7 +246,7 @@ def test_sigterm_keeps_the_agents_that_are_done(
     words += ["--fixations=2", "--seeds=1", "--show=1", "--resamples=100", f"--out={tmp_path / 'out'}"]
     assert main(words) == 130
     assert list(json.loads((tmp_path / "out" / "compare.json").read_text())["agents"]) == ["centre"]
-    assert "Go on with --resume" in capsys.readouterr().out
+    assert "Go on with --resume" in " ".join(capsys.readouterr().out.split())
     assert main(words) == 1
     assert (
         "it holds .unfinished, compare.json, curves.csv, .... Go on with a run there by --resume"
@@ -277,7 +277,7 @@ def test_sigterm_says_what_is_kept_of_a_download(
 
     monkeypatch.setattr(download, "fetch", asked)
     assert main(["data", "get", "imagenette", str(tmp_path)]) == 130
-    assert "0.3 MB are kept" in " ".join(capsys.readouterr().out.split())
+    assert "0.3 MB are saved" in " ".join(capsys.readouterr().out.split())
     assert download.partial_bytes(tmp_path / "imagenette2-160.tgz.part") == 300_000
 
 

@@ -87,7 +87,7 @@ def test_a_display_that_was_seen_in_full_gives_the_target_away(kind: str) -> Non
     observation, sought = seen_in_full(kind)
     extractor = SearchFeatureExtractor()
     extractor.reset(np.ones(4, bool))
-    features = extractor.extract(observation, (12, 12))
+    features = extractor.extract_features(observation, (12, 12))
     name = "gain" if kind == "colour" else "texture"
     value = features.maps[:, extractor.config.channel(name)].flatten(1)
     best = features.points[torch.arange(4), value.argmax(1)].numpy()
@@ -100,17 +100,19 @@ def test_where_gaze_has_landed_is_remembered_until_the_lane_begins_anew() -> Non
     observation, _ = seen_in_full("colour", 2)
     extractor = SearchFeatureExtractor(SearchFeatureConfig(maps=("tried", "gain"), numbers=()))
     with pytest.raises(AgentError, match="last reset had 0 lanes"):
-        extractor.extract(observation, (12, 12))
+        extractor.extract_features(observation, (12, 12))
     extractor.reset(np.ones(2, bool))
     corner = {**observation, "fixation": np.array([[-0.5, -0.5], [0.5, 0.5]], np.float32)}
-    counts = [float(extractor.extract(each, (12, 12)).maps[:, 0].sum()) for each in (observation, corner, corner)]
+    counts = [
+        float(extractor.extract_features(each, (12, 12)).maps[:, 0].sum()) for each in (observation, corner, corner)
+    ]
     assert 0 < counts[0] < counts[1] == counts[2]
-    last = extractor.extract({k: v[1:] for k, v in observation.items()}, (12, 12), np.array([1]))
+    last = extractor.extract_features({k: v[1:] for k, v in observation.items()}, (12, 12), np.array([1]))
     assert last.maps.shape[0] == 1  # a last look at one lane, without remembering
     extractor.reset(np.array([True, False]))
-    tried = extractor.extract(corner, (12, 12)).maps[:, 0].sum((1, 2))
+    tried = extractor.extract_features(corner, (12, 12)).maps[:, 0].sum((1, 2))
     assert tried[0] < tried[1]
-    fine = extractor.extract(corner, (48, 48)).maps  # a place a cell
+    fine = extractor.extract_features(corner, (48, 48)).maps  # a place a cell
     assert float(fine[:, 1][fine[:, 0] == 1].max()) == 0
 
 
@@ -120,7 +122,7 @@ def test_features_of_search_are_named_and_counted() -> None:
     with pytest.raises(InvalidValueError, match="maps must be among gain"):
         SearchFeatureConfig(maps=("std",))
     with pytest.raises(AgentError, match="needs 'target'"):
-        SearchFeatureExtractor().extract({"fixation": np.zeros((1, 2))}, (12, 12))
+        SearchFeatureExtractor().extract_features({"fixation": np.zeros((1, 2))}, (12, 12))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (192, 160)])
@@ -130,7 +132,7 @@ def test_search_works_at_other_sizes(size: tuple[int, int]) -> None:
     extractor = SearchFeatureExtractor()
     extractor.reset(np.ones(2, bool))
     grid = extractor.config.grid(size)
-    features = extractor.extract(observation, grid)
+    features = extractor.extract_features(observation, grid)
     assert features.maps.shape == (2, 10, *grid)
     assert features.points.abs().max() <= 1
     assert bool(torch.isfinite(features.maps).all())
@@ -144,17 +146,19 @@ def test_features_of_classify_are_those_of_viewing_and_what_the_readout_says(fol
     observation, _ = envs.reset(seed=1)
     belief_predictor = BeliefPredictor(str(folder / "net.safetensors"))
     extractor = ClassifyFeatureExtractor(ClassifyFeatureConfig(cells=6, classes=4), belief_predictor)
-    features = extractor.extract(observation, (6, 6))
+    features = extractor.extract_features(observation, (6, 6))
     plain = featurise(belief_predictor.predict_from(observation), FeatureConfig(cells=6))
     torch.testing.assert_close(features.maps, plain.maps)
     torch.testing.assert_close(features.numbers[:, :6], plain.numbers)
     np.testing.assert_allclose(features.numbers[:, 6:10], observation["posterior"], rtol=1e-6)
-    even = extractor.extract({**observation, "posterior": np.full((3, 4), 0.25, np.float32)}, (6, 6)).numbers[0, 10:]
+    even = extractor.extract_features({**observation, "posterior": np.full((3, 4), 0.25, np.float32)}, (6, 6)).numbers[
+        0, 10:
+    ]
     assert even.tolist() == pytest.approx([0.25, 0, 1])
     with pytest.raises(AgentError, match="trained with 4 classes"):
-        extractor.extract({**observation, "posterior": np.ones((3, 2), np.float32)}, (6, 6))
+        extractor.extract_features({**observation, "posterior": np.ones((3, 2), np.float32)}, (6, 6))
     with pytest.raises(AgentError, match="needs a 'posterior'"):
-        extractor.extract({k: v for k, v in observation.items() if k != "posterior"}, (6, 6))
+        extractor.extract_features({k: v for k, v in observation.items() if k != "posterior"}, (6, 6))
 
 
 def test_one_pass_serves_the_readout_and_the_policy(folder: Path) -> None:
