@@ -84,7 +84,7 @@ class ClassifyFeatureExtractor:
             observation: Of the env.
             grid: (rows, columns).
             lanes: Has no meaning here; see
-                :meth:`foveasim.agents.gaze_policy.search_features.SearchFeatureExtractor.extract`.
+                :meth:`foveasim.agents.gaze_policy.search_features.SearchFeatureExtractor.extract_features`.
             predicted: Image, standard deviation and latent that the network has predicted for this observation already.
 
         Raises:
