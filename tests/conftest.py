@@ -35,8 +35,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "house"))  # for rooms.py, which docs/draw_rooms.py reads the source with, too
 
-from rooms import modules  # noqa: E402
-
 # The doors are fuzzed with a few examples that are the same every time, or by thousands of new ones:
 # pytest tests/test_fuzz_*.py --hypothesis-profile=thorough
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "foveasim-hypothesis")
@@ -55,6 +53,8 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def module_files() -> dict[str, Path]:
     """Full module name to file, for every module of the three folders."""
+    from rooms import modules
+
     return modules()
 
 
