@@ -1,4 +1,4 @@
-"""Who looks and who predicts: the protocol of an agent, agents by name, and what is measured of them."""
+"""Who looks: what an agent is, how a name becomes one, and the loop that lets it look. The face of all agents."""
 
 from foveasim.lazy_names import lazy_names
 

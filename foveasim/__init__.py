@@ -1,4 +1,4 @@
-"""foveasim: watch a machine look.
+"""foveasim: watch a machine look. The public face, and what every room stands on: types, errors, names, units.
 
 >>> picture = open_scenes("photos").picture(0).image  # (H, W, 3) uint8
 >>> foveate(picture, (120, 80)).shape == picture.shape  # what an eye sees that fixates x = 120, y = 80 px
@@ -18,7 +18,7 @@ The command line                ``main(["watch", "--agent", "walk"])``
 Errors raised on purpose        ``FoveasimError`` is the base of all, and ``errors`` holds them
 ==============================  ==================================================================================
 
-Further names are in ``foveasim.envs`` and ``foveasim.envs.wrappers.observation`` (Gymnasium), ``foveasim.agents``,
+Further names are in ``foveasim.envs`` and ``foveasim.envs.wrappers`` (Gymnasium), ``foveasim.agents``,
 ``foveasim.agents.mim`` (networks that predict) and ``foveasim.agents.rl`` (training of gaze policies),
 ``foveasim.metrics`` and ``foveasim.errors``; ``dir()`` of each lists them. These names are public. What is not named
 here or there may move without notice.

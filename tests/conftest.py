@@ -33,8 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {"foveasim": "foveasim", "envs": "foveasim.envs", "agents": "foveasim.agents"}
-
+sys.path.insert(0, str(ROOT / "tests" / "house"))  # for rooms.py, which docs/draw_rooms.py reads the source with, too
 
 # The doors are fuzzed with a few examples that are the same every time, or by thousands of new ones:
 # pytest tests/test_fuzz_*.py --hypothesis-profile=thorough
@@ -43,16 +42,6 @@ ANY_SPEED: dict[str, Any] = {"deadline": None, "database": None, "suppress_healt
 hypothesis.settings.register_profile("quick", max_examples=20, derandomize=True, **ANY_SPEED)
 hypothesis.settings.register_profile("thorough", max_examples=1000, print_blob=True, **ANY_SPEED)
 hypothesis.settings.load_profile("quick")
-
-
-def modules() -> dict[str, Path]:
-    """Return the full name and the file of every module of the three folders."""
-    found: dict[str, Path] = {}
-    for folder, package in FOLDERS.items():
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = [part for part in path.relative_to(ROOT / folder).with_suffix("").parts if part != "__init__"]
-            found[".".join([package, *parts])] = path
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +53,8 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def module_files() -> dict[str, Path]:
     """Full module name to file, for every module of the three folders."""
+    from rooms import modules
+
     return modules()
 
 

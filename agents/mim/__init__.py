@@ -1,4 +1,4 @@
-"""Masked image modelling across eye movements."""
+"""Networks that predict what the eye has not seen (masked image modelling), read from files and asked of a belief."""
 
 from foveasim.lazy_names import lazy_names
 

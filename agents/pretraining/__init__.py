@@ -1,1 +1,1 @@
-"""Training the network that predicts, and measuring it."""
+"""Training the networks that predict, on images that eyes look at, and measuring them."""

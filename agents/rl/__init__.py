@@ -1,4 +1,4 @@
-"""Gaze policies by reinforcement learning."""
+"""Training gaze policies by reinforcement learning or imitation; stable-baselines3's models as agents."""
 
 from foveasim.lazy_names import lazy_names
 

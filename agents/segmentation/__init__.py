@@ -1,1 +1,1 @@
-"""Masks of the main object of images."""
+"""Masks of the main object of every image, by which pretraining may weigh its loss."""

@@ -1,1 +1,1 @@
-"""Speed, beside the floor and beside peers."""
+"""How quick envs, retinas, networks and the window are on this machine, beside what is least possible and peers."""

@@ -1,1 +1,1 @@
-"""The commands: what is typed, and what starts."""
+"""The command line: which commands there are, how their options are read, and ``watch`` and ``info``."""

@@ -1,1 +1,1 @@
-"""Experiments that end in a report."""
+"""Experiments that end in a report, each in a room of its own."""

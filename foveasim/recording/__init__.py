@@ -1,1 +1,1 @@
-"""Movies of sessions, recorded episodes, and their replay to the bit."""
+"""Sessions as movies, episodes as files, and their replay to the bit."""

@@ -1,1 +1,1 @@
-"""The one batched eye over scenes: lanes, clocks, gaze."""
+"""The one simulator: eyes in lanes, each before its scene, moved step by step."""

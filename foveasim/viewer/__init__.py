@@ -1,1 +1,1 @@
-"""The live window and the session that it shows."""
+"""The live window, and the session that it shows: an eye, an agent and a network over time."""

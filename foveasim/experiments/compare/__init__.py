@@ -1,1 +1,1 @@
-"""Which agent looks best?"""
+"""Which agent looks best? ``foveasim compare``: its statistics, table, figures and page."""

@@ -1,1 +1,1 @@
-"""The paper's comparison of masking techniques."""
+"""The paper's comparison of masking techniques, repeated: ``foveasim paper``."""
